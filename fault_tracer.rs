@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! fault_tracer: records the page faults of chosen processes.
+//!
+//! A kprobe on `handle_mm_fault` writes a record for each fault of a target into a ring of the CPU it
+//! happens on; `/dev/fault_tracer` sets up sessions and drains them. This file is the wiring: the
+//! parameters, and the order in which things come and go.
+//!
+//! | module | holds | may know |
+//! |---|---|---|
+//! | `uapi` | the ABI | nothing |
+//! | `ring` | the per-CPU ring, `core` alone | `uapi` |
+//! | `rings` | a session's rings: memory and account | `ring` |
+//! | `probe` | kprobes and tracepoints as values | nothing |
+//! | `cpu` | registers, per-CPU variables, page tables | `uapi` |
+//! | `targets` | process id to sessions, follow-fork | `probe` |
+//! | `recorder` | the data path: what happens on a fault | `rings`, `targets`, `cpu` |
+//! | `session` | the control path: sessions and their registry | all above |
+//! | `device` | file operations and ioctls | `session` |
+
+use core::borrow::Borrow;
+use kernel::prelude::*;
+
+#[path = "fault_tracer/cpu.rs"]
+mod cpu;
+#[path = "fault_tracer/device.rs"]
+mod device;
+#[path = "fault_tracer/probe.rs"]
+mod probe;
+#[path = "fault_tracer/recorder.rs"]
+mod recorder;
+#[expect(unreachable_pub, reason = "shared with the tests on the host")]
+#[path = "fault_tracer/ring.rs"]
+mod ring;
+#[path = "fault_tracer/rings.rs"]
+mod rings;
+#[path = "fault_tracer/session.rs"]
+mod session;
+#[path = "fault_tracer/targets.rs"]
+mod targets;
+#[expect(dead_code, unreachable_pub, reason = "shared with user space")]
+#[path = "uapi/fault_tracer.rs"]
+mod uapi;
+
+/// The atomics of the ring; its tests on the host put others in their place.
+mod sync {
+    pub(crate) use core::sync::atomic::{fence, AtomicU64, Ordering};
+}
+
+module! {
+    type: FaultTracer,
+    name: "fault_tracer",
+    authors: ["The fault-tracer authors"],
+    description: "Records the page faults of chosen processes",
+    license: "GPL v2",
+    params: {
+        pid: i32 {
+            default: 0,
+            description: "Process to trace from now on, as seen by who loads the module (0: none)",
+        },
+        follow: i32 {
+            default: 1,
+            description: "1: the children that the process forks are traced too; 0: they are not",
+        },
+        log: i32 {
+            default: 0,
+            description: "1: also print every fault of the process to the kernel log",
+        },
+        ring_kib: i32 {
+            default: 1024,
+            description: "Ring for the process's faults, KiB per CPU, a power of two from 4 to 1048576; the newest faults are kept",
+        },
+    },
+}
+
+/// The module. Fields are dropped in this order: no new files, then the boot session.
+struct FaultTracer {
+    _device: device::Device,
+    _boot: Boot,
+}
+
+/// The module's parameters, as they were given.
+struct Parameters {
+    pid: i32,
+    follow: bool,
+    log: bool,
+    ring_bytes: u64,
+}
+
+/// A parameter's value: `value()` returns a reference on 7.2 and the value itself from 7.3 on.
+fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
+    *value.borrow()
+}
+
+/// Reads a parameter that is 0 or 1.
+fn switch(name: &str, value: i32) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => {
+            pr_err!("{}={} makes no sense: it is 0 or 1\n", name, other);
+            Err(EINVAL)
+        }
+    }
+}
+
+impl Parameters {
+    fn read() -> Result<Self> {
+        let pid: i32 = parameter(module_parameters::pid.value());
+        let follow: i32 = parameter(module_parameters::follow.value());
+        let log: i32 = parameter(module_parameters::log.value());
+        let ring_kib: i32 = parameter(module_parameters::ring_kib.value());
+        if pid < 0 {
+            pr_err!("pid={} is no process id: it must be positive, or 0 for none\n", pid);
+            return Err(EINVAL);
+        }
+        let ring_bytes = u64::try_from(ring_kib).unwrap_or(0).wrapping_mul(1024);
+        if let Err(reason) = session::check_ring_bytes(ring_bytes) {
+            pr_err!("ring_kib={} is refused: {}\n", ring_kib, reason);
+            return Err(EINVAL);
+        }
+        let log = switch("log", log)?;
+        if log && pid == 0 {
+            pr_err!("log=1 needs pid=N: only the process named there is printed\n");
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            pid,
+            follow: switch("follow", follow)?,
+            log,
+            ring_bytes,
+        })
+    }
+}
+
+/// The boot session, if there is one. Says the totals when it ends.
+struct Boot(Option<i32>);
+
+impl Boot {
+    fn start(parameters: &Parameters) -> Result<Self> {
+        if parameters.pid == 0 {
+            pr_info!("loaded; no process is traced yet (fault-tracer drain --pid N traces one)\n");
+            return Ok(Self(None));
+        }
+        session::start_boot(
+            parameters.pid,
+            parameters.ring_bytes,
+            parameters.follow,
+            parameters.log,
+        )?;
+        pr_info!(
+            "loaded; tracing process {}{}, {} KiB of ring per CPU, newest faults kept{}\n",
+            parameters.pid,
+            if parameters.follow {
+                " and its future children"
+            } else {
+                ""
+            },
+            parameters.ring_bytes / 1024,
+            if parameters.log {
+                ", every fault printed here"
+            } else {
+                " (fault-tracer drain reads them)"
+            },
+        );
+        Ok(Self(Some(parameters.pid)))
+    }
+}
+
+impl Drop for Boot {
+    fn drop(&mut self) {
+        match (self.0, session::end_boot()) {
+            (Some(pid), Some(totals)) => {
+                pr_info!(
+                    "unloaded; process {}: {} faults hit = {} recorded + {} dropped + {} overwritten; {} missed\n",
+                    pid,
+                    totals.faults.hits,
+                    totals.faults.recorded,
+                    totals.faults.dropped,
+                    totals.faults.overwritten,
+                    totals.missed,
+                );
+                if let Some(printed) = totals.printed {
+                    pr_info!("{} faults were printed\n", printed);
+                }
+            }
+            _ => pr_info!("unloaded; no process was named when it was loaded\n"),
+        }
+    }
+}
+
+impl kernel::Module for FaultTracer {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: First thing in the module's life, once.
+        unsafe { session::init() };
+        let parameters = Parameters::read()?;
+        if !cpu::user_registers_are_found() {
+            pr_err!("this kernel keeps the registers of user space at an unknown place\n");
+            return Err(ENOEXEC);
+        }
+        // The boot session first: nothing is left behind if it fails, and nobody can come between.
+        let boot = Boot::start(&parameters)?;
+        Ok(Self {
+            _device: device::Device::register(module)?,
+            _boot: boot,
+        })
+    }
+}

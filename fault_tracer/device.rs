@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `/dev/fault_tracer`: file operations, and one method for each ioctl.
+//!
+//! The file operations are our own rather than those of `kernel::miscdevice`, which sets no owner on
+//! 7.2: without it the module could be unloaded under an open file.
+
+use core::mem::size_of;
+use kernel::{
+    bindings,
+    error::to_result,
+    new_mutex, pr_warn_once,
+    prelude::*,
+    sync::{Arc, Mutex},
+    transmute::{AsBytes, FromBytes},
+    types::{ForeignOwnable, Opaque},
+    uaccess::{UserPtr, UserSlice},
+};
+
+use super::{
+    session::{self, refuse, Refusal, Session},
+    uapi,
+};
+
+/// Permissions of the device node: root's alone. Others who may trace get theirs by udev.
+const NODE_MODE: bindings::umode_t = 0o600;
+
+/// The registered device.
+///
+/// # Invariants
+///
+/// `misc` is registered and refers to `operations`; neither moves.
+pub(crate) struct Device {
+    registered: Pin<KBox<Registered>>,
+}
+
+struct Registered {
+    misc: Opaque<bindings::miscdevice>,
+    operations: bindings::file_operations,
+}
+
+// SAFETY: Any thread may deregister the device; nothing else is done with it.
+unsafe impl Send for Device {}
+// SAFETY: There is nothing to be done by a shared reference.
+unsafe impl Sync for Device {}
+
+impl Device {
+    /// Makes the device appear.
+    ///
+    /// # Errors
+    ///
+    /// Those of `misc_register`, and `ENOMEM`.
+    pub(crate) fn register(module: &'static ThisModule) -> Result<Self> {
+        let operations = bindings::file_operations {
+            owner: module.as_ptr(),
+            open: Some(open),
+            release: Some(release),
+            unlocked_ioctl: Some(ioctl),
+            compat_ioctl: bindings::compat_ptr_ioctl,
+            llseek: Some(bindings::noop_llseek),
+            ..pin_init::zeroed()
+        };
+        let registered = KBox::pin(
+            Registered {
+                misc: Opaque::zeroed(),
+                operations,
+            },
+            GFP_KERNEL,
+        )?;
+        let misc = registered.misc.get();
+        // SAFETY: The structure is ours alone, zeroed and pinned. `misc_register` gets it filled in as it
+        // asks, and `drop` deregisters it before its memory goes.
+        to_result(unsafe {
+            (*misc).minor = bindings::MISC_DYNAMIC_MINOR as c_int;
+            (*misc).name = c"fault_tracer".as_ptr().cast();
+            (*misc).fops = &raw const registered.operations;
+            (*misc).mode = NODE_MODE;
+            bindings::misc_register(misc)
+        })?;
+        // INVARIANT: Just registered.
+        Ok(Self { registered })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant it is registered.
+        unsafe { bindings::misc_deregister(self.registered.misc.get()) };
+    }
+}
+
+/// An open file: the session it stands for.
+#[pin_data(PinnedDrop)]
+struct OpenFile {
+    #[pin]
+    session: Mutex<Held>,
+}
+
+struct Held {
+    session: Arc<Session>,
+    adopted: bool,
+}
+
+type Private = Pin<KBox<OpenFile>>;
+
+impl OpenFile {
+    fn open() -> Result<Private> {
+        // SAFETY: The calls look at the running thread's credentials alone.
+        let may_trace = unsafe {
+            bindings::capable(bindings::CAP_PERFMON as c_int)
+                || bindings::capable(bindings::CAP_SYS_ADMIN as c_int)
+        };
+        if !may_trace {
+            pr_warn_once!("open refused: tracing needs CAP_PERFMON or CAP_SYS_ADMIN\n");
+            return Err(EPERM);
+        }
+        let session = Session::new()?;
+        KBox::pin_init(
+            pin_init!(Self {
+                session <- new_mutex!(Held {
+                    session,
+                    adopted: false,
+                }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn session(&self) -> Arc<Session> {
+        self.session.lock().session.clone()
+    }
+
+    fn ioctl(&self, command: u32, argument: usize) -> Result<isize> {
+        let session = self.session();
+        match command {
+            uapi::FT_IOC_INFO => write(argument, &session.info())?,
+            uapi::FT_IOC_CONFIGURE => session.configure(&read(argument)?)?,
+            uapi::FT_IOC_TARGET_ADD => session.add_target(target(&session, argument)?)?,
+            uapi::FT_IOC_TARGET_REMOVE => session.remove_target(target(&session, argument)?)?,
+            uapi::FT_IOC_START => session.start()?,
+            uapi::FT_IOC_STOP => session.stop()?,
+            uapi::FT_IOC_DRAIN => {
+                let mut request: uapi::Drain = read(argument)?;
+                request.bytes = session.drain(&request)?;
+                write(argument, &request)?;
+            }
+            uapi::FT_IOC_CPU_COUNTERS => {
+                let request: uapi::CpuCounters = read(argument)?;
+                write(argument, &session.counters(request.cpu)?)?;
+            }
+            uapi::FT_IOC_ADOPT => self.adopt()?,
+            uapi::FT_IOC_SESSION => {
+                let request: uapi::SessionInfo = read(argument)?;
+                write(argument, &session::overview(request.index as usize))?;
+            }
+            _ => {
+                return Err(refuse!(
+                    session,
+                    Refusal::Ioctl,
+                    ENOTTY,
+                    "unknown ioctl {:#x}: is the tool newer than the module?\n",
+                    command
+                ))
+            }
+        }
+        Ok(0)
+    }
+
+    fn adopt(&self) -> Result {
+        let mut held = self.session.lock();
+        if held.adopted || !held.session.is_idle() {
+            return Err(refuse!(
+                held.session,
+                Refusal::State,
+                EINVAL,
+                "only a file whose own session is idle can adopt another\n"
+            ));
+        }
+        let adopted = session::adopt().map_err(|error| {
+            refuse!(
+                held.session,
+                Refusal::State,
+                error,
+                "nothing to adopt: no process was named when the module was loaded, or it is being drained already\n"
+            )
+        })?;
+        held.session = adopted;
+        held.adopted = true;
+        Ok(())
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for OpenFile {
+    fn drop(self: Pin<&mut Self>) {
+        if self.session.lock().adopted {
+            session::give_back();
+        }
+    }
+}
+
+/// Reads a request from user memory.
+fn read<T: FromBytes>(argument: usize) -> Result<T> {
+    UserSlice::new(UserPtr::from_addr(argument), size_of::<T>())
+        .reader()
+        .read()
+}
+
+/// Writes an answer to user memory.
+fn write<T: AsBytes>(argument: usize, answer: &T) -> Result {
+    UserSlice::new(UserPtr::from_addr(argument), size_of::<T>())
+        .writer()
+        .write(answer)
+}
+
+/// Reads the process id of a request.
+fn target(session: &Session, argument: usize) -> Result<i32> {
+    let target: uapi::Target = read(argument)?;
+    if target.flags != 0 {
+        return Err(refuse!(
+            session,
+            Refusal::Config,
+            EINVAL,
+            "a target has no flags (got {:#x})\n",
+            target.flags
+        ));
+    }
+    Ok(target.pid)
+}
+
+/// # Safety
+///
+/// Called by the kernel for a file that is being opened.
+unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    match OpenFile::open() {
+        Ok(private) => {
+            // SAFETY: The file is being opened: its private data is ours to set.
+            unsafe { (*file).private_data = private.into_foreign() };
+            0
+        }
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// Called by the kernel once, for a file that [`open`] succeeded on, when nobody uses it any more.
+unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    // SAFETY: `open` put it there, and this is the last use.
+    drop(unsafe { Private::from_foreign((*file).private_data) });
+    0
+}
+
+/// # Safety
+///
+/// Called by the kernel for a file that [`open`] succeeded on and that stays open during the call.
+unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, argument: c_ulong) -> c_long {
+    // SAFETY: `open` put it there, and `release` cannot come before the end of this call.
+    let this = unsafe { Private::borrow((*file).private_data) };
+    match this.ioctl(command, argument) {
+        Ok(value) => value as c_long,
+        Err(error) => error.to_errno() as c_long,
+    }
+}
+
+use kernel::ffi::{c_int, c_long, c_uint, c_ulong};
+
+/// Implements the kernel's marker traits for structures of the ABI.
+macro_rules! plain_data {
+    ($($type:ident),*) => {$(
+        // SAFETY: `repr(C)`, integers alone, no padding (asserted by their sizes in the ABI's file).
+        unsafe impl AsBytes for uapi::$type {}
+        // SAFETY: As above: any bytes are a value.
+        unsafe impl FromBytes for uapi::$type {}
+    )*};
+}
+plain_data!(Info, Config, Target, Drain, CpuCounters, SessionInfo);
+

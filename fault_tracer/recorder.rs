@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The data path: what happens on a fault.
+//!
+//! Runs at the entry of `handle_mm_fault`, in the faulting thread, preemption disabled. It does not
+//! sleep, allocate or lock, cannot panic (no indexing, no overflow), loops over at most the sessions
+//! that trace the process, and writes no memory that another CPU writes. Faults are never taken in
+//! interrupts, so each CPU's ring has this one producer.
+
+use core::{
+    ffi::c_int,
+    ptr::null_mut,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+use kernel::{bindings, prelude::*, time};
+
+use super::{
+    cpu,
+    probe::RawKprobe,
+    ring::SLOT_WORDS,
+    rings::Rings,
+    targets,
+    uapi::{self, fault_flag, record_type},
+};
+
+/// Flags of `enum fault_flag` (`include/linux/mm_types.h`) that a record carries as they are.
+const PASSED_ON: u64 = fault_flag::WRITE
+    | fault_flag::TRIED
+    | fault_flag::USER
+    | fault_flag::REMOTE
+    | fault_flag::INSTRUCTION
+    | fault_flag::UNSHARE
+    | fault_flag::VMA_LOCK;
+
+/// `VM_SHARED` and `VM_HUGETLB` of `include/linux/mm.h`.
+const VM_SHARED: u64 = 1 << 3;
+const VM_HUGETLB: u64 = 1 << 22;
+const HUGETLB_SHIFT: u32 = 11;
+const FILE_SHIFT: u32 = 2;
+const GUP_SHIFT: u32 = 9;
+
+// The ABI's flags have the kernel's own bits, so that they need no translation.
+const _: () = {
+    assert!(bindings::fault_flag_FAULT_FLAG_WRITE as u64 == fault_flag::WRITE);
+    assert!(bindings::fault_flag_FAULT_FLAG_TRIED as u64 == fault_flag::TRIED);
+    assert!(bindings::fault_flag_FAULT_FLAG_USER as u64 == fault_flag::USER);
+    assert!(bindings::fault_flag_FAULT_FLAG_REMOTE as u64 == fault_flag::REMOTE);
+    assert!(bindings::fault_flag_FAULT_FLAG_INSTRUCTION as u64 == fault_flag::INSTRUCTION);
+    assert!(bindings::fault_flag_FAULT_FLAG_UNSHARE as u64 == fault_flag::UNSHARE);
+    assert!(bindings::fault_flag_FAULT_FLAG_VMA_LOCK as u64 == fault_flag::VMA_LOCK);
+    assert!(VM_SHARED == fault_flag::SHARED);
+    assert!(VM_HUGETLB >> HUGETLB_SHIFT == fault_flag::HUGETLB);
+    assert!(1 << FILE_SHIFT == fault_flag::FILE);
+    assert!(1 << GUP_SHIFT == fault_flag::GUP);
+};
+
+/// The rings of the running sessions.
+static RUNNING: [AtomicPtr<Rings>; uapi::MAX_SESSIONS] =
+    [const { AtomicPtr::new(null_mut()) }; uapi::MAX_SESSIONS];
+
+/// Shows the fault path the rings of a session.
+///
+/// # Safety
+///
+/// `rings` must stay alive until [`withdraw`] was called and an RCU grace period has passed.
+pub(crate) unsafe fn publish(session: usize, rings: *const Rings) {
+    RUNNING[session].store(rings.cast_mut(), Ordering::Release);
+}
+
+/// Hides the rings of a session from the fault path. It may use them until an RCU grace period has
+/// passed.
+pub(crate) fn withdraw(session: usize) {
+    RUNNING[session].store(null_mut(), Ordering::Relaxed);
+}
+
+/// Kprobe on `handle_mm_fault(struct vm_area_struct *vma, unsigned long address, unsigned int flags,
+/// struct pt_regs *regs)`.
+///
+/// # Safety
+///
+/// Called by that kprobe alone.
+pub(crate) unsafe extern "C" fn on_fault(
+    _probe: *mut RawKprobe,
+    registers: *mut bindings::pt_regs,
+) -> c_int {
+    let task = cpu::current_task();
+    // SAFETY: The running thread's task is alive, and its ids are constant while it runs in user space
+    // or takes a fault.
+    let pid = unsafe { (*task).tgid };
+    let sessions = targets::sessions_of(pid);
+    if sessions != 0 {
+        // SAFETY: This is the kprobe's handler.
+        unsafe { record(task, registers, sessions) };
+    }
+    0
+}
+
+/// Records a fault of a target.
+///
+/// # Safety
+///
+/// As [`on_fault`]; `task` is the running thread.
+#[inline(always)]
+unsafe fn record(
+    task: *mut bindings::task_struct,
+    registers: *mut bindings::pt_regs,
+    sessions: targets::Mask,
+) {
+    // SAFETY: At the entry of `handle_mm_fault`: `di` is a mapping that is locked for the duration of
+    // the fault, `si` the address, `dx` the flags, `cx` the trapped registers or null. `vm_mm`,
+    // `vm_flags` and `vm_file` do not change under that lock. Preemption is disabled, as `translation`
+    // asks. `task` is running, so nobody else writes its fault counters.
+    let words = unsafe {
+        let registers = &*registers;
+        let vma = &*(registers.di as *const bindings::vm_area_struct);
+        let address = registers.si as u64;
+        let vm_flags = vma.__bindgen_anon_2.vm_flags as u64;
+        let mut flags = registers.dx as u64 & PASSED_ON
+            | vm_flags & VM_SHARED
+            | (vm_flags & VM_HUGETLB) >> HUGETLB_SHIFT
+            | u64::from(!vma.vm_file.is_null()) << FILE_SHIFT
+            | u64::from(registers.cx == 0) << GUP_SHIFT;
+        if vm_flags & VM_HUGETLB == 0 {
+            flags |= cpu::translation(vma.vm_mm, address);
+        }
+        // CAST: process and thread ids are positive.
+        let header = (*task).pid as u64
+            | ((*task).tgid as u64) << uapi::HEADER_TGID_SHIFT
+            | flags << uapi::HEADER_FLAGS_SHIFT
+            | record_type::FAULT << uapi::HEADER_TYPE_SHIFT;
+        [
+            header,
+            now(),
+            address & uapi::ADDRESS_MASK | ((*task).min_flt as u64) << uapi::COUNTER_SHIFT,
+            (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK
+                | ((*task).maj_flt as u64) << uapi::COUNTER_SHIFT,
+        ]
+    };
+    let cpu = cpu::cpu_id();
+    let mut rest = sessions;
+    while rest != 0 {
+        let session = rest.trailing_zeros() as usize;
+        rest &= rest.wrapping_sub(1);
+        let Some(slot) = RUNNING.get(session) else {
+            return;
+        };
+        // SAFETY: Whoever published the rings waits for an RCU grace period before freeing them, and
+        // with preemption disabled we are in a read-side section.
+        if let Some(rings) = unsafe { slot.load(Ordering::Acquire).as_ref() } {
+            if let Some(cpu_ring) = rings.cpu(cpu) {
+                cpu_ring.ring().push_fault(words);
+            }
+            if rings.log() {
+                rings.count_printed();
+                print(task, &words);
+            }
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+#[inline(always)]
+fn now() -> u64 {
+    // CAST: `ktime_get` returns a value in `0..=KTIME_MAX`.
+    <time::Monotonic as time::ClockSource>::ktime_get() as u64
+}
+
+/// Prints a fault to the kernel log (`log=1`).
+#[cold]
+#[inline(never)]
+fn print(task: *mut bindings::task_struct, words: &[u64; SLOT_WORDS]) {
+    let fault = uapi::FaultRecord::from_words(*words);
+    let flags = fault.flags();
+    let access = if flags & fault_flag::INSTRUCTION != 0 {
+        "execute"
+    } else if flags & fault_flag::WRITE != 0 {
+        "write"
+    } else {
+        "read"
+    };
+    let by = if flags & fault_flag::GUP != 0 {
+        "get_user_pages"
+    } else if flags & fault_flag::USER != 0 {
+        "user"
+    } else {
+        "kernel"
+    };
+    // SAFETY: `task` is running; its name is a C string within its 16 bytes at any time.
+    let name = unsafe { CStr::from_char_ptr((&raw const (*task).comm).cast()) };
+    pr_info!(
+        "fault: process {} thread {} ({}) address {:#x} {} by {} ip {:#x}\n",
+        fault.pid(),
+        fault.tid(),
+        name,
+        fault.address(),
+        access,
+        by,
+        fault.ip(),
+    );
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The per-CPU ring: one producer that never waits, one consumer that never stops it.
+//!
+//! This file is the algorithm alone. It needs nothing but `core`, so the host's tests compile the
+//! very same file, once with `core`'s atomics and once with loom's. The letters (A) to (F) name the
+//! pairs of ordered accesses of `uapi/PROTOCOL.md`, which is the contract of this file.
+//!
+//! The atomics are `core`'s rather than `kernel::sync::atomic`: the latter compile to calls of
+//! helper functions in a module (`rust_helper_atomic64_read`, ...), a call for each access on the
+//! fault path, where these compile to plain moves. Nothing here is a read-modify-write.
+
+use super::sync::{fence, AtomicU64, Ordering};
+use super::uapi;
+
+/// Words of 64 bits in a slot.
+pub const SLOT_WORDS: usize = uapi::SLOT_BYTES / 8;
+
+const SLOT_BYTES: u64 = uapi::SLOT_BYTES as u64;
+
+/// The producer's half of a ring's state. User space may map it, but read-only.
+///
+/// Positions count bytes since the ring was made and never wrap in practice (2^64 bytes); a record at
+/// position `p` lies at `p` modulo the size of the ring.
+#[repr(C, align(64))]
+pub struct ProducerPage {
+    /// Position at which the next record will be written.
+    pub head: AtomicU64,
+    /// Position of the oldest record that is not overwritten (mode *overwrite*; 0 in *discard*).
+    pub tail: AtomicU64,
+    /// Faults of targets that reached the ring.
+    pub hits: AtomicU64,
+    /// Faults written to the ring.
+    pub written: AtomicU64,
+    /// Faults that found the ring full (mode *discard*).
+    pub dropped: AtomicU64,
+    /// The producer's last look at the consumer's position: spares it the consumer's cache line.
+    pub consumer_seen: AtomicU64,
+}
+
+/// The consumer's half of a ring's state. The producer treats what it reads here as hostile.
+#[repr(C, align(64))]
+pub struct ConsumerPage {
+    /// Position up to which everything is consumed.
+    pub position: AtomicU64,
+}
+
+/// One CPU's ring.
+///
+/// # Invariants
+///
+/// `data.len()` is a power of two and at least [`SLOT_WORDS`].
+pub struct Ring<'a> {
+    producer: &'a ProducerPage,
+    consumer: &'a ConsumerPage,
+    data: &'a [AtomicU64],
+    overwrite: bool,
+}
+
+/// What [`Ring::copy_out`] copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Position of the first record copied. Beyond the position asked for if records were overwritten.
+    pub start: u64,
+    /// Words copied: whole records.
+    pub words: usize,
+    /// Faults among the records copied.
+    pub faults: u64,
+}
+
+impl Batch {
+    /// Position behind the last record copied: the consumer's next.
+    pub fn end(&self) -> u64 {
+        self.start.wrapping_add(self.words as u64 * 8)
+    }
+}
+
+impl<'a> Ring<'a> {
+    /// Makes a ring of zeroed parts; `None` if the length of `data` is no power of two or too small.
+    pub fn new(
+        producer: &'a ProducerPage,
+        consumer: &'a ConsumerPage,
+        data: &'a [AtomicU64],
+        overwrite: bool,
+    ) -> Option<Self> {
+        if !data.len().is_power_of_two() || data.len() < SLOT_WORDS {
+            return None;
+        }
+        // INVARIANT: Just checked.
+        Some(Self {
+            producer,
+            consumer,
+            data,
+            overwrite,
+        })
+    }
+
+    /// Size of the data in bytes.
+    fn capacity(&self) -> u64 {
+        (self.data.len() as u64).wrapping_mul(8)
+    }
+
+    /// The word at a position (a multiple of 8).
+    #[inline(always)]
+    fn word(&self, position: u64) -> &AtomicU64 {
+        let index = (position / 8) as usize & (self.data.len().wrapping_sub(1));
+        // SAFETY: By the type invariant `len` is a power of two, so masking by `len - 1` gives an
+        // index below `len`.
+        unsafe { self.data.get_unchecked(index) }
+    }
+
+    /// Adds one to a counter that only the producer writes.
+    #[inline(always)]
+    fn count(counter: &AtomicU64) {
+        counter.store(
+            counter.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Records a fault: the producer's side. Returns whether it was written.
+    ///
+    /// There must be one producer at a time; two at once would overwrite each other's records (but
+    /// nothing else). In the module that is the CPU that the ring belongs to, with preemption
+    /// disabled.
+    #[inline(always)]
+    pub fn push_fault(&self, record: [u64; SLOT_WORDS]) -> bool {
+        let producer = self.producer;
+        Self::count(&producer.hits);
+        let head = producer.head.load(Ordering::Relaxed);
+        if self.overwrite {
+            self.evict_for(head, SLOT_BYTES);
+        } else if !self.has_room(head, SLOT_BYTES) {
+            Self::count(&producer.dropped);
+            return false;
+        }
+        for (i, &word) in record.iter().enumerate() {
+            self.word(head.wrapping_add(i as u64 * 8))
+                .store(word, Ordering::Relaxed);
+        }
+        Self::count(&producer.written);
+        // (A): the record is written before the position that shows it.
+        producer
+            .head
+            .store(head.wrapping_add(SLOT_BYTES), Ordering::Release);
+        true
+    }
+
+    /// Whether `bytes` fit without touching what is not consumed. Whatever the consumer wrote to its
+    /// page, the answer can at worst be wrong for its own records.
+    #[inline(always)]
+    fn has_room(&self, head: u64, bytes: u64) -> bool {
+        let seen = self.producer.consumer_seen.load(Ordering::Relaxed);
+        if head.wrapping_sub(seen) <= self.capacity().wrapping_sub(bytes) {
+            return true;
+        }
+        // (B): the consumer has read its records before we write over them.
+        let position = self.consumer.position.load(Ordering::Acquire);
+        self.producer
+            .consumer_seen
+            .store(position, Ordering::Relaxed);
+        // A position ahead of `head` (nonsense) wraps to a huge distance: the ring counts as full.
+        head.wrapping_sub(position) <= self.capacity().wrapping_sub(bytes)
+    }
+
+    /// Gives up the oldest records until `bytes` fit. At most as many turns as slots are needed, for
+    /// no record is shorter than one.
+    #[inline(always)]
+    fn evict_for(&self, head: u64, bytes: u64) {
+        let mut tail = self.producer.tail.load(Ordering::Relaxed);
+        let limit = self.capacity().wrapping_sub(bytes);
+        if head.wrapping_sub(tail) <= limit {
+            return;
+        }
+        while head.wrapping_sub(tail) > limit {
+            let slots = uapi::header_slots(self.word(tail).load(Ordering::Relaxed));
+            tail = tail.wrapping_add(slots.max(1).wrapping_mul(SLOT_BYTES));
+        }
+        self.producer.tail.store(tail, Ordering::Relaxed);
+        // (C): the records are given up before they are written over.
+        fence(Ordering::Release);
+    }
+
+    /// Copies whole records from `position` on into `out`: the consumer's side.
+    ///
+    /// Copies as many as `out` holds and the ring has; none if there is no record or `out` is shorter
+    /// than the next one. In mode *overwrite* the batch may begin later than asked, where the records
+    /// between have been overwritten. The producer goes on meanwhile.
+    pub fn copy_out(&self, position: u64, out: &mut [u64]) -> Batch {
+        let mut position = position;
+        // Each turn means that the producer overtook us by a whole buffer; do not chase it for ever.
+        for _ in 0..8 {
+            // (A): what lies below `head` is written.
+            let head = self.producer.head.load(Ordering::Acquire);
+            position = self.first_valid(position, head);
+            let available = (head.wrapping_sub(position) / 8) as usize;
+            let words = available.min(out.len());
+            for (i, word) in out.iter_mut().take(words).enumerate() {
+                *word = self
+                    .word(position.wrapping_add(i as u64 * 8))
+                    .load(Ordering::Relaxed);
+            }
+            if !self.overwrite {
+                return Self::whole_records(position, &out[..words]);
+            }
+            // (C): what was not given up before we read it was not written over when we read it.
+            fence(Ordering::Acquire);
+            let tail = self.producer.tail.load(Ordering::Relaxed);
+            let torn = tail.wrapping_sub(position);
+            // CAST: a distance either way of less than 2^63 bytes.
+            if torn as i64 <= 0 {
+                // The tail has not passed `position`.
+                return Self::whole_records(position, &out[..words]);
+            }
+            let torn_words = (torn / 8) as usize;
+            position = tail;
+            if torn_words < words {
+                out.copy_within(torn_words..words, 0);
+                return Self::whole_records(position, &out[..words.wrapping_sub(torn_words)]);
+            }
+        }
+        Batch {
+            start: position,
+            words: 0,
+            faults: 0,
+        }
+    }
+
+    /// Where to read on: `position`, unless it is overwritten or (a damaged consumer page) outside of
+    /// the ring; then the oldest record.
+    fn first_valid(&self, position: u64, head: u64) -> u64 {
+        let oldest = if self.overwrite {
+            self.producer.tail.load(Ordering::Relaxed)
+        } else {
+            head.saturating_sub(self.capacity())
+        };
+        if head.wrapping_sub(position) > head.wrapping_sub(oldest) {
+            oldest
+        } else {
+            position
+        }
+    }
+
+    /// Trims a copy to the whole records in it and counts the faults.
+    fn whole_records(start: u64, copy: &[u64]) -> Batch {
+        let mut words = 0;
+        let mut faults = 0;
+        while let Some(&header) = copy.get(words) {
+            let slots = uapi::header_slots(header) as usize;
+            let end = words.wrapping_add(slots.wrapping_mul(SLOT_WORDS));
+            if slots == 0 || end > copy.len() {
+                break;
+            }
+            if uapi::header_type(header) == uapi::record_type::FAULT {
+                faults = u64::wrapping_add(faults, 1);
+            }
+            words = end;
+        }
+        Batch {
+            start,
+            words,
+            faults,
+        }
+    }
+
+    /// Tells the producer that everything before `position` is consumed.
+    pub fn consume_to(&self, position: u64) {
+        // (B): the records are read before the producer may write over them.
+        self.consumer.position.store(position, Ordering::Release);
+    }
+
+    /// The consumer's position.
+    pub fn position(&self) -> u64 {
+        self.consumer.position.load(Ordering::Relaxed)
+    }
+
+    /// Faults written and not yet consumed. Exact while the producer is quiet.
+    pub fn pending_faults(&self) -> u64 {
+        let head = self.producer.head.load(Ordering::Acquire);
+        let mut position = self.first_valid(self.position(), head);
+        let mut faults = 0u64;
+        while head.wrapping_sub(position) != 0 && head.wrapping_sub(position) <= self.capacity() {
+            let header = self.word(position).load(Ordering::Relaxed);
+            if uapi::header_type(header) == uapi::record_type::FAULT {
+                faults = faults.wrapping_add(1);
+            }
+            let slots = uapi::header_slots(header).max(1);
+            position = position.wrapping_add(slots.wrapping_mul(SLOT_BYTES));
+        }
+        faults
+    }
+
+    /// Faults of targets that reached the ring.
+    pub fn hits(&self) -> u64 {
+        self.producer.hits.load(Ordering::Relaxed)
+    }
+
+    /// Faults written to the ring, whatever became of them.
+    pub fn written(&self) -> u64 {
+        self.producer.written.load(Ordering::Relaxed)
+    }
+
+    /// Faults that found the ring full.
+    pub fn dropped(&self) -> u64 {
+        self.producer.dropped.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Which sessions trace which process: one load for each fault, however many targets there are.
+//!
+//! A table indexed by process id holds a mask of sessions. The fault path reads it; the control path
+//! and two hooks change it:
+//!
+//! - the tracepoint `sched_process_fork` gives a child its parent's followers before the child runs;
+//! - a kprobe on `do_notify_parent` ends a target: the kernel calls it once all threads of a process
+//!   are past their last access to memory and before its id can be used again.
+//!
+//! Lock order: none here; the callers in `session.rs` hold the registry's lock for all but the hooks.
+
+use core::{
+    ffi::{c_int, c_void},
+    ptr::null_mut,
+    sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, Ordering},
+};
+use kernel::{alloc::flags::__GFP_NOWARN, bindings, prelude::*, sync::rcu};
+
+use super::{
+    probe::{Kprobe, RawKprobe, Tracepoint},
+    uapi,
+};
+
+/// Process ids that there can be.
+const PIDS: usize = 1 << uapi::PID_BITS;
+
+/// A bit for each session.
+pub(crate) type Mask = u16;
+
+const _: () = assert!(Mask::BITS as usize == uapi::MAX_SESSIONS);
+
+/// The masks by process id: null, or an array of `PIDS`.
+static MASKS: AtomicPtr<AtomicU16> = AtomicPtr::new(null_mut());
+
+/// Sessions whose targets' children become targets.
+static FOLLOWING: AtomicU16 = AtomicU16::new(0);
+
+/// For each session, targets that have not ended.
+static LIVE: [AtomicI32; uapi::MAX_SESSIONS] = [const { AtomicI32::new(0) }; uapi::MAX_SESSIONS];
+
+/// The mask cell of a process; `None` while there is no table.
+#[inline(always)]
+fn cell<'a>(pid: bindings::pid_t) -> Option<&'a AtomicU16> {
+    let masks = MASKS.load(Ordering::Relaxed);
+    if masks.is_null() {
+        return None;
+    }
+    // SAFETY: The index is below `PIDS`. `Table::drop` frees the array only after it has withdrawn the
+    // pointer, detached the hooks and waited for all RCU readers; everybody else who comes here holds
+    // the registry's lock, under which alone a `Table` is dropped.
+    Some(unsafe { &*masks.add(pid as usize & (PIDS - 1)) })
+}
+
+/// The sessions that trace a process.
+///
+/// To be called with preemption disabled, or within an RCU read-side section.
+#[inline(always)]
+pub(crate) fn sessions_of(pid: bindings::pid_t) -> Mask {
+    match cell(pid) {
+        Some(mask) => mask.load(Ordering::Relaxed),
+        None => 0,
+    }
+}
+
+/// The sessions of a mask.
+fn each(mask: Mask) -> impl Iterator<Item = usize> {
+    (0..uapi::MAX_SESSIONS).filter(move |&session| mask & (1 << session) != 0)
+}
+
+/// Makes a process a target of a session. Returns false if it was one already.
+pub(crate) fn add(session: usize, pid: bindings::pid_t) -> bool {
+    let Some(cell) = cell(pid) else { return false };
+    // Counted first, so that the hook, which may end the process at once, never finds the count at 0.
+    LIVE[session].fetch_add(1, Ordering::Relaxed);
+    let added = cell.fetch_or(1 << session, Ordering::SeqCst) & (1 << session) == 0;
+    if !added {
+        LIVE[session].fetch_sub(1, Ordering::Relaxed);
+    }
+    added
+}
+
+/// Makes a process no longer a target. Returns false if it was none.
+pub(crate) fn remove(session: usize, pid: bindings::pid_t) -> bool {
+    let Some(cell) = cell(pid) else { return false };
+    let removed = cell.fetch_and(!(1 << session), Ordering::SeqCst) & (1 << session) != 0;
+    if removed {
+        LIVE[session].fetch_sub(1, Ordering::Relaxed);
+    }
+    removed
+}
+
+/// Targets of a session that have not ended.
+pub(crate) fn live(session: usize) -> u32 {
+    LIVE[session].load(Ordering::Relaxed).max(0) as u32
+}
+
+/// Begins to keep targets for a session: none yet.
+pub(crate) fn begin(session: usize, follow: bool) {
+    LIVE[session].store(0, Ordering::Relaxed);
+    if follow {
+        FOLLOWING.fetch_or(1 << session, Ordering::Relaxed);
+    }
+}
+
+/// No longer follows the children of a session's targets. Once an RCU grace period has passed, the
+/// session gets no new targets, and [`forget`] may be called.
+pub(crate) fn end(session: usize) {
+    FOLLOWING.fetch_and(!(1 << session), Ordering::Relaxed);
+}
+
+/// Removes all targets of a session.
+pub(crate) fn forget(session: usize) {
+    for pid in 0..PIDS {
+        // CAST: below 2^22.
+        let pid = pid as bindings::pid_t;
+        if sessions_of(pid) & (1 << session) != 0 {
+            remove(session, pid);
+        }
+    }
+}
+
+/// Tracepoint `sched_process_fork`: `parent` has made `child`, which does not run yet.
+///
+/// # Safety
+///
+/// Called by the tracepoint alone, with two live tasks.
+unsafe extern "C" fn on_fork(
+    _data: *mut c_void,
+    parent: *mut bindings::task_struct,
+    child: *mut bindings::task_struct,
+) {
+    // SAFETY: Both tasks are alive during the call, and these fields constant.
+    let (parent, child) = unsafe { ((*parent).tgid, (*child).tgid) };
+    if parent == child {
+        return; // A thread.
+    }
+    let _guard = rcu::read_lock();
+    let inherited = sessions_of(parent) & FOLLOWING.load(Ordering::Relaxed);
+    for session in each(inherited) {
+        add(session, child);
+    }
+}
+
+/// Kprobe on `do_notify_parent(struct task_struct *tsk, int sig)`.
+///
+/// # Safety
+///
+/// Called by that kprobe alone.
+unsafe extern "C" fn on_notify_parent(
+    _probe: *mut RawKprobe,
+    registers: *mut bindings::pt_regs,
+) -> c_int {
+    // SAFETY: At the function's entry `di` holds `tsk`, a task that cannot go away: the caller holds
+    // `tasklist_lock`, under which the fields read do not change either.
+    let (is_leader, threads, pid) = unsafe {
+        let task = (*registers).di as *mut bindings::task_struct;
+        (
+            (*task).group_leader == task,
+            (*(*task).signal).nr_threads,
+            (*task).tgid,
+        )
+    };
+    // Other callers tell of a traced thread, or of a leader that ended before its threads.
+    if is_leader && threads == 1 {
+        if let Some(cell) = cell(pid) {
+            for session in each(cell.swap(0, Ordering::SeqCst)) {
+                LIVE[session].fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+    0
+}
+
+/// The table and its hooks: alive while any session runs.
+///
+/// Fields are dropped in this order: the hooks first.
+pub(crate) struct Table {
+    _fork: Tracepoint,
+    _notify: Kprobe,
+    _masks: Masks,
+}
+
+/// The memory of the table, published in `MASKS`.
+struct Masks {
+    _memory: VBox<[u16; PIDS]>,
+}
+
+impl Masks {
+    fn new() -> Result<Self> {
+        let mut masks = VBox::<[u16; PIDS]>::zeroed(GFP_KERNEL | __GFP_NOWARN)?;
+        // A `u16` and an `AtomicU16` have the same size, alignment and values.
+        MASKS.store((&raw mut *masks).cast::<AtomicU16>(), Ordering::Release);
+        Ok(Self { _memory: masks })
+    }
+}
+
+impl Drop for Masks {
+    fn drop(&mut self) {
+        MASKS.store(null_mut(), Ordering::Relaxed);
+        // SAFETY: The call may sleep, which the callers of a drop in this module allow.
+        unsafe { bindings::synchronize_rcu() };
+    }
+}
+
+impl Table {
+    /// Makes an empty table and attaches the hooks.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `ENOENT` where this kernel lacks what a hook attaches to.
+    pub(crate) fn new() -> Result<Self> {
+        let masks = Masks::new()?;
+        let notify = Kprobe::at_entry(c"do_notify_parent", on_notify_parent)?;
+        // SAFETY: `on_fork` has the arguments of `sched_process_fork` (include/trace/events/sched.h).
+        let fork = unsafe { Tracepoint::attach(c"sched_process_fork", on_fork as *mut c_void) }?;
+        Ok(Self {
+            _fork: fork,
+            _notify: notify,
+            _masks: masks,
+        })
+    }
+}

@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note
+
+//! The ABI of `/dev/fault_tracer`: record layouts, ioctl numbers and flags.
+//!
+//! This file is compiled, unchanged, into the module and into the user-space tools; it uses nothing
+//! but `core`. `fault_tracer.h` is the same ABI for C, and `PROTOCOL.md` tells the contract of the
+//! rings and the order of the calls.
+//!
+//! All structures have the same layout for 32-bit and 64-bit callers: 64-bit fields are 8-byte
+//! aligned and there is no implicit padding. Fields called `reserved` must be zero.
+
+/// Name of the character device, below `/dev`.
+pub const DEVICE_NAME: &str = "fault_tracer";
+
+/// Version of this ABI. It changes only when an existing structure or meaning changes; additions
+/// (new ioctls, new record types, new flags) leave it as it is.
+pub const ABI_VERSION: u32 = 1;
+
+/// Unit in which the rings are written, in bytes. Every record occupies a whole number of slots.
+pub const SLOT_BYTES: usize = 32;
+
+/// Most sessions that can run at the same time.
+pub const MAX_SESSIONS: usize = 16;
+
+/// Bits that a process or thread id needs: `PID_MAX_LIMIT` is 4 Mi on 64-bit kernels
+/// (`include/linux/threads.h`).
+pub const PID_BITS: u32 = 22;
+
+/// Mask of [`PID_BITS`] bits.
+pub const PID_MASK: u64 = (1 << PID_BITS) - 1;
+
+/// Smallest ring, in bytes per CPU: one page.
+pub const RING_BYTES_MIN: u64 = 4096;
+
+/// Largest ring, in bytes per CPU.
+pub const RING_BYTES_MAX: u64 = 1 << 30;
+
+// ---------------------------------------------------------------------------------------------
+// Records
+// ---------------------------------------------------------------------------------------------
+
+/// Record types: bits 60..=63 of a record's first word.
+pub mod record_type {
+    /// Nothing: fills the end of a ring where the next record would not fit in one piece.
+    pub const PAD: u64 = 0;
+    /// A page fault: [`super::FaultRecord`], one slot.
+    pub const FAULT: u64 = 1;
+}
+
+/// First bit of the thread group id in a record's first word; the thread id begins at bit 0.
+pub const HEADER_TGID_SHIFT: u32 = PID_BITS;
+/// First bit of a fault record's flags; 16 bits wide.
+pub const HEADER_FLAGS_SHIFT: u32 = 2 * PID_BITS;
+/// First bit of the length in slots of a record that is not a fault; 8 bits wide.
+pub const HEADER_SLOTS_SHIFT: u32 = 2 * PID_BITS;
+/// First bit of the record type.
+pub const HEADER_TYPE_SHIFT: u32 = 60;
+
+/// One entry into `handle_mm_fault`.
+///
+/// `header` holds, from bit 0: thread id (22 bits), process id (thread group id, 22 bits), flags
+/// ([`fault_flag`], 16 bits), type (4 bits, [`record_type::FAULT`]). Ids are those of the initial
+/// pid namespace. User addresses use at most 56 bits on x86-64 with five-level paging
+/// (`Documentation/arch/x86/x86_64/5level-paging.rst`), so the top byte of the two addresses carries
+/// the low byte of the thread's fault counters *before* this fault.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultRecord {
+    /// Thread id, process id, flags and type.
+    pub header: u64,
+    /// `CLOCK_MONOTONIC` at the entry of the fault, in nanoseconds.
+    pub time_ns: u64,
+    /// Bits 0..=55: faulting address. Bits 56..=63: low byte of the thread's minor-fault counter.
+    pub address_min: u64,
+    /// Bits 0..=55: user-space instruction pointer. Bits 56..=63: low byte of the thread's
+    /// major-fault counter.
+    pub ip_maj: u64,
+}
+
+/// First bit of the counter byte in [`FaultRecord::address_min`] and [`FaultRecord::ip_maj`].
+pub const COUNTER_SHIFT: u32 = 56;
+/// Mask of the address bits in [`FaultRecord::address_min`] and [`FaultRecord::ip_maj`].
+pub const ADDRESS_MASK: u64 = (1 << COUNTER_SHIFT) - 1;
+
+/// Flags of a fault record.
+pub mod fault_flag {
+    /// The access was a write.
+    pub const WRITE: u64 = 1 << 0;
+    /// The page table held a present translation when the fault entered: a write to a page mapped
+    /// read-only (copy-on-write, write notification), or another thread was quicker.
+    pub const PRESENT: u64 = 1 << 1;
+    /// The mapping has a file.
+    pub const FILE: u64 = 1 << 2;
+    /// The mapping is shared (`MAP_SHARED`).
+    pub const SHARED: u64 = 1 << 3;
+    /// The page table entry was not present but in swap format: swapped out, migrating or poisoned.
+    pub const SWAP_ENTRY: u64 = 1 << 4;
+    /// A further attempt of a fault that already had to wait (`FAULT_FLAG_TRIED`).
+    pub const TRIED: u64 = 1 << 5;
+    /// The access came from user mode; without it, from the kernel on behalf of the thread.
+    pub const USER: u64 = 1 << 6;
+    /// The address belongs to another process (`ptrace`, `process_vm_writev`, `execve`'s arguments).
+    pub const REMOTE: u64 = 1 << 7;
+    /// The access was an instruction fetch.
+    pub const INSTRUCTION: u64 = 1 << 8;
+    /// No access trapped: the kernel asked for the page (`get_user_pages`).
+    pub const GUP: u64 = 1 << 9;
+    /// `get_user_pages` asked to break copy-on-write for reading (`FAULT_FLAG_UNSHARE`).
+    pub const UNSHARE: u64 = 1 << 10;
+    /// The mapping is of huge pages (hugetlbfs); [`PRESENT`] and [`SWAP_ENTRY`] are not looked up.
+    pub const HUGETLB: u64 = 1 << 11;
+    /// Taken under the mapping's own lock instead of `mmap_lock`.
+    pub const VMA_LOCK: u64 = 1 << 12;
+
+    /// The names of the flags in the order of their bits, as the tools write them. An access is
+    /// printed apart (`r`, `w`, `x`), so [`WRITE`] and [`INSTRUCTION`] are not listed.
+    pub const NAMES: [(u64, &str); 11] = [
+        (PRESENT, "present"),
+        (FILE, "file"),
+        (SHARED, "shared"),
+        (SWAP_ENTRY, "swap-entry"),
+        (TRIED, "tried"),
+        (USER, "user"),
+        (REMOTE, "remote"),
+        (GUP, "gup"),
+        (UNSHARE, "unshare"),
+        (HUGETLB, "hugetlb"),
+        (VMA_LOCK, "vma-lock"),
+    ];
+}
+
+impl FaultRecord {
+    /// Takes a record apart from its four words, in the order in which they lie in the ring.
+    pub const fn from_words(words: [u64; 4]) -> Self {
+        Self {
+            header: words[0],
+            time_ns: words[1],
+            address_min: words[2],
+            ip_maj: words[3],
+        }
+    }
+
+    /// Thread id in the initial pid namespace.
+    pub const fn tid(&self) -> u32 {
+        (self.header & PID_MASK) as u32
+    }
+
+    /// Process id (thread group id) in the initial pid namespace.
+    pub const fn pid(&self) -> u32 {
+        ((self.header >> HEADER_TGID_SHIFT) & PID_MASK) as u32
+    }
+
+    /// The flags, see [`fault_flag`].
+    pub const fn flags(&self) -> u64 {
+        (self.header >> HEADER_FLAGS_SHIFT) & 0xffff
+    }
+
+    /// The faulting address.
+    pub const fn address(&self) -> u64 {
+        self.address_min & ADDRESS_MASK
+    }
+
+    /// The user-space instruction pointer: of the access itself, or of the system call during which
+    /// the kernel made it.
+    pub const fn ip(&self) -> u64 {
+        self.ip_maj & ADDRESS_MASK
+    }
+
+    /// Low byte of the thread's minor-fault counter before this fault.
+    pub const fn min_flt_low(&self) -> u8 {
+        (self.address_min >> COUNTER_SHIFT) as u8
+    }
+
+    /// Low byte of the thread's major-fault counter before this fault.
+    pub const fn maj_flt_low(&self) -> u8 {
+        (self.ip_maj >> COUNTER_SHIFT) as u8
+    }
+}
+
+/// The type of the record that begins with this word, see [`record_type`].
+pub const fn header_type(header: u64) -> u64 {
+    header >> HEADER_TYPE_SHIFT
+}
+
+/// How many slots the record that begins with this word occupies; 0 only in a damaged record.
+pub const fn header_slots(header: u64) -> u64 {
+    if header_type(header) == record_type::FAULT {
+        1
+    } else {
+        (header >> HEADER_SLOTS_SHIFT) & 0xff
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Sessions
+// ---------------------------------------------------------------------------------------------
+
+/// What a session is doing.
+pub mod state {
+    /// Being set up: it holds no memory and records nothing.
+    pub const IDLE: u32 = 0;
+    /// Recording.
+    pub const RUNNING: u32 = 1;
+    /// Ended: what it recorded can still be drained.
+    pub const STOPPED: u32 = 2;
+}
+
+/// What happens to a fault that finds its ring full.
+pub mod mode {
+    /// The new record is dropped and counted.
+    pub const DISCARD: u32 = 0;
+    /// The oldest records are overwritten: the newest are kept.
+    pub const OVERWRITE: u32 = 1;
+}
+
+/// Flags of a session.
+pub mod session_flag {
+    /// Children that a target forks from now on become targets too.
+    pub const FOLLOW: u32 = 1 << 0;
+    /// Every fault is also printed to the kernel log. Only the session of the module parameters can
+    /// have it.
+    pub const LOG: u32 = 1 << 1;
+    /// The session was started by the module parameter `pid`.
+    pub const BOOT: u32 = 1 << 2;
+}
+
+/// `FT_IOC_INFO`: what the module can do and what this file's session is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// [`ABI_VERSION`] of the module.
+    pub abi_version: u32,
+    /// Size of a fault record in bytes.
+    pub fault_record_bytes: u32,
+    /// Alignment of every record and unit of its length, in bytes.
+    pub slot_bytes: u32,
+    /// Rings of a session: one for each possible CPU id, `0..cpus`.
+    pub cpus: u32,
+    /// See [`state`].
+    pub state: u32,
+    /// See [`mode`].
+    pub mode: u32,
+    /// See [`session_flag`].
+    pub flags: u32,
+    /// Target processes that have not ended.
+    pub live_targets: u32,
+    /// Size of each CPU's ring, in bytes.
+    pub ring_bytes: u64,
+    /// Faults that the kprobe could not handle since the session started (`nmissed`). The kernel
+    /// keeps one such count for the probe, not one for each CPU or process.
+    pub missed: u64,
+    /// Where CPU `n`'s ring begins in the file's mapping: `n * ring_stride`.
+    pub ring_stride: u64,
+    /// Offset of the producer's page within a ring.
+    pub producer_offset: u32,
+    /// Offset of the consumer's page within a ring.
+    pub consumer_offset: u32,
+    /// Offset of the records within a ring.
+    pub data_offset: u32,
+    /// Most sessions that can run at the same time.
+    pub max_sessions: u32,
+    /// Zero.
+    pub reserved: [u64; 4],
+}
+
+/// `FT_IOC_CONFIGURE`: how an idle session shall record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of each CPU's ring: a power of two between [`RING_BYTES_MIN`] and [`RING_BYTES_MAX`].
+    pub ring_bytes: u64,
+    /// See [`mode`].
+    pub mode: u32,
+    /// [`session_flag::FOLLOW`] or 0.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: [u64; 2],
+}
+
+/// `FT_IOC_TARGET_ADD`, `FT_IOC_TARGET_REMOVE`: a process to trace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Process id in the caller's pid namespace. The id of any of its threads names the process.
+    pub pid: i32,
+    /// Zero.
+    pub flags: u32,
+}
+
+/// `FT_IOC_DRAIN`: take the oldest records of one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// In: user address of the buffer, a multiple of 8.
+    pub buffer: u64,
+    /// In: length of the buffer in bytes, at least [`SLOT_BYTES`].
+    pub length: u32,
+    /// In: the CPU whose ring is drained.
+    pub cpu: u32,
+    /// Out: bytes written to the buffer: whole records. 0 when the ring is empty.
+    pub bytes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// `FT_IOC_CPU_COUNTERS`: the account of one CPU's ring, in faults.
+///
+/// `hits = recorded + dropped + overwritten`, exactly when the session is stopped. While it runs, a
+/// fault being recorded at this moment may be counted in `hits` alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuCounters {
+    /// In: the CPU.
+    pub cpu: u32,
+    /// Zero.
+    pub reserved0: u32,
+    /// Faults of targets that the probe saw.
+    pub hits: u64,
+    /// Faults drained or still in the ring.
+    pub recorded: u64,
+    /// Faults that found the ring full, in mode [`mode::DISCARD`].
+    pub dropped: u64,
+    /// Faults overwritten before they were drained, in mode [`mode::OVERWRITE`].
+    pub overwritten: u64,
+    /// Faults in the ring that are not yet drained.
+    pub pending: u64,
+    /// Zero.
+    pub reserved: [u64; 2],
+}
+
+/// `FT_IOC_SESSION`: what one of the running sessions of the module is doing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// In: which one, `0..Info::max_sessions`.
+    pub index: u32,
+    /// Out: 1 if there is such a session; otherwise the rest is zero.
+    pub present: u32,
+    /// See [`mode`].
+    pub mode: u32,
+    /// See [`session_flag`].
+    pub flags: u32,
+    /// Process that started it, in the initial pid namespace.
+    pub owner_pid: i32,
+    /// Target processes that have not ended.
+    pub live_targets: u32,
+    /// Processes that were named as targets (not those followed).
+    pub named_targets: u32,
+    /// The process named first, in the initial pid namespace.
+    pub first_target: i32,
+    /// Name of the process that started it, ended by a zero byte.
+    pub owner_comm: [u8; 16],
+    /// Size of each CPU's ring, in bytes.
+    pub ring_bytes: u64,
+    /// Sum over the CPUs, see [`CpuCounters`].
+    pub hits: u64,
+    /// Sum over the CPUs, see [`CpuCounters`].
+    pub recorded: u64,
+    /// Sum over the CPUs, see [`CpuCounters`].
+    pub dropped: u64,
+    /// Sum over the CPUs, see [`CpuCounters`].
+    pub overwritten: u64,
+    /// See [`Info::missed`].
+    pub missed: u64,
+    /// Nanoseconds for which it has been running.
+    pub running_ns: u64,
+    /// Zero.
+    pub reserved: [u64; 3],
+}
+
+// ---------------------------------------------------------------------------------------------
+// ioctls
+// ---------------------------------------------------------------------------------------------
+
+/// The ioctl type ("magic") of the device.
+pub const IOC_TYPE: u32 = 0xF7;
+
+const IOC_NONE: u32 = 0;
+const IOC_WRITE: u32 = 1;
+const IOC_READ: u32 = 2;
+
+/// `_IOC` of `include/uapi/asm-generic/ioctl.h`.
+const fn ioc<T>(direction: u32, number: u32) -> u32 {
+    direction << 30 | (core::mem::size_of::<T>() as u32) << 16 | IOC_TYPE << 8 | number
+}
+
+/// Reads an [`Info`].
+pub const FT_IOC_INFO: u32 = ioc::<Info>(IOC_READ, 0);
+/// Sets up an idle session by a [`Config`].
+pub const FT_IOC_CONFIGURE: u32 = ioc::<Config>(IOC_WRITE, 1);
+/// Adds a [`Target`]. In an idle session it is only noted, and traced from `FT_IOC_START` on.
+pub const FT_IOC_TARGET_ADD: u32 = ioc::<Target>(IOC_WRITE, 2);
+/// Removes a [`Target`]; children that were followed stay.
+pub const FT_IOC_TARGET_REMOVE: u32 = ioc::<Target>(IOC_WRITE, 3);
+/// Starts recording.
+pub const FT_IOC_START: u32 = ioc::<()>(IOC_NONE, 4);
+/// Stops recording; from then on the counters are final.
+pub const FT_IOC_STOP: u32 = ioc::<()>(IOC_NONE, 5);
+/// Drains one CPU's ring, see [`Drain`].
+pub const FT_IOC_DRAIN: u32 = ioc::<Drain>(IOC_READ | IOC_WRITE, 6);
+/// Reads a [`CpuCounters`].
+pub const FT_IOC_CPU_COUNTERS: u32 = ioc::<CpuCounters>(IOC_READ | IOC_WRITE, 7);
+/// Makes the session of the module parameters this file's session, in place of its own idle one.
+/// One file at a time; it goes on when the file is closed.
+pub const FT_IOC_ADOPT: u32 = ioc::<()>(IOC_NONE, 8);
+/// Reads a [`SessionInfo`].
+pub const FT_IOC_SESSION: u32 = ioc::<SessionInfo>(IOC_READ | IOC_WRITE, 9);
+
+const _: () = {
+    assert!(core::mem::size_of::<FaultRecord>() == SLOT_BYTES);
+    assert!(core::mem::size_of::<Info>() == 104);
+    assert!(core::mem::size_of::<Config>() == 32);
+    assert!(core::mem::size_of::<Target>() == 8);
+    assert!(core::mem::size_of::<Drain>() == 24);
+    assert!(core::mem::size_of::<CpuCounters>() == 64);
+    assert!(core::mem::size_of::<SessionInfo>() == 128);
+    assert!(HEADER_FLAGS_SHIFT + 16 == HEADER_TYPE_SHIFT);
+};
