@@ -23,6 +23,7 @@ import os
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -182,28 +183,31 @@ def _parse_lines(lines: list[str], flag_codes: _Codes) -> np.ndarray:
             ("flags", "u4"),
         ]
     )
-    return np.loadtxt(
-        lines,
-        dtype=dtype,
-        delimiter=",",
-        comments=None,
-        ndmin=1,
-        encoding="utf-8",
-        converters={
-            4: _hex,
-            5: _hex,
-            6: ACCESS_CODES.__getitem__,
-            7: flag_codes.__getitem__,
-        },
-    )
+    with warnings.catch_warnings():
+        # NumPy before 2 takes 7.5 for a whole number, with no more than this warning.
+        warnings.simplefilter("error", DeprecationWarning)
+        return np.loadtxt(
+            lines,
+            dtype=dtype,
+            delimiter=",",
+            comments=None,
+            ndmin=1,
+            encoding="utf-8",
+            converters={
+                4: _hex,
+                5: _hex,
+                6: ACCESS_CODES.__getitem__,
+                7: flag_codes.__getitem__,
+            },
+        )
 
 
-def _until_cut_off(stream: io.TextIOBase, warnings: list[str]) -> Iterator[str]:
+def _until_cut_off(stream: io.TextIOBase, notes: list[str]) -> Iterator[str]:
     """Yield lines; a gzip stream that ends early ends the lines with a warning."""
     try:
         yield from stream
     except EOFError:
-        warnings.append("the compressed file is cut off; plotting what could be read")
+        notes.append("the compressed file is cut off; plotting what could be read")
 
 
 def parse_losses(text: str) -> Losses | None:
@@ -259,7 +263,7 @@ class _Reader:
             table = _parse_lines(rows, self.flag_codes)
             if (table["time_ns"] < 0).any():
                 raise ValueError("a negative time")
-        except (ValueError, KeyError, OverflowError) as error:
+        except (ValueError, KeyError, OverflowError, DeprecationWarning) as error:
             for number, row in zip(numbers, rows, strict=False):
                 if damage := describe_damage(row):
                     raise PlotError(

@@ -144,6 +144,7 @@ def test_load_sorts_by_time():
         ("-5,0,7,7,0x1000,0x2000,r,", "time_ns: expected a decimal number, found '-5'"),
         ("9999999999999999999,0,7,7,0x1,0x2,r,", "time_ns: 9999999999999999999 does not fit"),
         ("1000,0,7.5,7,0x1000,0x2000,r,", "pid: expected a decimal number, found '7.5'"),
+        ("1000,0,7,-1,0x1000,0x2000,r,", "tid: expected a decimal number, found '-1'"),
         ("1000,0,7,99999999999,0x1000,0x2000,r,", "tid: 99999999999 does not fit"),
         ("1000,0,7,7,1000,0x2000,r,", "address: expected a hexadecimal number with 0x"),
         ("1000,0,7,7,0x10_0,0x2000,r,", "address: expected a hexadecimal number with 0x"),
@@ -350,6 +351,14 @@ def test_thinning_keeps_every_spot_and_counts_all():
     chosen, counts = pf.thin_out(x, y, np.array([0, 0, 0, 1, 2]), 100, 100)
     assert chosen.tolist() == [0, 2, 3, 4]
     assert counts.tolist() == [2, 1, 1, 1]
+
+
+def test_thinning_keeps_the_order_of_time():
+    """What happened later is drawn later: no access hides the others throughout."""
+    x = np.linspace(0, 1, 9)
+    chosen, counts = pf.thin_out(x, np.zeros(9), np.array([2, 0, 1] * 3), 100, 100)
+    assert chosen.tolist() == list(range(9))
+    assert counts.tolist() == [1] * 9
 
 
 def test_all_faults_are_drawn_at_their_address_and_time():
