@@ -111,7 +111,10 @@ impl Parameters {
         let log: i32 = parameter(module_parameters::log.value());
         let ring_kib: i32 = parameter(module_parameters::ring_kib.value());
         if pid < 0 {
-            pr_err!("pid={} is no process id: it must be positive, or 0 for none\n", pid);
+            pr_err!(
+                "pid={} is no process id: it must be positive, or 0 for none\n",
+                pid
+            );
             return Err(EINVAL);
         }
         let ring_bytes = u64::try_from(ring_kib).unwrap_or(0).wrapping_mul(1024);

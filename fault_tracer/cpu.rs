@@ -114,11 +114,11 @@ pub(crate) unsafe fn translation(mm: *const bindings::mm_struct, address: u64) -
     // word within a page. The variables read are constant after boot.
     unsafe {
         let direct_map = bindings::page_offset_base as u64;
-        let frame_mask = bindings::physical_mask as u64 & PAGE_MASK;
+        let frame_mask = bindings::physical_mask & PAGE_MASK;
         let mut shift = bindings::pgdir_shift;
         let mut table = (*mm).__bindgen_anon_1.pgd as u64;
         loop {
-            let index = (address >> shift) & INDEX_MASK;
+            let index = address.wrapping_shr(shift) & INDEX_MASK;
             let entry = (table.wrapping_add(index.wrapping_mul(8)) as *const u64).read_volatile();
             if entry & PRESENT == 0 {
                 let swap = shift <= PMD_SHIFT && entry & PROTNONE == 0 && entry & !ERRATUM != 0;

@@ -254,7 +254,11 @@ unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::
 /// # Safety
 ///
 /// Called by the kernel for a file that [`open`] succeeded on and that stays open during the call.
-unsafe extern "C" fn ioctl(file: *mut bindings::file, command: c_uint, argument: c_ulong) -> c_long {
+unsafe extern "C" fn ioctl(
+    file: *mut bindings::file,
+    command: c_uint,
+    argument: c_ulong,
+) -> c_long {
     // SAFETY: `open` put it there, and `release` cannot come before the end of this call.
     let this = unsafe { Private::borrow((*file).private_data) };
     match this.ioctl(command, argument) {
@@ -275,4 +279,3 @@ macro_rules! plain_data {
     )*};
 }
 plain_data!(Info, Config, Target, Drain, CpuCounters, SessionInfo);
-

@@ -109,6 +109,15 @@ impl<'a> Ring<'a> {
         unsafe { self.data.get_unchecked(index) }
     }
 
+    /// The slot at a position (a multiple of [`SLOT_BYTES`]).
+    #[inline(always)]
+    fn slot(&self, position: u64) -> &[AtomicU64; SLOT_WORDS] {
+        let first = (position / 8) as usize & (self.data.len().wrapping_sub(SLOT_WORDS));
+        // SAFETY: By the type invariant `len` is a power of two and at least `SLOT_WORDS`, one too; so
+        // masking by their difference gives a multiple of `SLOT_WORDS` that is at most the difference.
+        unsafe { &*self.data.as_ptr().add(first).cast() }
+    }
+
     /// Adds one to a counter that only the producer writes.
     #[inline(always)]
     fn count(counter: &AtomicU64) {
@@ -134,9 +143,8 @@ impl<'a> Ring<'a> {
             Self::count(&producer.dropped);
             return false;
         }
-        for (i, &word) in record.iter().enumerate() {
-            self.word(head.wrapping_add(i as u64 * 8))
-                .store(word, Ordering::Relaxed);
+        for (to, word) in self.slot(head).iter().zip(record) {
+            to.store(word, Ordering::Relaxed);
         }
         Self::count(&producer.written);
         // (A): the record is written before the position that shows it.
@@ -163,15 +171,19 @@ impl<'a> Ring<'a> {
         head.wrapping_sub(position) <= self.capacity().wrapping_sub(bytes)
     }
 
-    /// Gives up the oldest records until `bytes` fit. At most as many turns as slots are needed, for
-    /// no record is shorter than one.
+    /// Gives up the oldest records until `bytes` fit, if they do not.
     #[inline(always)]
     fn evict_for(&self, head: u64, bytes: u64) {
-        let mut tail = self.producer.tail.load(Ordering::Relaxed);
+        let tail = self.producer.tail.load(Ordering::Relaxed);
         let limit = self.capacity().wrapping_sub(bytes);
-        if head.wrapping_sub(tail) <= limit {
-            return;
+        if head.wrapping_sub(tail) > limit {
+            self.evict(head, tail, limit);
         }
+    }
+
+    /// Gives up the oldest records until at most `limit` bytes are in use. At most as many turns as
+    /// slots are needed, for no record is shorter than one.
+    fn evict(&self, head: u64, mut tail: u64, limit: u64) {
         while head.wrapping_sub(tail) > limit {
             let slots = uapi::header_slots(self.word(tail).load(Ordering::Relaxed));
             tail = tail.wrapping_add(slots.max(1).wrapping_mul(SLOT_BYTES));

@@ -28,12 +28,18 @@ pub(crate) struct Rings {
 
 /// One CPU's ring, the memory in which it lies, and what was taken out of it.
 ///
-/// Fields are dropped in this order: the ring refers into the memory.
+/// Fields are dropped in this order: the ring refers into the memory. Aligned, like the count that the
+/// consumer writes, so that the fault path reads no cache line that anybody writes.
+#[repr(align(64))]
 pub(crate) struct CpuRing {
     ring: Ring<'static>,
-    delivered: AtomicU64,
     _memory: VVec<u64>,
+    delivered: Delivered,
 }
+
+/// Faults that the consumer has got, on a cache line of its own.
+#[repr(align(64))]
+struct Delivered(AtomicU64);
 
 impl CpuRing {
     fn new(ring_bytes: usize, overwrite: bool) -> Result<Self> {
@@ -56,8 +62,8 @@ impl CpuRing {
         };
         Ok(Self {
             ring: Ring::new(producer, consumer, data, overwrite).ok_or(EINVAL)?,
-            delivered: AtomicU64::new(0),
             _memory: memory,
+            delivered: Delivered(AtomicU64::new(0)),
         })
     }
 
@@ -69,14 +75,18 @@ impl CpuRing {
 
     /// Takes a batch out of the ring that the consumer has got. One consumer at a time.
     pub(crate) fn deliver(&self, end: u64, faults: u64) {
-        self.delivered.fetch_add(faults, Ordering::Relaxed);
+        self.delivered.0.fetch_add(faults, Ordering::Relaxed);
         self.ring.consume_to(end);
     }
 
     /// The account, see [`uapi::CpuCounters`].
     fn account(&self) -> uapi::CpuCounters {
         let pending = self.ring.pending_faults();
-        let recorded = self.delivered.load(Ordering::Relaxed).wrapping_add(pending);
+        let recorded = self
+            .delivered
+            .0
+            .load(Ordering::Relaxed)
+            .wrapping_add(pending);
         uapi::CpuCounters {
             hits: self.ring.hits(),
             recorded,
@@ -182,5 +192,5 @@ fn total_memory() -> usize {
     let mut info = bindings::sysinfo::default();
     // SAFETY: The function fills in the structure it is given.
     unsafe { bindings::si_meminfo(&raw mut info) };
-    (info.totalram as usize).saturating_mul(info.mem_unit as usize)
+    info.totalram.saturating_mul(info.mem_unit as usize)
 }

@@ -89,7 +89,7 @@ impl Owner {
         // SAFETY: The running thread's task; its name may change meanwhile but stays 16 bytes.
         let pid = unsafe {
             for (to, from) in comm.iter_mut().zip((*task).comm) {
-                *to = from as u8;
+                *to = from;
             }
             (*task).tgid
         };
@@ -451,8 +451,8 @@ impl Session {
                 self,
                 Refusal::Start,
                 error,
-                "cannot record (error {}): {} KiB of ring per CPU, {} processes named\n",
-                error.to_errno(),
+                "cannot record: {} ({} KiB of ring per CPU, {} processes named)\n",
+                why_not(error),
                 config.ring_bytes / 1024,
                 inner.processes.len()
             )
@@ -596,13 +596,7 @@ impl Session {
     }
 
     fn no_cpu(&self, cpu: usize) -> Error {
-        refuse!(
-            self,
-            Refusal::Buffer,
-            EINVAL,
-            "there is no CPU {}\n",
-            cpu
-        )
+        refuse!(self, Refusal::Buffer, EINVAL, "there is no CPU {}\n", cpu)
     }
 
     /// The account of one CPU.
@@ -610,10 +604,7 @@ impl Session {
         let mut inner = self.inner.lock();
         let recording = self.recording(&mut inner)?;
         let cpu = cpu as usize;
-        recording
-            .rings
-            .account(cpu)
-            .ok_or_else(|| self.no_cpu(cpu))
+        recording.rings.account(cpu).ok_or_else(|| self.no_cpu(cpu))
     }
 
     /// What this session is and what the module can do.
@@ -691,6 +682,21 @@ fn end(registry: &mut Registry, slot: usize) {
         // SAFETY: The call may sleep, and so may all callers.
         unsafe { bindings::synchronize_rcu() };
         targets::forget(slot);
+    }
+}
+
+/// What an error of a start means.
+fn why_not(error: Error) -> &'static str {
+    if error == ENOMEM {
+        "the rings do not fit in half of this machine's memory; make them smaller"
+    } else if error == EBUSY {
+        "all sessions are taken"
+    } else if error == ESRCH {
+        "none of the processes is alive any more"
+    } else if error == ENOENT {
+        "this kernel lacks a function or tracepoint that is to be probed"
+    } else {
+        "the kernel refuses the probe"
     }
 }
 
