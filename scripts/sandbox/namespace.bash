@@ -14,24 +14,25 @@ namespace_flags() {
 # It returns COMMAND's status; a signal to this shell ends COMMAND and everything below it.
 in_namespace() {
     local -a flags
-    local child status
+    local child status terminated=''
     mapfile -t flags < <(namespace_flags)
     # In the background, because a trap does not run while bash waits for a foreground command;
     # `<&0` keeps the standard input that background commands otherwise lose.
-    # Should this shell be killed, nothing of COMMAND is left behind.
-    setpriv --pdeathsig KILL unshare "${flags[@]}" -- bash -- "$SANDBOX_DIR/namespace-init" "$@" <&0 &
+    # Should this shell be killed, nothing of COMMAND is left behind. And Ctrl-C, which background
+    # commands are made to ignore, is COMMAND's to act on.
+    env --default-signal=INT,QUIT setpriv --pdeathsig KILL unshare "${flags[@]}" -- bash -- "$SANDBOX_DIR/namespace-init" "$@" <&0 &
     child=$!
     # shellcheck disable=SC2064  # the child's id as it is now
-    trap "kill -KILL $child 2>/dev/null" TERM HUP
+    trap "terminated=1; kill -KILL $child 2>/dev/null" TERM HUP
     # Ctrl-C reaches the command itself, which is of the same process group; wait for its end.
     trap : INT
-    status=0
-    wait "$child" || status=$?
-    while kill -0 "$child" 2>/dev/null; do
+    while
         status=0
-        wait "$child" || status=$?
-    done
+        wait "$child" 2>/dev/null || status=$?
+        kill -0 "$child" 2>/dev/null
+    do :; done
     trap - TERM HUP INT
+    [[ -z $terminated ]] || exit 143
     return "$status"
 }
 

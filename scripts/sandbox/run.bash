@@ -87,6 +87,8 @@ run_guest() {
     release=$(choose_kernel "$guest_kernel") || exit
     # Console logs stay when a run fails; a week is long enough.
     find "$LOGS" -name 'console.*' -mtime +7 -delete
+    # Left by a run that was killed.
+    find "$CACHE" -maxdepth 1 -name 'control.*' -mtime +7 -exec rm -rf -- {} +
     console=$(mktemp -- "$LOGS/console.XXXXXX")
     control=$(mktemp -d -- "$CACHE/control.XXXXXX")
     # shellcheck disable=SC2064  # the folder's name as it is now
