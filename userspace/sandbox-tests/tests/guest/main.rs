@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The tests of the module and the tools on a running kernel. They are built and run by
+//! `scripts/sandbox-tests`, as root inside the sandbox's guest, one after the other.
+
+mod children;
+mod order;
