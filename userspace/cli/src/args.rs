@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, ValueEnum};
+use fault_tracer_client::{uapi, Mode};
+
+/// Ring of a session that is not asked for another, in KiB per CPU.
+pub const RING_KIB_DEFAULT: u64 = 4096;
+
+const EXAMPLES: &str = "\
+Examples:
+  fault-tracer drain -o faults.csv -- ls -l     trace a command from its first instruction on
+  fault-tracer drain --pid 1234 -o faults.csv   trace a running process and its future children
+  fault-tracer drain -o faults.csv              read what `insmod fault_tracer.ko pid=N` records
+  fault-tracer status                           what the module is doing
+
+The module must be loaded (modprobe fault_tracer), and the caller be root or have CAP_PERFMON and \
+access to /dev/fault_tracer.";
+
+const DRAIN_MORE: &str = "\
+The CSV has the columns time_ns,cpu,pid,tid,address,ip,access,flags in the order of time: \
+nanoseconds of CLOCK_MONOTONIC, ids of the initial pid namespace, hexadecimal addresses, access r, w \
+or x. Lines that begin with # are comments; the last two tell what was lost. A summary goes to \
+standard error.
+
+The recording ends when all targets have ended (followed children too), or at Ctrl-C or SIGTERM; \
+what was recorded until then is written. SIGTERM is passed on to CMD. CMD is never killed: if it \
+still runs, its end is awaited, and a further signal leaves it running.
+
+Exit status: that of CMD (128 + N if it was ended by signal N), 126 if it cannot be executed, 127 if \
+it is not found, 125 if the recording itself failed. Without CMD: 0, or 1 if it failed. 2 if the \
+command line is wrong.
+
+Examples:
+  fault-tracer drain -o faults.csv -- make -j4
+  fault-tracer drain --mode overwrite --ring-kib 65536 --pid 1234 -o last.csv
+  fault-tracer drain --pid 1234 | grep ,w,";
+
+/// Records the page faults of programs: where, when and by which access.
+#[derive(Debug, Parser)]
+#[command(name = "fault-tracer", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub subcommand: Subcommand,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Trace a command or running processes, and write their page faults as CSV
+    ///
+    /// Without --pid and CMD it drains the session that the module's parameter pid=N has started, which
+    /// goes on afterwards.
+    #[command(after_long_help = DRAIN_MORE)]
+    Drain(Drain),
+    /// Say what the module is doing now
+    ///
+    /// Exit status: 0, or 1 if the module is not loaded or cannot be asked.
+    Status,
+}
+
+/// What `drain` takes.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("target").args(["pids", "command"]))]
+pub struct Drain {
+    /// Trace this process with all its threads; several: --pid 1,2 or --pid 1 --pid 2
+    #[arg(
+        long = "pid",
+        value_name = "N",
+        value_delimiter = ',',
+        num_args = 1..,
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(1..),
+    )]
+    pub pids: Vec<i32>,
+
+    /// Do not trace the children that a traced process forks
+    #[arg(long, requires = "target")]
+    pub no_follow: bool,
+
+    /// What to lose when a ring is full [default: discard]
+    #[arg(long, value_enum, requires = "target")]
+    pub mode: Option<ModeName>,
+
+    /// Ring for each CPU in KiB, a power of two from 4 to 1048576 [default: 4096]
+    #[arg(long, value_name = "K", value_parser = ring_kib, requires = "target")]
+    pub ring_kib: Option<u64>,
+
+    /// Write the CSV to FILE instead of standard output, which CMD would share
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Start CMD and trace it and its children
+    #[arg(last = true, value_names = ["CMD", "ARGS"])]
+    pub command: Vec<OsString>,
+}
+
+/// A mode's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeName {
+    /// The new faults: what was recorded first is kept
+    Discard,
+    /// The oldest faults: what was recorded last is kept
+    Overwrite,
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Discard => Self::Discard,
+            ModeName::Overwrite => Self::Overwrite,
+        }
+    }
+}
+
+/// Reads a size of rings.
+fn ring_kib(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = uapi::RING_BYTES_MIN / 1024;
+    const MOST: u64 = uapi::RING_BYTES_MAX / 1024;
+    let kib: u64 = text.parse().map_err(|error| format!("{error}"))?;
+    if !kib.is_power_of_two() || !(LEAST..=MOST).contains(&kib) {
+        return Err(format!("must be a power of two from {LEAST} to {MOST}"));
+    }
+    Ok(kib)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{error::ErrorKind, CommandFactory as _};
+
+    fn parse(line: &str) -> Result<Drain, clap::Error> {
+        let words = ["fault-tracer", "drain"].into_iter();
+        let arguments = Arguments::try_parse_from(words.chain(line.split_whitespace()))?;
+        match arguments.subcommand {
+            Subcommand::Drain(drain) => Ok(drain),
+            Subcommand::Status => unreachable!(),
+        }
+    }
+
+    fn refused(line: &str) -> (ErrorKind, String) {
+        let error = parse(line).expect_err(line);
+        (error.kind(), error.to_string())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_default_ring_is_the_one_that_the_help_names() {
+        assert_eq!(
+            ring_kib(&RING_KIB_DEFAULT.to_string()),
+            Ok(RING_KIB_DEFAULT)
+        );
+        let help = Arguments::command()
+            .find_subcommand_mut("drain")
+            .unwrap()
+            .render_help()
+            .to_string();
+        assert!(help.contains(&format!("[default: {RING_KIB_DEFAULT}]")));
+    }
+
+    #[test]
+    fn targets() {
+        assert!(parse("").unwrap().pids.is_empty());
+        assert_eq!(parse("--pid 1,2 --pid 3").unwrap().pids, [1, 2, 3]);
+        let command = parse("--no-follow -o x -- ls -o --pid").unwrap();
+        assert_eq!(command.command, ["ls", "-o", "--pid"]);
+        assert!(command.no_follow && command.pids.is_empty());
+        assert_eq!(refused("--pid 1 -- ls").0, ErrorKind::ArgumentConflict);
+        assert_eq!(refused("ls").0, ErrorKind::UnknownArgument);
+    }
+
+    #[test]
+    fn bad_process_ids_are_named() {
+        for pid in ["0", "-5", "abc", "1.5", "99999999999"] {
+            let (kind, message) = refused(&format!("--pid {pid}"));
+            assert_eq!(kind, ErrorKind::ValueValidation, "{message}");
+            assert!(message.contains(pid), "{message}");
+        }
+    }
+
+    #[test]
+    fn settings_need_a_session_of_ones_own() {
+        for setting in ["--mode discard", "--ring-kib 64", "--no-follow"] {
+            assert_eq!(refused(setting).0, ErrorKind::MissingRequiredArgument);
+            assert!(parse(&format!("{setting} --pid 1")).is_ok());
+        }
+    }
+
+    #[test]
+    fn sizes_of_rings() {
+        assert_eq!(parse("--ring-kib 4 --pid 1").unwrap().ring_kib, Some(4));
+        for size in [
+            "0",
+            "2",
+            "3",
+            "100",
+            "2097152",
+            "-4",
+            "4k",
+            "99999999999999999999",
+        ] {
+            let (_, message) = refused(&format!("--pid 1 --ring-kib={size}"));
+            assert!(message.contains(size), "{message}");
+        }
+    }
+}

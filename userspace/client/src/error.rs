@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What can go wrong with a session, in words that say what to do next.
+
+use std::io;
+
+use fault_tracer_uapi as uapi;
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why the module could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no device.
+    #[error("there is no {path}: is the module loaded? Load it with: modprobe fault_tracer")]
+    NotLoaded {
+        /// The device's path.
+        path: String,
+    },
+    /// The module is there, but the caller may not use it.
+    #[error(
+        "{path} may not be opened: tracing needs root, or CAP_PERFMON and access to that file"
+    )]
+    NotPermitted {
+        /// The device's path.
+        path: String,
+    },
+    /// The device cannot be opened for another reason.
+    #[error("{path} cannot be opened")]
+    Open {
+        /// The device's path.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The device does not answer as any version of the module would.
+    #[error(
+        "{path} does not speak ABI version {tool}, which this program needs: \
+         install the module and the tools from the same release"
+    )]
+    NotSpoken {
+        /// The device's path.
+        path: String,
+        /// The ABI version of this program.
+        tool: u32,
+    },
+    /// The module speaks another version of the ABI.
+    #[error(
+        "the module speaks ABI version {module}, this program version {tool}: \
+         install the module and the tools from the same release"
+    )]
+    Version {
+        /// The module's ABI version.
+        module: u32,
+        /// The ABI version of this program.
+        tool: u32,
+    },
+    /// The module's records have another size than this program reads.
+    #[error(
+        "the module's fault records are {record} bytes in slots of {slot}, this program reads \
+         {expected} in {expected}: install the module and the tools from the same release"
+    )]
+    RecordSize {
+        /// Bytes of the module's fault records.
+        record: u32,
+        /// Bytes of the module's slots.
+        slot: u32,
+        /// What this program expects of both.
+        expected: usize,
+    },
+    /// A process that does not exist, or has ended.
+    #[error("there is no process {pid}, or it has ended")]
+    NoProcess {
+        /// The process id that was asked for.
+        pid: i32,
+    },
+    /// All the processes named have ended before recording could start.
+    #[error("the processes to trace have ended before the recording could start")]
+    TargetsEnded,
+    /// No session was started by the module parameters.
+    #[error(
+        "no process was named when the module was loaded (pid=N): name one with --pid N, or a \
+         command after --"
+    )]
+    NothingToAdopt,
+    /// The session of the module parameters is in use by another program.
+    #[error("the session of the module parameters is being drained by another program")]
+    AlreadyAdopted,
+    /// The rings do not fit in memory.
+    #[error(
+        "there is no memory for rings of {kib} KiB for each of {cpus} CPUs (they may take half of \
+         it): choose smaller ones"
+    )]
+    NoMemory {
+        /// KiB for each CPU.
+        kib: u64,
+        /// CPUs, as ids.
+        cpus: u32,
+    },
+    /// No further session can run.
+    #[error(
+        "all {max} sessions of the module are taken: end one of them (see fault-tracer status)"
+    )]
+    TooManySessions {
+        /// [`uapi::Info::max_sessions`].
+        max: u32,
+    },
+    /// A size of rings that the module does not take.
+    #[error(
+        "rings of {bytes} bytes are refused: the size must be a power of two from {} to {} bytes",
+        uapi::RING_BYTES_MIN,
+        uapi::RING_BYTES_MAX
+    )]
+    RingSize {
+        /// The size that was asked for.
+        bytes: u64,
+    },
+    /// A call that failed for a reason that the kernel log tells.
+    #[error("the module refused to {action} (the kernel log, dmesg, may say why)")]
+    Refused {
+        /// What was to be done.
+        action: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A session of the module: one method for each call of `uapi/PROTOCOL.md`.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use fault_tracer_uapi::{self as uapi, mode, session_flag, state, SLOT_BYTES};
+use rustix::{
+    fs::{Mode as FileMode, OFlags},
+    io::Errno,
+    ioctl::{ioctl, Getter, NoArg, Opcode, Setter, Updater},
+};
+
+use crate::{Error, Result};
+
+/// What happens to a fault that finds its ring full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The new fault is dropped and counted.
+    Discard,
+    /// The oldest are overwritten and counted.
+    Overwrite,
+}
+
+impl Mode {
+    /// The ABI's number of this mode.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Discard => mode::DISCARD,
+            Self::Overwrite => mode::OVERWRITE,
+        }
+    }
+
+    /// The mode of an ABI's number; `None` if this crate does not know it.
+    pub fn from_code(code: u32) -> Option<Self> {
+        match code {
+            mode::DISCARD => Some(Self::Discard),
+            mode::OVERWRITE => Some(Self::Overwrite),
+            _ => None,
+        }
+    }
+
+    /// Its name, as it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discard => "discard",
+            Self::Overwrite => "overwrite",
+        }
+    }
+}
+
+/// Words of the longest record that there can be: its length in slots has 8 bits.
+const LONGEST_RECORD_WORDS: usize = 0xff * SLOT_BYTES / 8;
+
+/// The shortest buffer, in words, that [`Session::drain_cpu`] makes progress with whatever the records.
+pub const BUFFER_WORDS_MIN: usize = 2 * LONGEST_RECORD_WORDS;
+
+/// What [`Session::drain_cpu`] has taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained<'a> {
+    /// Whole records, see [`crate::Records`].
+    pub words: &'a [u64],
+    /// Whether the ring was empty in the end: there was room left for any further record.
+    pub emptied: bool,
+}
+
+/// An open file of the device, and the session that it stands for.
+///
+/// It is idle at first. When this value is dropped, the session ends and the module frees all it holds,
+/// but for the adopted session of the module parameters, which goes on.
+#[derive(Debug)]
+pub struct Session {
+    file: OwnedFd,
+    cpus: u32,
+    max_sessions: u32,
+}
+
+/// Makes a call that has no argument.
+macro_rules! call {
+    ($self:ident, $opcode:expr) => {
+        // SAFETY: The opcode is one of the module's, whose call takes no argument.
+        unsafe { ioctl(&$self.file, NoArg::<{ $opcode as Opcode }>::new()) }
+    };
+}
+
+/// Makes a call that reads a structure.
+macro_rules! set {
+    ($self:ident, $opcode:expr, $value:expr) => {
+        // SAFETY: The opcode is one of the module's, and carries the size of the type that its call
+        // reads.
+        unsafe { ioctl(&$self.file, Setter::<{ $opcode as Opcode }, _>::new($value)) }
+    };
+}
+
+/// Makes a call that reads and writes a structure.
+macro_rules! update {
+    ($self:ident, $opcode:expr, $value:expr) => {
+        // SAFETY: The opcode is one of the module's, and carries the size of the type that its call
+        // reads and writes. Other memory is written only where its caller says so.
+        unsafe {
+            ioctl(
+                &$self.file,
+                Updater::<{ $opcode as Opcode }, _>::new($value),
+            )
+        }
+    };
+}
+
+impl Session {
+    /// Path of the device.
+    pub fn device_path() -> String {
+        format!("/dev/{}", uapi::DEVICE_NAME)
+    }
+
+    /// Opens the device: an idle session of one's own. Asks the module for its version and sizes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotLoaded`], [`Error::NotPermitted`], [`Error::Open`], and [`Error::NotSpoken`],
+    /// [`Error::Version`] or [`Error::RecordSize`] where the module is of another release.
+    pub fn open() -> Result<Self> {
+        Self::open_path(Path::new(&Self::device_path()))
+    }
+
+    fn open_path(device: &Path) -> Result<Self> {
+        let path = device.display().to_string();
+        let file = rustix::fs::open(device, OFlags::RDWR | OFlags::CLOEXEC, FileMode::empty())
+            .map_err(|errno| match errno {
+                // ENODEV and ENXIO: a node that was left behind.
+                Errno::NOENT | Errno::NODEV | Errno::NXIO => {
+                    Error::NotLoaded { path: path.clone() }
+                }
+                Errno::PERM | Errno::ACCESS => Error::NotPermitted { path: path.clone() },
+                other => Error::Open {
+                    path: path.clone(),
+                    source: other.into(),
+                },
+            })?;
+        let info = read_info(file.as_fd()).map_err(|errno| match errno {
+            // The size of the answer is part of the number of the call.
+            Errno::NOTTY => Error::NotSpoken {
+                path,
+                tool: uapi::ABI_VERSION,
+            },
+            other => refused("tell its version", other),
+        })?;
+        check(&info)?;
+        Ok(Self {
+            file,
+            cpus: info.cpus,
+            max_sessions: info.max_sessions,
+        })
+    }
+
+    /// What the module can do, and what this session is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]; it cannot fail once the session is open.
+    pub fn info(&self) -> Result<uapi::Info> {
+        read_info(self.file.as_fd()).map_err(|errno| refused("tell its state", errno))
+    }
+
+    /// Number of CPU ids: each is below it. Some may belong to no CPU.
+    pub fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
+    /// Most sessions that can run at the same time.
+    pub fn max_sessions(&self) -> u32 {
+        self.max_sessions
+    }
+
+    /// Sets up the idle session: `ring_bytes` for each CPU, a power of two from
+    /// [`uapi::RING_BYTES_MIN`] to [`uapi::RING_BYTES_MAX`]; what happens when a ring is full; and
+    /// whether children that a target forks become targets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RingSize`]; [`Error::Refused`] where the session is not idle.
+    pub fn configure(&self, ring_bytes: u64, mode: Mode, follow: bool) -> Result<()> {
+        let range = uapi::RING_BYTES_MIN..=uapi::RING_BYTES_MAX;
+        if !ring_bytes.is_power_of_two() || !range.contains(&ring_bytes) {
+            return Err(Error::RingSize { bytes: ring_bytes });
+        }
+        let config = uapi::Config {
+            ring_bytes,
+            mode: mode.code(),
+            flags: if follow { session_flag::FOLLOW } else { 0 },
+            reserved: [0; 2],
+        };
+        set!(self, uapi::FT_IOC_CONFIGURE, config)
+            .map_err(|errno| refused("configure the session", errno))
+    }
+
+    /// Adds a process, all its threads included, by its id in the caller's pid namespace: from
+    /// [`Session::start`] on if the session is idle, from now on if it is running.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoProcess`]; [`Error::Refused`] where the id is not positive or the session stopped.
+    pub fn add_target(&self, pid: i32) -> Result<()> {
+        set!(
+            self,
+            uapi::FT_IOC_TARGET_ADD,
+            uapi::Target { pid, flags: 0 }
+        )
+        .map_err(|errno| match errno {
+            Errno::SRCH => Error::NoProcess { pid },
+            other => refused("add the process", other),
+        })
+    }
+
+    /// No longer traces a process; children that were followed stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoProcess`] if it is no target or has ended; [`Error::Refused`] as for
+    /// [`Session::add_target`].
+    pub fn remove_target(&self, pid: i32) -> Result<()> {
+        set!(
+            self,
+            uapi::FT_IOC_TARGET_REMOVE,
+            uapi::Target { pid, flags: 0 }
+        )
+        .map_err(|errno| match errno {
+            Errno::SRCH => Error::NoProcess { pid },
+            other => refused("remove the process", other),
+        })
+    }
+
+    /// Allocates the rings and starts to record.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoMemory`], [`Error::TooManySessions`], [`Error::TargetsEnded`]; [`Error::Refused`]
+    /// where the session is not idle or the probe cannot be placed.
+    pub fn start(&self) -> Result<()> {
+        call!(self, uapi::FT_IOC_START).map_err(|errno| match errno {
+            Errno::NOMEM => Error::NoMemory {
+                kib: self.info().map_or(0, |info| info.ring_bytes / 1024),
+                cpus: self.cpus,
+            },
+            Errno::BUSY => Error::TooManySessions {
+                max: self.max_sessions,
+            },
+            Errno::SRCH => Error::TargetsEnded,
+            other => refused("start recording", other),
+        })
+    }
+
+    /// Stops recording: what was recorded can still be drained, and the counters are final.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where the session is not running.
+    pub fn stop(&self) -> Result<()> {
+        call!(self, uapi::FT_IOC_STOP).map_err(|errno| refused("stop recording", errno))
+    }
+
+    /// Lets this file stand for the session of the module parameters (`pid=N`) from now on, in place of
+    /// its own idle one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingToAdopt`], [`Error::AlreadyAdopted`]; [`Error::Refused`] where this session is
+    /// not idle.
+    pub fn adopt(&self) -> Result<()> {
+        call!(self, uapi::FT_IOC_ADOPT).map_err(|errno| match errno {
+            Errno::NOENT => Error::NothingToAdopt,
+            Errno::BUSY => Error::AlreadyAdopted,
+            other => refused("hand over the session of its parameters", other),
+        })
+    }
+
+    /// Takes the oldest records of a CPU out of its ring, as many as fit in `buffer`, which must hold
+    /// [`BUFFER_WORDS_MIN`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where the session was never started, the buffer is shorter than a record, or
+    /// there is no such CPU.
+    pub fn drain_cpu<'a>(&self, cpu: u32, buffer: &'a mut [u64]) -> Result<Drained<'a>> {
+        let length = u32::try_from(size_of_val(buffer)).unwrap_or(!7);
+        let mut request = uapi::Drain {
+            buffer: buffer.as_mut_ptr().expose_provenance() as u64,
+            length,
+            cpu,
+            bytes: 0,
+            reserved: 0,
+        };
+        // The call writes at most `length` bytes to `buffer`, which is borrowed mutably for its
+        // duration.
+        update!(self, uapi::FT_IOC_DRAIN, &mut request)
+            .map_err(|errno| refused("drain a CPU's ring", errno))?;
+        let bytes = request.bytes.min(length);
+        Ok(Drained {
+            emptied: (length - bytes) as usize / 8 >= LONGEST_RECORD_WORDS,
+            words: &buffer[..bytes as usize / 8],
+        })
+    }
+
+    /// The account of one CPU's ring; `None` if no CPU has this id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where the session was never started.
+    pub fn counters(&self, cpu: u32) -> Result<Option<uapi::CpuCounters>> {
+        let mut counters = uapi::CpuCounters {
+            cpu,
+            ..Default::default()
+        };
+        match update!(self, uapi::FT_IOC_CPU_COUNTERS, &mut counters) {
+            Ok(()) => Ok(Some(counters)),
+            // Ids below the number of ids can be without a CPU. A session without rings is refused by
+            // the same number, so that it must be told apart.
+            Err(Errno::INVAL) if self.info()?.state != state::IDLE => Ok(None),
+            Err(errno) => Err(refused("tell a CPU's counters", errno)),
+        }
+    }
+
+    /// What the running session of an index below [`Session::max_sessions`] is doing; `None` if there is
+    /// none of this index. Any session may be asked about, not only one's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]; it cannot fail once the session is open.
+    pub fn overview(&self, index: u32) -> Result<Option<uapi::SessionInfo>> {
+        let mut session = uapi::SessionInfo {
+            index,
+            ..Default::default()
+        };
+        update!(self, uapi::FT_IOC_SESSION, &mut session)
+            .map_err(|errno| refused("tell what its sessions do", errno))?;
+        Ok((session.present != 0).then_some(session))
+    }
+}
+
+fn refused(action: &'static str, errno: Errno) -> Error {
+    Error::Refused {
+        action,
+        source: io::Error::from(errno),
+    }
+}
+
+fn read_info(file: std::os::fd::BorrowedFd<'_>) -> std::result::Result<uapi::Info, Errno> {
+    // SAFETY: The opcode is one of the module's, and carries the size of the type that its call writes.
+    unsafe {
+        ioctl(
+            file,
+            Getter::<{ uapi::FT_IOC_INFO as Opcode }, uapi::Info>::new(),
+        )
+    }
+}
+
+/// Whether this program and the module are made for each other.
+fn check(info: &uapi::Info) -> Result<()> {
+    if info.abi_version != uapi::ABI_VERSION {
+        return Err(Error::Version {
+            module: info.abi_version,
+            tool: uapi::ABI_VERSION,
+        });
+    }
+    if info.fault_record_bytes as usize != SLOT_BYTES || info.slot_bytes as usize != SLOT_BYTES {
+        return Err(Error::RecordSize {
+            record: info.fault_record_bytes,
+            slot: info.slot_bytes,
+            expected: SLOT_BYTES,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_advises_to_load_the_module() {
+        let error = Session::open_path(Path::new("/dev/no-such-device")).unwrap_err();
+        assert!(matches!(error, Error::NotLoaded { .. }));
+        let message = error.to_string();
+        assert!(message.contains("/dev/no-such-device") && message.contains("modprobe"));
+    }
+
+    #[test]
+    fn another_device_is_told_from_the_module() {
+        let error = Session::open_path(Path::new("/dev/null")).unwrap_err();
+        assert!(matches!(error, Error::NotSpoken { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn versions_and_sizes_are_checked_and_named() {
+        let good = uapi::Info {
+            abi_version: uapi::ABI_VERSION,
+            fault_record_bytes: 32,
+            slot_bytes: 32,
+            ..Default::default()
+        };
+        assert!(check(&good).is_ok());
+        let error = check(&uapi::Info {
+            abi_version: 77,
+            ..good
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("ABI version 77"));
+        let error = check(&uapi::Info {
+            slot_bytes: 64,
+            ..good
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("in slots of 64"));
+    }
+
+    #[test]
+    fn modes_and_their_numbers() {
+        for mode in [Mode::Discard, Mode::Overwrite] {
+            assert_eq!(Mode::from_code(mode.code()), Some(mode));
+        }
+        assert_eq!(Mode::from_code(7), None);
+    }
+}
