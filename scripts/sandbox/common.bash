@@ -37,17 +37,17 @@ is_root() {
 
 # On a terminal a counter ticks on one line; elsewhere (a log, CI) a line now and then is enough.
 show_elapsed() {
-    local name=$1 start=$SECONDS
-    if [[ -t 2 ]]; then
-        # Not for longer than the script that waits.
-        while sleep 1 && kill -0 $$ 2>/dev/null; do
-            printf '\r  %s … %d s' "$name" $((SECONDS - start)) >&2
-        done
-    else
-        while sleep 30 && kill -0 $$ 2>/dev/null; do
-            printf '  %s … %d s\n' "$name" $((SECONDS - start)) >&2
-        done
-    fi
+    local name=$1 start=$SECONDS elapsed
+    # Not for longer than the script that waits: a process that has ended has no executable. And
+    # holding nothing open that the script's caller may wait for.
+    while sleep 1 >/dev/null 2>&1 && [[ -e /proc/$$/exe ]]; do
+        elapsed=$((SECONDS - start))
+        if [[ -t 2 ]]; then
+            printf '\r  %s … %d s' "$name" "$elapsed" >&2
+        elif ((elapsed % 30 == 0)); then
+            say "  $name … $elapsed s"
+        fi
+    done
 }
 
 # step NAME COMMAND…: runs COMMAND with its output in $STEP_LOG, and shows name and elapsed time.
@@ -56,7 +56,7 @@ step() {
     local name=$1 start=$SECONDS status=0 ticker
     shift
     [[ -t 2 ]] || say "  $name …"
-    show_elapsed "$name" &
+    show_elapsed "$name" >/dev/null </dev/null &
     ticker=$!
     printf '\n=== %s: %s\n' "$name" "$*" >>"$STEP_LOG"
     "$@" >>"$STEP_LOG" 2>&1 </dev/null || status=$?
