@@ -3,5 +3,13 @@
 //! The tests of the module and the tools on a running kernel. They are built and run by
 //! `scripts/sandbox-tests`, as root inside the sandbox's guest, one after the other.
 
+mod boot;
 mod children;
+mod kinds;
+mod layout;
+mod lifetime;
+mod numbers;
 mod order;
+mod refusals;
+mod rings;
+mod sessions;

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Nothing of the module outlives its use: not under an open file, not under load, not after a crash of
+//! who used it; and while nobody records, nothing is probed.
+
+use std::{fs, io, process::Command};
+
+use fault_tracer_uapi::mode;
+use sandbox_tests::{
+    device::{Session, Setup},
+    guest,
+    module::{self, kprobes},
+    program::Program,
+};
+
+const LOAD: [&str; 5] = ["spin", "--threads", "8", "--pages", "32"];
+
+/// A program that faults without end, running.
+fn load(arguments: &[&str]) -> Program {
+    let mut program = Program::workload(arguments, None, None);
+    program.go();
+    program
+}
+
+fn small(mode: u32) -> Setup {
+    Setup {
+        ring_bytes: 64 * 1024,
+        mode,
+        follow: true,
+    }
+}
+
+/// Waits until a session has seen that many faults.
+fn wait_for_hits(session: &Session, hits: u64) {
+    while session.totals().hits < hits {
+        std::thread::yield_now();
+    }
+}
+
+fn assert_probed() {
+    let list = kprobes();
+    for function in ["handle_mm_fault", "do_notify_parent"] {
+        assert!(
+            list.iter().any(|line| line.contains(function)),
+            "{function} is not probed: {list:?}"
+        );
+    }
+}
+
+fn assert_not_probed(when: &str) {
+    assert_eq!(kprobes(), [""; 0], "probes {when}");
+}
+
+#[test]
+fn the_module_cannot_be_unloaded_under_an_open_file() {
+    guest::test(|_| {
+        let loaded = module::load_idle();
+        let session = Session::open().unwrap();
+        let refused = || {
+            // What delete_module(2) says of a module in use when it is not to wait.
+            assert_eq!(
+                module::unload().unwrap_err().raw_os_error(),
+                Some(libc::EWOULDBLOCK)
+            );
+            let output = Command::new("rmmod").arg(module::NAME).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                !output.status.success() && text.contains("in use"),
+                "rmmod: {} {text}",
+                output.status
+            );
+        };
+        refused();
+        session.add(std::process::id().cast_signed()).unwrap();
+        session.start().unwrap();
+        refused();
+        assert!(session.totals().hits > 0, "the session goes on");
+        session.stop().unwrap();
+        refused();
+        drop(session);
+        loaded.unload().unwrap();
+        module::assert_gone();
+    });
+}
+
+#[test]
+fn the_boot_session_is_unloaded_under_load() {
+    guest::test(|_| {
+        for arguments in [&LOAD[..], &["spin", "--threads", "8", "--fork"]] {
+            let program = load(arguments);
+            for _ in 0..20 {
+                let loaded = module::load(&format!("pid={} ring_kib=64", program.pid())).unwrap();
+                let session = Session::open().unwrap();
+                session.adopt().unwrap();
+                wait_for_hits(&session, 100);
+                drop(session);
+                loaded.unload().unwrap();
+                module::assert_gone();
+            }
+            program.kill();
+        }
+    });
+}
+
+/// KiB that the kernel has in `vmalloc`, as all rings and tables are.
+fn vmalloc_kib() -> i64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    text.lines()
+        .find_map(|line| line.strip_prefix("VmallocUsed:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .and_then(|number| number.parse().ok())
+        .expect("VmallocUsed in /proc/meminfo")
+}
+
+/// What fifty cycles may leave in use: stacks of threads come and go meanwhile, but less than this
+/// would be left by the smallest of the module's allocations (64 KiB) in each.
+const NOISE_KIB: i64 = 50 * 64 / 2;
+
+#[test]
+fn closing_under_load_frees_everything() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let program = load(&LOAD);
+        let cycle = |i: usize| {
+            let mode = [mode::DISCARD, mode::OVERWRITE][i % 2];
+            let session = Session::running(small(mode));
+            session.add(program.pid()).unwrap();
+            wait_for_hits(&session, 100);
+            assert_probed();
+            // Some are closed while running, some stopped, some partly drained.
+            if i % 3 == 0 {
+                session.drain(0);
+            }
+            if i % 4 == 0 {
+                session.stop().unwrap();
+            }
+            drop(session);
+            assert_not_probed("after the only session was closed");
+        };
+        cycle(0);
+        let before = vmalloc_kib();
+        for i in 0..50 {
+            cycle(i);
+        }
+        let growth = vmalloc_kib() - before;
+        assert!(
+            growth < NOISE_KIB,
+            "fifty sessions left {growth} KiB of vmalloc"
+        );
+    });
+}
+
+#[test]
+fn a_killed_owner_leaves_nothing() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let program = load(&LOAD);
+        let (told, tell) = rustix::pipe::pipe().unwrap();
+        let cycle = || {
+            // SAFETY: The child makes system calls and uses the allocator, which the C library keeps
+            // usable in the child of a program with several threads.
+            let owner = match unsafe { libc::fork() } {
+                -1 => panic!("cannot fork: {}", io::Error::last_os_error()),
+                0 => {
+                    let session = Session::running(small(mode::DISCARD));
+                    let added = session.add(program.pid()).is_ok();
+                    wait_for_hits(&session, 100);
+                    let _ = rustix::io::write(&tell, &[u8::from(added)]);
+                    loop {
+                        // SAFETY: Waits for a signal.
+                        unsafe { libc::pause() };
+                    }
+                }
+                child => child,
+            };
+            let mut added = [0];
+            rustix::io::read(&told, &mut added).unwrap();
+            assert_eq!(added, [1], "the owner could not record");
+            assert_probed();
+            let mut status = 0;
+            // SAFETY: A child of ours; `status` is ours.
+            unsafe {
+                assert_eq!(libc::kill(owner, libc::SIGKILL), 0);
+                assert_eq!(libc::waitpid(owner, &raw mut status, 0), owner);
+            }
+            assert!(libc::WIFSIGNALED(status), "wait status {status:#x}");
+            assert_not_probed("after the owner was killed");
+        };
+        cycle();
+        let before = vmalloc_kib();
+        for _ in 0..20 {
+            cycle();
+        }
+        let growth = vmalloc_kib() - before;
+        assert!(
+            growth < NOISE_KIB * 20 / 50,
+            "twenty killed owners left {growth} KiB of vmalloc"
+        );
+    });
+}
+
+#[test]
+fn nothing_is_probed_while_nobody_records() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        assert_not_probed("after loading");
+        let program = load(&LOAD);
+        let [first, second] = [(); 2].map(|()| Session::idle(small(mode::DISCARD)));
+        first.add(program.pid()).unwrap();
+        assert_not_probed("while a session is idle");
+        first.start().unwrap();
+        assert_probed();
+        second.start().unwrap();
+        first.stop().unwrap();
+        assert_probed();
+        second.stop().unwrap();
+        assert_not_probed("when both sessions are stopped");
+        let hits = first.totals().hits;
+        assert!(first.overviews().is_empty(), "no session runs");
+        let recording = first.collect(&[]);
+        assert_eq!(
+            recording.len() as u64 + recording.lost(),
+            hits,
+            "a stopped session is drained"
+        );
+    });
+}
+
+#[test]
+fn sessions_come_and_go_under_load_beside_one_that_stays() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let program = load(&["spin", "--threads", "4", "--fork"]);
+        let staying = Session::running(small(mode::OVERWRITE));
+        staying.add(program.pid()).unwrap();
+        for _ in 0..20 {
+            let session = Session::running(small(mode::DISCARD));
+            session.add(program.pid()).unwrap();
+            wait_for_hits(&session, 50);
+            let recording = session.finish();
+            let targets = session.info().live_targets;
+            assert_eq!(targets, 0, "a stopped session has no targets");
+            assert!(!recording.is_empty());
+        }
+        let hits = staying.totals().hits;
+        wait_for_hits(&staying, hits + 100);
+        program.kill();
+        staying.finish();
+    });
+}
+
+#[test]
+fn a_thousand_targets_that_end_leave_no_live_target() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let session = Session::running(small(mode::OVERWRITE));
+        let mut program = Program::workload(
+            &["storm", "--threads", "8", "--rounds", "100", "--pages", "4"],
+            None,
+            None,
+        );
+        session.add(program.pid()).unwrap();
+        program.go();
+        program.wait().assert_success();
+        assert_eq!(session.info().live_targets, 0);
+        session.finish();
+    });
+}
