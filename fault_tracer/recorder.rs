@@ -137,25 +137,43 @@ unsafe fn record(
                 | ((*task).maj_flt as u64) << uapi::COUNTER_SHIFT,
         ]
     };
-    let cpu = cpu::cpu_id();
+    // Nearly always one session traces a process; then the record never leaves the registers.
+    let first = sessions.trailing_zeros() as usize;
+    let others = sessions & sessions.wrapping_sub(1);
+    if others != 0 {
+        deliver_to_others(&words, others);
+    }
+    deliver(words, first);
+}
+
+/// Writes a record to the rings of all sessions of a mask.
+#[cold]
+#[inline(never)]
+fn deliver_to_others(words: &[u64; SLOT_WORDS], sessions: targets::Mask) {
     let mut rest = sessions;
     while rest != 0 {
-        let session = rest.trailing_zeros() as usize;
+        deliver(*words, rest.trailing_zeros() as usize);
         rest &= rest.wrapping_sub(1);
-        let Some(slot) = RUNNING.get(session) else {
-            return;
-        };
-        // SAFETY: Whoever published the rings waits for an RCU grace period before freeing them, and
-        // with preemption disabled we are in a read-side section.
-        if let Some(rings) = unsafe { slot.load(Ordering::Acquire).as_ref() } {
-            if let Some(cpu_ring) = rings.cpu(cpu) {
-                cpu_ring.ring().push_fault(words);
-            }
-            if rings.log() {
-                rings.count_printed();
-                print(task, &words);
-            }
-        }
+    }
+}
+
+/// Writes a record to the ring of one session.
+#[inline(always)]
+fn deliver(words: [u64; SLOT_WORDS], session: usize) {
+    let Some(slot) = RUNNING.get(session) else {
+        return;
+    };
+    // SAFETY: Whoever published the rings waits for an RCU grace period before freeing them, and with
+    // preemption disabled we are in a read-side section.
+    let Some(rings) = (unsafe { slot.load(Ordering::Acquire).as_ref() }) else {
+        return;
+    };
+    if let Some(cpu_ring) = rings.cpu(cpu::cpu_id()) {
+        cpu_ring.ring().push_fault(words);
+    }
+    if rings.log() {
+        rings.count_printed();
+        print(&words);
     }
 }
 
@@ -170,7 +188,7 @@ fn now() -> u64 {
 /// Prints a fault to the kernel log (`log=1`).
 #[cold]
 #[inline(never)]
-fn print(task: *mut bindings::task_struct, words: &[u64; SLOT_WORDS]) {
+fn print(words: &[u64; SLOT_WORDS]) {
     let fault = uapi::FaultRecord::from_words(*words);
     let flags = fault.flags();
     let access = if flags & fault_flag::INSTRUCTION != 0 {
@@ -187,8 +205,8 @@ fn print(task: *mut bindings::task_struct, words: &[u64; SLOT_WORDS]) {
     } else {
         "kernel"
     };
-    // SAFETY: `task` is running; its name is a C string within its 16 bytes at any time.
-    let name = unsafe { CStr::from_char_ptr((&raw const (*task).comm).cast()) };
+    // SAFETY: The running thread; its name is a C string within its 16 bytes at any time.
+    let name = unsafe { CStr::from_char_ptr((&raw const (*cpu::current_task()).comm).cast()) };
     pr_info!(
         "fault: process {} thread {} ({}) address {:#x} {} by {} ip {:#x}\n",
         fault.pid(),
