@@ -14,21 +14,34 @@
 //! | `probe` | kprobes and tracepoints as values | nothing |
 //! | `cpu` | registers, per-CPU variables, page tables | `uapi` |
 //! | `targets` | process id to sessions, follow-fork | `probe` |
+//! | `wake` | waking readers from the fault path | nothing |
 //! | `recorder` | the data path: what happens on a fault | `rings`, `targets`, `cpu` |
-//! | `session` | the control path: sessions and their registry | all above |
-//! | `device` | file operations and ioctls | `session` |
+//! | `process` | processes, held by reference | nothing |
+//! | `registry` | which sessions run; arms the probes | all above |
+//! | `session` | one session: its set-up and state | `registry` |
+//! | `reading` | how its records get out: drain, mapping, poll | `session` |
+//! | `boot` | the session of the module parameters | `session` |
+//! | `device` | file operations and ioctls | `reading`, `boot` |
 
 use core::borrow::Borrow;
 use kernel::prelude::*;
 
+#[path = "fault_tracer/boot.rs"]
+mod boot;
 #[path = "fault_tracer/cpu.rs"]
 mod cpu;
 #[path = "fault_tracer/device.rs"]
 mod device;
 #[path = "fault_tracer/probe.rs"]
 mod probe;
+#[path = "fault_tracer/process.rs"]
+mod process;
+#[path = "fault_tracer/reading.rs"]
+mod reading;
 #[path = "fault_tracer/recorder.rs"]
 mod recorder;
+#[path = "fault_tracer/registry.rs"]
+mod registry;
 #[expect(unreachable_pub, reason = "shared with the tests on the host")]
 #[path = "fault_tracer/ring.rs"]
 mod ring;
@@ -41,6 +54,8 @@ mod targets;
 #[expect(dead_code, unreachable_pub, reason = "shared with user space")]
 #[path = "uapi/fault_tracer.rs"]
 mod uapi;
+#[path = "fault_tracer/wake.rs"]
+mod wake;
 
 /// The atomics of the ring; its tests on the host put others in their place.
 mod sync {
@@ -145,7 +160,7 @@ impl Boot {
             pr_info!("loaded; no process is traced yet (fault-tracer drain --pid N traces one)\n");
             return Ok(Self(None));
         }
-        session::start_boot(
+        boot::start(
             parameters.pid,
             parameters.ring_bytes,
             parameters.follow,
@@ -172,7 +187,7 @@ impl Boot {
 
 impl Drop for Boot {
     fn drop(&mut self) {
-        match (self.0, session::end_boot()) {
+        match (self.0, boot::end()) {
             (Some(pid), Some(totals)) => {
                 pr_info!(
                     "unloaded; process {}: {} faults hit = {} recorded + {} dropped + {} overwritten; {} missed\n",
@@ -195,7 +210,10 @@ impl Drop for Boot {
 impl kernel::Module for FaultTracer {
     fn init(module: &'static ThisModule) -> Result<Self> {
         // SAFETY: First thing in the module's life, once.
-        unsafe { session::init() };
+        unsafe {
+            registry::init();
+            boot::init();
+        }
         let parameters = Parameters::read()?;
         if !cpu::user_registers_are_found() {
             pr_err!("this kernel keeps the registers of user space at an unknown place\n");

@@ -9,7 +9,10 @@ use core::mem::size_of;
 use kernel::{
     bindings,
     error::to_result,
-    new_mutex, pr_warn_once,
+    mm::virt::VmaNew,
+    new_mutex,
+    page::PAGE_SIZE,
+    pr_warn_once,
     prelude::*,
     sync::{Arc, Mutex},
     transmute::{AsBytes, FromBytes},
@@ -18,7 +21,8 @@ use kernel::{
 };
 
 use super::{
-    session::{self, refuse, Refusal, Session},
+    boot, registry,
+    session::{refuse, Refusal, Session, DEFAULT},
     uapi,
 };
 
@@ -57,6 +61,8 @@ impl Device {
             release: Some(release),
             unlocked_ioctl: Some(ioctl),
             compat_ioctl: bindings::compat_ptr_ioctl,
+            mmap: Some(mmap),
+            poll: Some(poll),
             llseek: Some(bindings::noop_llseek),
             ..pin_init::zeroed()
         };
@@ -98,7 +104,8 @@ struct OpenFile {
 
 struct Held {
     session: Arc<Session>,
-    adopted: bool,
+    /// The file's own session, when `session` is an adopted one. Kept, for a `poll` may wait on it.
+    own: Option<Arc<Session>>,
 }
 
 type Private = Pin<KBox<OpenFile>>;
@@ -114,12 +121,12 @@ impl OpenFile {
             pr_warn_once!("open refused: tracing needs CAP_PERFMON or CAP_SYS_ADMIN\n");
             return Err(EPERM);
         }
-        let session = Session::new()?;
+        let session = Session::new(DEFAULT)?;
         KBox::pin_init(
             pin_init!(Self {
                 session <- new_mutex!(Held {
                     session,
-                    adopted: false,
+                    own: None,
                 }),
             }),
             GFP_KERNEL,
@@ -151,7 +158,7 @@ impl OpenFile {
             uapi::FT_IOC_ADOPT => self.adopt()?,
             uapi::FT_IOC_SESSION => {
                 let request: uapi::SessionInfo = read(argument)?;
-                write(argument, &session::overview(request.index as usize))?;
+                write(argument, &registry::overview(request.index as usize))?;
             }
             _ => {
                 return Err(refuse!(
@@ -168,15 +175,15 @@ impl OpenFile {
 
     fn adopt(&self) -> Result {
         let mut held = self.session.lock();
-        if held.adopted || !held.session.is_idle() {
+        if held.own.is_some() || held.session.rings().is_some() {
             return Err(refuse!(
                 held.session,
                 Refusal::State,
                 EINVAL,
-                "only a file whose own session is idle can adopt another\n"
+                "only a file whose own session was not started can adopt another\n"
             ));
         }
-        let adopted = session::adopt().map_err(|error| {
+        let adopted = boot::adopt().map_err(|error| {
             refuse!(
                 held.session,
                 Refusal::State,
@@ -184,8 +191,7 @@ impl OpenFile {
                 "nothing to adopt: no process was named when the module was loaded, or it is being drained already\n"
             )
         })?;
-        held.session = adopted;
-        held.adopted = true;
+        held.own = Some(core::mem::replace(&mut held.session, adopted));
         Ok(())
     }
 }
@@ -193,8 +199,8 @@ impl OpenFile {
 #[pinned_drop]
 impl PinnedDrop for OpenFile {
     fn drop(self: Pin<&mut Self>) {
-        if self.session.lock().adopted {
-            session::give_back();
+        if self.session.lock().own.is_some() {
+            boot::give_back();
         }
     }
 }
@@ -265,6 +271,37 @@ unsafe extern "C" fn ioctl(
         Ok(value) => value as c_long,
         Err(error) => error.to_errno() as c_long,
     }
+}
+
+/// # Safety
+///
+/// Called by the kernel for a file that [`open`] succeeded on and a mapping of it that is being made.
+unsafe extern "C" fn mmap(file: *mut bindings::file, vma: *mut bindings::vm_area_struct) -> c_int {
+    // SAFETY: `open` put it there, and `release` cannot come before the mapping's end.
+    let this = unsafe { Private::borrow((*file).private_data) };
+    // SAFETY: The mapping is being made; nobody else uses it yet.
+    let (vma, offset) = unsafe { (VmaNew::from_raw(vma), (*vma).vm_pgoff) };
+    let mapped = offset
+        .checked_mul(PAGE_SIZE)
+        .ok_or(EINVAL)
+        .and_then(|offset| this.session().map(vma, offset));
+    match mapped {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// Called by the kernel for a file that [`open`] succeeded on and that stays open during the call.
+unsafe extern "C" fn poll(
+    file: *mut bindings::file,
+    table: *mut bindings::poll_table_struct,
+) -> bindings::__poll_t {
+    // SAFETY: `open` put it there, and `release` cannot come before the end of this call.
+    let this = unsafe { Private::borrow((*file).private_data) };
+    // SAFETY: These are the kernel's arguments. The file keeps its sessions until it is released.
+    unsafe { this.session().poll(file, table) }
 }
 
 use kernel::ffi::{c_int, c_long, c_uint, c_ulong};

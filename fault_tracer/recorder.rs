@@ -17,10 +17,11 @@ use kernel::{bindings, prelude::*, str::CStrExt};
 use super::{
     cpu,
     probe::RawKprobe,
-    ring::SLOT_WORDS,
+    ring::{Pushed, SLOT_WORDS},
     rings::Rings,
     targets,
     uapi::{self, fault_flag, record_type},
+    wake,
 };
 
 /// Flags of `enum fault_flag` (`include/linux/mm_types.h`) that a record carries as they are.
@@ -169,7 +170,9 @@ fn deliver(words: [u64; SLOT_WORDS], session: usize) {
         return;
     };
     if let Some(cpu_ring) = rings.cpu(cpu::cpu_id()) {
-        cpu_ring.ring().push_fault(words);
+        if cpu_ring.ring().push_fault(words) == Pushed::Crossed {
+            wake::raise(session);
+        }
     }
     if rings.log() {
         rings.count_printed();

@@ -36,6 +36,8 @@ pub struct ProducerPage {
     pub dropped: AtomicU64,
     /// The producer's last look at the consumer's position: spares it the consumer's cache line.
     pub consumer_seen: AtomicU64,
+    /// Head when the producer last asked for the reader to be woken.
+    pub woken: AtomicU64,
 }
 
 /// The consumer's half of a ring's state. The producer treats what it reads here as hostile.
@@ -43,6 +45,8 @@ pub struct ProducerPage {
 pub struct ConsumerPage {
     /// Position up to which everything is consumed.
     pub position: AtomicU64,
+    /// Faults delivered, as the consumer counts them. Used for its own account alone.
+    pub delivered: AtomicU64,
 }
 
 /// One CPU's ring.
@@ -55,6 +59,18 @@ pub struct Ring<'a> {
     consumer: &'a ConsumerPage,
     data: &'a [AtomicU64],
     overwrite: bool,
+    watermark: u64,
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It found the ring full.
+    Dropped,
+    /// It is in the ring.
+    Written,
+    /// It is in the ring, and since the reader was last woken as many bytes as the watermark have come.
+    Crossed,
 }
 
 /// What [`Ring::copy_out`] copied.
@@ -77,11 +93,13 @@ impl Batch {
 
 impl<'a> Ring<'a> {
     /// Makes a ring of zeroed parts; `None` if the length of `data` is no power of two or too small.
+    /// After every `watermark` bytes, a push tells that it is time to wake the reader.
     pub fn new(
         producer: &'a ProducerPage,
         consumer: &'a ConsumerPage,
         data: &'a [AtomicU64],
         overwrite: bool,
+        watermark: u64,
     ) -> Option<Self> {
         if !data.len().is_power_of_two() || data.len() < SLOT_WORDS {
             return None;
@@ -92,6 +110,7 @@ impl<'a> Ring<'a> {
             consumer,
             data,
             overwrite,
+            watermark,
         })
     }
 
@@ -127,13 +146,13 @@ impl<'a> Ring<'a> {
         );
     }
 
-    /// Records a fault: the producer's side. Returns whether it was written.
+    /// Records a fault: the producer's side.
     ///
     /// There must be one producer at a time; two at once would overwrite each other's records (but
     /// nothing else). In the module that is the CPU that the ring belongs to, with preemption
     /// disabled.
     #[inline(always)]
-    pub fn push_fault(&self, record: [u64; SLOT_WORDS]) -> bool {
+    pub fn push_fault(&self, record: [u64; SLOT_WORDS]) -> Pushed {
         let producer = self.producer;
         Self::count(&producer.hits);
         let head = producer.head.load(Ordering::Relaxed);
@@ -141,17 +160,20 @@ impl<'a> Ring<'a> {
             self.evict_for(head, SLOT_BYTES);
         } else if !self.has_room(head, SLOT_BYTES) {
             Self::count(&producer.dropped);
-            return false;
+            return Pushed::Dropped;
         }
         for (to, word) in self.slot(head).iter().zip(record) {
             to.store(word, Ordering::Relaxed);
         }
         Self::count(&producer.written);
         // (A): the record is written before the position that shows it.
-        producer
-            .head
-            .store(head.wrapping_add(SLOT_BYTES), Ordering::Release);
-        true
+        let head = head.wrapping_add(SLOT_BYTES);
+        producer.head.store(head, Ordering::Release);
+        if head.wrapping_sub(producer.woken.load(Ordering::Relaxed)) < self.watermark {
+            return Pushed::Written;
+        }
+        producer.woken.store(head, Ordering::Relaxed);
+        Pushed::Crossed
     }
 
     /// Whether `bytes` fit without touching what is not consumed. Whatever the consumer wrote to its
@@ -275,10 +297,21 @@ impl<'a> Ring<'a> {
         }
     }
 
-    /// Tells the producer that everything before `position` is consumed.
-    pub fn consume_to(&self, position: u64) {
+    /// Tells the producer that a batch is consumed.
+    pub fn consume(&self, batch: &Batch) {
+        let consumer = self.consumer;
+        let delivered = consumer.delivered.load(Ordering::Relaxed);
+        consumer
+            .delivered
+            .store(delivered.wrapping_add(batch.faults), Ordering::Relaxed);
         // (B): the records are read before the producer may write over them.
-        self.consumer.position.store(position, Ordering::Release);
+        consumer.position.store(batch.end(), Ordering::Release);
+    }
+
+    /// Whether as many bytes as the watermark wait to be consumed.
+    pub fn is_worth_reading(&self) -> bool {
+        let head = self.producer.head.load(Ordering::Acquire);
+        head.wrapping_sub(self.first_valid(self.position(), head)) >= self.watermark
     }
 
     /// The consumer's position.
@@ -300,6 +333,11 @@ impl<'a> Ring<'a> {
             position = position.wrapping_add(slots.wrapping_mul(SLOT_BYTES));
         }
         faults
+    }
+
+    /// Faults delivered to the consumer, by its own count.
+    pub fn delivered(&self) -> u64 {
+        self.consumer.delivered.load(Ordering::Relaxed)
     }
 
     /// Faults of targets that reached the ring.

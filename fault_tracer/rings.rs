@@ -2,10 +2,17 @@
 
 //! The rings of one session: their memory, one for each CPU, and their account.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 use kernel::{
-    alloc::flags::{__GFP_NOWARN, __GFP_ZERO},
+    alloc::{
+        allocator::Vmalloc,
+        flags::{__GFP_NOWARN, __GFP_ZERO},
+    },
     bindings,
+    page::{BorrowedPage, PAGE_SIZE},
     prelude::*,
 };
 
@@ -15,35 +22,54 @@ use super::{
     uapi,
 };
 
-/// Bytes of the page that holds a side's positions.
-pub(crate) const POSITIONS_BYTES: usize = 4096;
+/// Where the parts of a ring lie in its memory. The consumer page comes first, so that one read-only
+/// mapping can hold all the rest.
+pub(crate) const CONSUMER_OFFSET: usize = 0;
+/// See [`CONSUMER_OFFSET`].
+pub(crate) const PRODUCER_OFFSET: usize = PAGE_SIZE;
+/// See [`CONSUMER_OFFSET`].
+pub(crate) const DATA_OFFSET: usize = 2 * PAGE_SIZE;
+
+/// What the rings of a session are like.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Bytes of data of each ring: a power of two.
+    pub(crate) ring_bytes: usize,
+    /// See [`uapi::mode`].
+    pub(crate) overwrite: bool,
+    /// Bytes after which the reader is woken.
+    pub(crate) watermark_bytes: u64,
+    /// Whether faults are also printed to the kernel log.
+    pub(crate) log: bool,
+}
+
+impl Shape {
+    /// Bytes from one CPU's ring to the next in a file's mapping.
+    pub(crate) fn stride(&self) -> usize {
+        DATA_OFFSET + self.ring_bytes
+    }
+}
 
 /// The rings of a session and what the fault path needs to know of it.
 pub(crate) struct Rings {
     /// By CPU id; `None` for ids that no CPU can have.
     cpus: KVec<Option<CpuRing>>,
-    log: bool,
+    shape: Shape,
     printed: AtomicU64,
 }
 
-/// One CPU's ring, the memory in which it lies, and what was taken out of it.
+/// One CPU's ring and the memory in which it lies: consumer page, producer page, data.
 ///
-/// Fields are dropped in this order: the ring refers into the memory. Aligned, like the count that the
-/// consumer writes, so that the fault path reads no cache line that anybody writes.
+/// Fields are dropped in this order: the ring refers into the memory.
 #[repr(align(64))]
 pub(crate) struct CpuRing {
     ring: Ring<'static>,
-    _memory: VVec<u64>,
-    delivered: Delivered,
+    memory: VVec<u64>,
 }
 
-/// Faults that the consumer has got, on a cache line of its own.
-#[repr(align(64))]
-struct Delivered(AtomicU64);
-
 impl CpuRing {
-    fn new(ring_bytes: usize, overwrite: bool) -> Result<Self> {
-        let words = (2 * POSITIONS_BYTES + ring_bytes) / 8;
+    fn new(shape: &Shape) -> Result<Self> {
+        let words = shape.stride() / 8;
         let mut memory = VVec::<u64>::with_capacity(words, GFP_KERNEL | __GFP_NOWARN | __GFP_ZERO)?;
         let start = memory.as_mut_ptr();
         // SAFETY: The allocation holds `words` words, is zeroed and page-aligned, does not move, and
@@ -52,18 +78,24 @@ impl CpuRing {
         // type: `ring` shortens it.
         let (producer, consumer, data) = unsafe {
             (
-                &*start.cast::<ProducerPage>(),
-                &*start.byte_add(POSITIONS_BYTES).cast::<ConsumerPage>(),
+                &*start.byte_add(PRODUCER_OFFSET).cast::<ProducerPage>(),
+                &*start.byte_add(CONSUMER_OFFSET).cast::<ConsumerPage>(),
                 core::slice::from_raw_parts(
-                    start.byte_add(2 * POSITIONS_BYTES).cast::<Word>(),
-                    ring_bytes / 8,
+                    start.byte_add(DATA_OFFSET).cast::<Word>(),
+                    shape.ring_bytes / 8,
                 ),
             )
         };
         Ok(Self {
-            ring: Ring::new(producer, consumer, data, overwrite).ok_or(EINVAL)?,
-            _memory: memory,
-            delivered: Delivered(AtomicU64::new(0)),
+            ring: Ring::new(
+                producer,
+                consumer,
+                data,
+                shape.overwrite,
+                shape.watermark_bytes,
+            )
+            .ok_or(EINVAL)?,
+            memory,
         })
     }
 
@@ -73,20 +105,20 @@ impl CpuRing {
         &self.ring
     }
 
-    /// Takes a batch out of the ring that the consumer has got. One consumer at a time.
-    pub(crate) fn deliver(&self, end: u64, faults: u64) {
-        self.delivered.0.fetch_add(faults, Ordering::Relaxed);
-        self.ring.consume_to(end);
+    /// The page of its memory at an offset that is a multiple of the page size.
+    pub(crate) fn page(&self, offset: usize) -> Option<BorrowedPage<'_>> {
+        let word = self.memory.as_ptr().wrapping_byte_add(offset).cast_mut();
+        if offset >= self.memory.capacity() * 8 {
+            return None;
+        }
+        // SAFETY: The address lies within the allocation, which lives as long as `self`.
+        Some(unsafe { Vmalloc::to_page(NonNull::new(word)?.cast()) })
     }
 
     /// The account, see [`uapi::CpuCounters`].
     fn account(&self) -> uapi::CpuCounters {
         let pending = self.ring.pending_faults();
-        let recorded = self
-            .delivered
-            .0
-            .load(Ordering::Relaxed)
-            .wrapping_add(pending);
+        let recorded = self.ring.delivered().wrapping_add(pending);
         uapi::CpuCounters {
             hits: self.ring.hits(),
             recorded,
@@ -100,21 +132,21 @@ impl CpuRing {
 }
 
 impl Rings {
-    /// Allocates a ring of `ring_bytes` (a power of two) for each possible CPU.
+    /// Allocates a ring for each possible CPU.
     ///
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory for them, or if they would take more than half of the machine's.
-    pub(crate) fn new(ring_bytes: usize, overwrite: bool, log: bool) -> Result<Self> {
+    pub(crate) fn new(shape: Shape) -> Result<Self> {
         let ids = cpu_ids();
         let possible = (0..ids).filter(|&cpu| is_possible(cpu)).count();
-        if ring_bytes.saturating_mul(possible) > total_memory() / 2 {
+        if shape.ring_bytes.saturating_mul(possible) > total_memory() / 2 {
             return Err(ENOMEM);
         }
         let mut cpus = KVec::with_capacity(ids, GFP_KERNEL)?;
         for cpu in 0..ids {
             let ring = if is_possible(cpu) {
-                Some(CpuRing::new(ring_bytes, overwrite)?)
+                Some(CpuRing::new(&shape)?)
             } else {
                 None
             };
@@ -122,9 +154,21 @@ impl Rings {
         }
         Ok(Self {
             cpus,
-            log,
+            shape,
             printed: AtomicU64::new(0),
         })
+    }
+
+    /// What they are like.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Whether a reader has enough to read.
+    pub(crate) fn are_worth_reading(&self) -> bool {
+        (0..self.cpus.len())
+            .filter_map(|cpu| self.cpu(cpu))
+            .any(|cpu_ring| cpu_ring.ring.is_worth_reading())
     }
 
     /// The ring of a CPU; `None` for an id that no CPU can have.
@@ -139,7 +183,7 @@ impl Rings {
     /// Whether faults are also printed to the kernel log.
     #[inline(always)]
     pub(crate) fn log(&self) -> bool {
-        self.log
+        self.shape.log
     }
 
     /// Counts a fault that is printed.

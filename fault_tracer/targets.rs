@@ -20,7 +20,7 @@ use kernel::{alloc::flags::__GFP_NOWARN, bindings, prelude::*, sync::rcu};
 
 use super::{
     probe::{Kprobe, RawKprobe, Tracepoint},
-    uapi,
+    uapi, wake,
 };
 
 /// Process ids that there can be.
@@ -166,7 +166,9 @@ unsafe extern "C" fn on_notify_parent(
     if is_leader && threads == 1 {
         if let Some(cell) = cell(pid) {
             for session in each(cell.swap(0, Ordering::SeqCst)) {
-                LIVE[session].fetch_sub(1, Ordering::Relaxed);
+                if LIVE[session].fetch_sub(1, Ordering::Relaxed) == 1 {
+                    wake::raise(session);
+                }
             }
         }
     }

@@ -273,8 +273,11 @@ pub struct Config {
     pub mode: u32,
     /// [`session_flag::FOLLOW`] or 0.
     pub flags: u32,
+    /// Wake a reader that waits in `poll` when a ring holds that many bytes, at most `ring_bytes`; 0 for a
+    /// quarter of it.
+    pub watermark_bytes: u64,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 /// `FT_IOC_TARGET_ADD`, `FT_IOC_TARGET_REMOVE`: a process to trace.

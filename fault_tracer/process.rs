@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Processes, named by their id and held by reference.
+
+use kernel::{bindings, prelude::*, sync::rcu};
+
+/// A reference to a process that stays meaningful when the process has ended and its id is reused.
+///
+/// # Invariants
+///
+/// Owns a reference to a `struct pid`.
+pub(crate) struct Process(*mut bindings::pid);
+
+// SAFETY: `struct pid` is reference-counted and shared by all threads.
+unsafe impl Send for Process {}
+
+impl Process {
+    /// Finds the process of a process or thread id in the caller's pid namespace.
+    pub(crate) fn find(id: i32) -> Result<Self> {
+        let _guard = rcu::read_lock();
+        // SAFETY: Under RCU the pid and the task found stay valid; `get_task_pid` takes a reference of
+        // the pid.
+        let pid = unsafe {
+            let pid = bindings::find_vpid(id);
+            let task = bindings::pid_task(pid, bindings::pid_type_PIDTYPE_PID);
+            if task.is_null() {
+                return Err(ESRCH);
+            }
+            bindings::get_task_pid(task, bindings::pid_type_PIDTYPE_TGID)
+        };
+        if pid.is_null() {
+            return Err(ESRCH);
+        }
+        // INVARIANT: `get_task_pid` gave us a reference.
+        Ok(Self(pid))
+    }
+
+    /// Its process id in the initial namespace; `None` when it has ended.
+    pub(crate) fn live_id(&self) -> Option<i32> {
+        let _guard = rcu::read_lock();
+        // SAFETY: The pid is ours, and under RCU the task stays valid. `exit_state` and `nr_threads` may
+        // change at any time; see `targets.rs` on the order in which they do.
+        unsafe {
+            let task = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
+            if task.is_null() {
+                return None;
+            }
+            let ended = (&raw const (*task).exit_state).read_volatile() != 0;
+            let signal = (&raw const (*task).signal).read_volatile();
+            if ended && (signal.is_null() || (&raw const (*signal).nr_threads).read_volatile() <= 1)
+            {
+                return None;
+            }
+            Some((*task).tgid)
+        }
+    }
+
+    /// Whether both are the same process.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the reference is ours.
+        unsafe { bindings::put_pid(self.0) };
+    }
+}
