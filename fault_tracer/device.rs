@@ -148,16 +148,25 @@ impl OpenFile {
             uapi::FT_IOC_STOP => session.stop()?,
             uapi::FT_IOC_DRAIN => {
                 let mut request: uapi::Drain = read(argument)?;
+                reserved_is_zero(&session, request.reserved == 0)?;
+                // Where the answer cannot be written, this shows it before any record is taken.
+                request.bytes = 0;
+                write(argument, &request)?;
                 request.bytes = session.drain(&request)?;
                 write(argument, &request)?;
             }
             uapi::FT_IOC_CPU_COUNTERS => {
                 let request: uapi::CpuCounters = read(argument)?;
+                reserved_is_zero(
+                    &session,
+                    request.reserved0 == 0 && request.reserved == [0; 2],
+                )?;
                 write(argument, &session.counters(request.cpu)?)?;
             }
             uapi::FT_IOC_ADOPT => self.adopt()?,
             uapi::FT_IOC_SESSION => {
                 let request: uapi::SessionInfo = read(argument)?;
+                reserved_is_zero(&session, request.reserved == [0; 3])?;
                 write(argument, &registry::overview(request.index as usize))?;
             }
             _ => {
@@ -217,6 +226,19 @@ fn write<T: AsBytes>(argument: usize, answer: &T) -> Result {
     UserSlice::new(UserPtr::from_addr(argument), size_of::<T>())
         .writer()
         .write(answer)
+}
+
+/// Refuses a request whose reserved fields are not zero: a later version may give them a meaning.
+fn reserved_is_zero(session: &Session, zero: bool) -> Result {
+    if zero {
+        return Ok(());
+    }
+    Err(refuse!(
+        session,
+        Refusal::Config,
+        EINVAL,
+        "reserved fields of a request must be zero\n"
+    ))
 }
 
 /// Reads the process id of a request.

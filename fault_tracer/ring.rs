@@ -222,13 +222,19 @@ impl<'a> Ring<'a> {
     /// between have been overwritten. The producer goes on meanwhile.
     pub fn copy_out(&self, position: u64, out: &mut [u64]) -> Batch {
         let mut position = position;
-        // Each turn means that the producer overtook us by a whole buffer; do not chase it for ever.
+        // Each further turn means that the producer overtook us by a whole buffer, or is about to; do
+        // not chase it for ever.
         for _ in 0..8 {
             // (A): what lies below `head` is written.
             let head = self.producer.head.load(Ordering::Acquire);
             position = self.first_valid(position, head);
-            let available = (head.wrapping_sub(position) / 8) as usize;
-            let words = available.min(out.len());
+            let available = head.wrapping_sub(position);
+            if available > self.capacity() {
+                // `position` lies ahead of `head`: it is a tail newer than the head seen, for nothing
+                // orders these two loads, or comes from a damaged consumer page. Look again.
+                continue;
+            }
+            let words = ((available / 8) as usize).min(out.len());
             for (i, word) in out.iter_mut().take(words).enumerate() {
                 *word = self
                     .word(position.wrapping_add(i as u64 * 8))

@@ -42,3 +42,8 @@ pub fn test(body: impl FnOnce(&Log)) {
     assert_eq!(trouble, [""; 0], "the kernel complained");
     module::assert_gone();
 }
+
+/// The process id of the tests, as system calls take it.
+pub fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_pid()
+}

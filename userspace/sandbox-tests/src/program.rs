@@ -113,6 +113,18 @@ impl Program {
         Self::new(WORKLOAD, words, cpu)
     }
 
+    /// A program that faults without end, running: at the lowest priority, so that it keeps the
+    /// processors busy and the tests go on.
+    pub fn load(arguments: &[&str]) -> Self {
+        let mut program = Self::workload(arguments, None, None);
+        // SAFETY: A system call on a child of ours that was not waited for, so that the id is its.
+        let result =
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, program.pid.unsigned_abs(), 19) };
+        assert_eq!(result, 0, "cannot lower the priority of the load");
+        program.go();
+        program
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.pid

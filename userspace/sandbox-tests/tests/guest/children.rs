@@ -141,7 +141,7 @@ fn a_child_forked_before_its_parent_became_a_target_is_not_followed_and_a_remove
         let mut child = Program::workload(&["touch"], Some(&file), None);
         let session = Session::running(SETUP);
         // This process is the parent of one that exists already.
-        let own = std::process::id().cast_signed();
+        let own = guest::own_pid();
         session.add(own).unwrap();
         child.go();
         child.wait().assert_success();

@@ -13,3 +13,4 @@ mod order;
 mod refusals;
 mod rings;
 mod sessions;
+mod tool;
