@@ -45,12 +45,29 @@ pub mod record_type {
     pub const PAD: u64 = 0;
     /// A page fault: [`super::FaultRecord`], one slot.
     pub const FAULT: u64 = 1;
+    /// A mapping, before the first fault that refers to it: [`super::MappingRecord`] and a path.
+    pub const MAPPING: u64 = 2;
+    /// A thread begins, changes its name or executes a program: [`super::TaskRecord`] and a path.
+    pub const TASK: u64 = 3;
+    /// A thread has ended: [`super::ExitRecord`].
+    pub const EXIT: u64 = 4;
+    /// Faults that found the ring full, told when there was room again: [`super::LostRecord`].
+    pub const LOST: u64 = 5;
 }
 
 /// First bit of the thread group id in a record's first word; the thread id begins at bit 0.
 pub const HEADER_TGID_SHIFT: u32 = PID_BITS;
-/// First bit of a fault record's flags; 16 bits wide.
+/// First bit of a fault record's flags; 13 bits wide.
 pub const HEADER_FLAGS_SHIFT: u32 = 2 * PID_BITS;
+/// Mask of a fault record's flags.
+pub const FLAGS_MASK: u64 = (1 << 13) - 1;
+/// First bit of the high 3 bits of the mapping's number in a fault record.
+pub const HEADER_MAPPING_SHIFT: u32 = HEADER_FLAGS_SHIFT + 13;
+/// Numbers of mappings: they begin at 0 and are given again and again, by each CPU for itself.
+pub const MAPPINGS: usize = 1 << 11;
+/// The number of a mapping that could not be told of, for want of room, or since the session has no
+/// side-band.
+pub const MAPPING_UNKNOWN: u16 = MAPPINGS as u16 - 1;
 /// First bit of the length in slots of a record that is not a fault; 8 bits wide.
 pub const HEADER_SLOTS_SHIFT: u32 = 2 * PID_BITS;
 /// First bit of the record type.
@@ -59,10 +76,13 @@ pub const HEADER_TYPE_SHIFT: u32 = 60;
 /// One entry into `handle_mm_fault`.
 ///
 /// `header` holds, from bit 0: thread id (22 bits), process id (thread group id, 22 bits), flags
-/// ([`fault_flag`], 16 bits), type (4 bits, [`record_type::FAULT`]). Ids are those of the initial
-/// pid namespace. User addresses use at most 56 bits on x86-64 with five-level paging
-/// (`Documentation/arch/x86/x86_64/5level-paging.rst`), so the top byte of the two addresses carries
-/// the low byte of the thread's fault counters *before* this fault.
+/// ([`fault_flag`], 13 bits), the high bits of the mapping's number (3 bits), type (4 bits,
+/// [`record_type::FAULT`]). Ids are those of the initial pid namespace.
+///
+/// User addresses use at most 56 bits on x86-64 with five-level paging
+/// (`Documentation/arch/x86/x86_64/5level-paging.rst`), so the top bytes of the two addresses are free for
+/// the low bits of the thread's fault counters *before* this fault, and for the low bits of the number of
+/// the mapping: what the last [`MappingRecord`] of that number *of the same CPU* said.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultRecord {
@@ -70,17 +90,140 @@ pub struct FaultRecord {
     pub header: u64,
     /// `CLOCK_MONOTONIC` at the entry of the fault, in nanoseconds.
     pub time_ns: u64,
-    /// Bits 0..=55: faulting address. Bits 56..=63: low byte of the thread's minor-fault counter.
-    pub address_min: u64,
-    /// Bits 0..=55: user-space instruction pointer. Bits 56..=63: low byte of the thread's
-    /// major-fault counter.
-    pub ip_maj: u64,
+    /// Bits 0..=55: faulting address. Bits 56..=59: low bits of the thread's minor-fault counter. Bits
+    /// 60..=63: low bits of its major-fault counter.
+    pub address_counters: u64,
+    /// Bits 0..=55: user-space instruction pointer. Bits 56..=63: low bits of the mapping's number.
+    pub ip_mapping: u64,
 }
 
-/// First bit of the counter byte in [`FaultRecord::address_min`] and [`FaultRecord::ip_maj`].
-pub const COUNTER_SHIFT: u32 = 56;
-/// Mask of the address bits in [`FaultRecord::address_min`] and [`FaultRecord::ip_maj`].
-pub const ADDRESS_MASK: u64 = (1 << COUNTER_SHIFT) - 1;
+/// First bit that is not address in [`FaultRecord::address_counters`] and [`FaultRecord::ip_mapping`].
+pub const ADDRESS_BITS: u32 = 56;
+/// Mask of the address bits in [`FaultRecord::address_counters`] and [`FaultRecord::ip_mapping`].
+pub const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
+/// First bit of the minor-fault counter's low bits in [`FaultRecord::address_counters`].
+pub const MIN_FLT_SHIFT: u32 = ADDRESS_BITS;
+/// First bit of the major-fault counter's low bits in [`FaultRecord::address_counters`].
+pub const MAJ_FLT_SHIFT: u32 = ADDRESS_BITS + 4;
+/// Mask of a counter's low bits.
+pub const COUNTER_MASK: u64 = 0xf;
+
+/// What precedes the first fault that refers to a mapping, on each CPU.
+///
+/// Its path follows: `path_bytes` bytes and zeros up to the end of the last slot. The path is what the
+/// process itself would read in `/proc/self/maps`: a file's path (with ` (deleted)` where it is), the
+/// kernel's own name of the mapping in brackets (`[heap]`, `[stack]`, `[vdso]`, `[anon:NAME]`, ...), or
+/// nothing for other anonymous memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingRecord {
+    /// Thread id and process id as in a fault; length in slots from bit [`HEADER_SLOTS_SHIFT`] on; type.
+    pub header: u64,
+    /// Time of the fault that it precedes.
+    pub time_ns: u64,
+    /// First address.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
+    /// Offset in the file of the first address, in bytes; of anonymous memory what the kernel keeps there.
+    pub offset: u64,
+    /// Inode number of the file, 0 without one.
+    pub inode: u64,
+    /// Device of the file: major number in the high, minor in the low 32 bits; 0 without one.
+    pub device: u64,
+    /// Number by which faults refer to it.
+    pub number: u16,
+    /// Length of the path in bytes.
+    pub path_bytes: u16,
+    /// See [`mapping_flag`].
+    pub flags: u32,
+}
+
+/// Flags of a mapping.
+pub mod mapping_flag {
+    /// `PROT_READ`.
+    pub const READ: u32 = 1 << 0;
+    /// `PROT_WRITE`.
+    pub const WRITE: u32 = 1 << 1;
+    /// `PROT_EXEC`.
+    pub const EXEC: u32 = 1 << 2;
+    /// `MAP_SHARED`.
+    pub const SHARED: u32 = 1 << 3;
+    /// It has a file.
+    pub const FILE: u32 = 1 << 4;
+    /// It grows down: a stack.
+    pub const GROWSDOWN: u32 = 1 << 5;
+    /// Of hugetlbfs.
+    pub const HUGETLB: u32 = 1 << 6;
+    /// Locked in memory (`mlock`).
+    pub const LOCKED: u32 = 1 << 7;
+}
+
+/// Why a [`TaskRecord`] is written.
+pub mod task_event {
+    /// The thread was there when its process became a target.
+    pub const PRESENT: u32 = 0;
+    /// Its parent (or for a thread, a thread of its process) has just made it.
+    pub const FORK: u32 = 1;
+    /// It has executed a program: `comm` and the path are new.
+    pub const EXEC: u32 = 2;
+    /// It has a new name.
+    pub const RENAME: u32 = 3;
+}
+
+/// A thread and what it is called. For [`task_event::EXEC`] and [`task_event::PRESENT`], the path of its
+/// program follows: `path_bytes` bytes and zeros up to the end of the last slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// As in [`MappingRecord`]; the ids are those of the thread told of.
+    pub header: u64,
+    /// Time of the event.
+    pub time_ns: u64,
+    /// Process id of the parent.
+    pub parent: u32,
+    /// See [`task_event`].
+    pub event: u32,
+    /// Name of the thread, ended by a zero byte.
+    pub comm: [u8; 16],
+    /// Its minor-fault counter.
+    pub min_flt: u64,
+    /// Its major-fault counter.
+    pub maj_flt: u64,
+    /// Length of the path in bytes.
+    pub path_bytes: u32,
+    /// For [`task_event::EXEC`], its thread id before: the thread that executes a program becomes the
+    /// leader of its process. Otherwise its thread id.
+    pub old_tid: u32,
+}
+
+/// A thread's counters when it has taken its last fault.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// As in [`MappingRecord`]; the ids are those of the thread that has ended.
+    pub header: u64,
+    /// Time of its end.
+    pub time_ns: u64,
+    /// Its minor-fault counter.
+    pub min_flt: u64,
+    /// Its major-fault counter.
+    pub maj_flt: u64,
+}
+
+/// Faults of this CPU that found the ring full since the record before this one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRecord {
+    /// Length in slots and type; the ids are 0.
+    pub header: u64,
+    /// Time of the first that was dropped.
+    pub time_ns: u64,
+    /// Time of the last that was dropped.
+    pub last_ns: u64,
+    /// How many.
+    pub count: u64,
+}
 
 /// Flags of a fault record.
 pub mod fault_flag {
@@ -135,8 +278,8 @@ impl FaultRecord {
         Self {
             header: words[0],
             time_ns: words[1],
-            address_min: words[2],
-            ip_maj: words[3],
+            address_counters: words[2],
+            ip_mapping: words[3],
         }
     }
 
@@ -152,28 +295,33 @@ impl FaultRecord {
 
     /// The flags, see [`fault_flag`].
     pub const fn flags(&self) -> u64 {
-        (self.header >> HEADER_FLAGS_SHIFT) & 0xffff
+        (self.header >> HEADER_FLAGS_SHIFT) & FLAGS_MASK
     }
 
     /// The faulting address.
     pub const fn address(&self) -> u64 {
-        self.address_min & ADDRESS_MASK
+        self.address_counters & ADDRESS_MASK
     }
 
     /// The user-space instruction pointer: of the access itself, or of the system call during which
     /// the kernel made it.
     pub const fn ip(&self) -> u64 {
-        self.ip_maj & ADDRESS_MASK
+        self.ip_mapping & ADDRESS_MASK
     }
 
-    /// Low byte of the thread's minor-fault counter before this fault.
+    /// Low 4 bits of the thread's minor-fault counter before this fault.
     pub const fn min_flt_low(&self) -> u8 {
-        (self.address_min >> COUNTER_SHIFT) as u8
+        ((self.address_counters >> MIN_FLT_SHIFT) & COUNTER_MASK) as u8
     }
 
-    /// Low byte of the thread's major-fault counter before this fault.
+    /// Low 4 bits of the thread's major-fault counter before this fault.
     pub const fn maj_flt_low(&self) -> u8 {
-        (self.ip_maj >> COUNTER_SHIFT) as u8
+        ((self.address_counters >> MAJ_FLT_SHIFT) & COUNTER_MASK) as u8
+    }
+
+    /// Number of the mapping, below [`MAPPINGS`].
+    pub const fn mapping(&self) -> u16 {
+        ((self.ip_mapping >> ADDRESS_BITS) | ((self.header >> HEADER_MAPPING_SHIFT) & 7) << 8) as u16
     }
 }
 
@@ -222,6 +370,8 @@ pub mod session_flag {
     pub const LOG: u32 = 1 << 1;
     /// The session was started by the module parameter `pid`.
     pub const BOOT: u32 = 1 << 2;
+    /// Mappings, tasks, exits and losses are recorded beside the faults.
+    pub const SIDEBAND: u32 = 1 << 3;
 }
 
 /// `FT_IOC_INFO`: what the module can do and what this file's session is.
@@ -271,13 +421,25 @@ pub struct Config {
     pub ring_bytes: u64,
     /// See [`mode`].
     pub mode: u32,
-    /// [`session_flag::FOLLOW`] or 0.
+    /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`] or 0.
     pub flags: u32,
     /// Wake a reader that waits in `poll` when a ring holds that many bytes, at most `ring_bytes`; 0 for a
     /// quarter of it.
     pub watermark_bytes: u64,
+    /// See [`clock`].
+    pub clock: u32,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: u32,
+}
+
+/// The clock of a session's records.
+pub mod clock {
+    /// `CLOCK_MONOTONIC`.
+    pub const MONOTONIC: u32 = 0;
+    /// `CLOCK_BOOTTIME`: goes on while the machine is suspended.
+    pub const BOOTTIME: u32 = 1;
+    /// `CLOCK_MONOTONIC_RAW`: not adjusted by NTP.
+    pub const RAW: u32 = 2;
 }
 
 /// `FT_IOC_TARGET_ADD`, `FT_IOC_TARGET_REMOVE`: a process to trace.
@@ -417,5 +579,10 @@ const _: () = {
     assert!(core::mem::size_of::<Drain>() == 24);
     assert!(core::mem::size_of::<CpuCounters>() == 64);
     assert!(core::mem::size_of::<SessionInfo>() == 128);
-    assert!(HEADER_FLAGS_SHIFT + 16 == HEADER_TYPE_SHIFT);
+    assert!(core::mem::size_of::<MappingRecord>() == 2 * SLOT_BYTES);
+    assert!(core::mem::size_of::<TaskRecord>() == 2 * SLOT_BYTES);
+    assert!(core::mem::size_of::<ExitRecord>() == SLOT_BYTES);
+    assert!(core::mem::size_of::<LostRecord>() == SLOT_BYTES);
+    assert!(HEADER_MAPPING_SHIFT + 3 == HEADER_TYPE_SHIFT);
+    assert!(MAPPINGS == 1 << (8 + 3));
 };
