@@ -161,6 +161,7 @@ fn a_removed_target_is_silent_and_its_new_children_too() {
         session.add(guest::own_pid()).unwrap();
         let mut followed = Program::workload(&["touch"], None, None);
         session.remove(guest::own_pid()).unwrap();
+        followed.wait_at_gate();
         let hits = session.totals().hits;
         assert!(hits > 0, "this process faulted when it made a child");
         Program::workload(&["touch"], None, None).kill();
