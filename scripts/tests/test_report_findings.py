@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tests of report_findings.py: every detector on traces with and without its trend; the report."""
+"""Tests of fault_trends.py (each trend shown and not shown) and of report_findings.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fault_trends as ft
 import plot_faults as pf
 import report_findings as rf
 
@@ -31,9 +32,9 @@ def csv(rows, *, lost=NO_LOSS, command="program --option=1") -> str:
     return "\n".join([*lines, *([lost] if lost else [])]) + "\n"
 
 
-def trace(rows) -> rf.Trace:
+def trace(rows) -> ft.Trace:
     """Load a trace made of rows."""
-    return rf.Trace(pf.load(io.StringIO(csv(rows)), "test.csv"))
+    return ft.Trace(pf.load(io.StringIO(csv(rows)), "test.csv"))
 
 
 def execs(time, pid):
@@ -180,13 +181,13 @@ CASES = {
 
 def test_every_detector_has_a_case():
     """No detector reaches the report untested."""
-    assert sorted(CASES) == sorted(detect.__name__ for detect in rf.DETECTORS)
+    assert sorted(CASES) == sorted(detect.__name__ for detect in ft.DETECTORS)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_detector_finds_its_trend(name):
     """The trend is found, and its text is whole."""
-    finding = getattr(rf, name)(trace(CASES[name][0]))
+    finding = getattr(ft, name)(trace(CASES[name][0]))
     assert finding is not None
     assert finding.weight >= 0
     for text in (finding.name, finding.text, finding.place, finding.advice):
@@ -196,13 +197,89 @@ def test_detector_finds_its_trend(name):
 @pytest.mark.parametrize("name", CASES)
 def test_detector_finds_nothing_in_what_only_resembles_it(name):
     """The trend is not claimed where its criterion is not met."""
-    assert getattr(rf, name)(trace(CASES[name][1])) is None
+    assert getattr(ft, name)(trace(CASES[name][1])) is None
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_detector_takes_one_fault(name):
     """A trace of one fault shows nothing, and breaks nothing."""
-    assert getattr(rf, name)(trace(touch([0], [HEAP]))) is None
+    assert getattr(ft, name)(trace(touch([0], [HEAP]))) is None
+
+
+SHARED_OUT = [
+    "find_start_up_burst",
+    "find_start_up_floor",
+    "find_dominant_programs",
+    "find_exit_burst",
+    "find_text_walk",
+    "find_late_text",
+    "find_relocations",
+    "find_fork_copies",
+    "find_heap_ramp",
+    "find_buffer",
+    "find_random_file_walk",
+    "find_random_table",
+    "find_read_then_write",
+    "find_kernel_writes",
+    "find_repeats",
+]
+
+
+@pytest.mark.parametrize("name", SHARED_OUT)
+def test_detector_needs_a_share_of_the_faults(name):
+    """What is there but does not matter among 20,000 other faults is no finding."""
+    rows = CASES[name][0]
+    last = max(row[0] for row in rows)
+    count = 20_000
+    others = touch(np.linspace(0, last, count), pages(count, 0x7E << 40), "r", "file|user", 999)
+    assert getattr(ft, name)(trace(rows + others)) is None
+
+
+TOO_FEW = {
+    "find_start_up_burst": [
+        execs(0, 1),
+        *touch(np.arange(40) * 1e-3, pages(40), "r", "file|user"),
+        *touch([5, 10], pages(2)),
+    ],
+    "find_exit_burst": touch(np.linspace(0, 1, 100), pages(100)) + touch([10] * 14, pages(14)),
+    "find_text_walk": touch(EVEN[:29], pages(29, step=64 * KIB), "x", "file|user"),
+    "find_relocations": touch(EVEN[:19], pages(19), "w", "file|user"),
+    "find_heap_ramp": touch(EVEN[:63], pages(63, HEAP)),
+    "find_read_then_write": [
+        *touch(EVEN[:19], pages(19), "r"),
+        *touch(EVEN[30:49], pages(19), "w", "present|user"),
+    ],
+    "find_kernel_writes": touch(EVEN[:99], pages(99), "w", ""),
+    "find_repeats": [
+        *touch(EVEN[:49], pages(49), "r"),
+        *touch(EVEN[:49] + 1e-4, pages(49), "r", "user"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TOO_FEW)
+def test_detector_needs_a_number_of_faults(name):
+    """A handful is no trend, however large its share."""
+    assert getattr(ft, name)(trace(TOO_FEW[name])) is None
+
+
+def test_start_up_of_a_short_program_in_a_long_run_is_no_burst():
+    """Only programs that live for a tenth of the run have a start to tell from the rest."""
+    rows = CASES["find_start_up_burst"][0]
+    assert ft.find_start_up_burst(trace(rows + touch([150], [HEAP], pid=7))) is None
+
+
+def test_random_table_needs_time_and_disorder():
+    """A table filled at random within a moment is a burst, not a trickle."""
+    quick = [(t / 10 + 3, *rest) for t, *rest in touch(decaying(64), shuffled(64))]
+    assert ft.find_random_table(trace(quick + FRAME)) is None
+
+
+def test_random_table_is_seen_beside_a_buffer():
+    """A buffer next to it that is written from end to end does not hide it."""
+    buffer = touch(np.linspace(0.6, 0.8, 200), pages(200, LIBRARY + 64 * PAGE))
+    rows = CASES["find_random_table"][0] + buffer
+    assert "64 pages of an area of 256 KiB" in ft.find_random_table(trace(rows)).text
 
 
 # ---------------------------------------------------------------- the numbers in the findings
@@ -211,12 +288,12 @@ def test_detector_takes_one_fault(name):
 def test_numbers_of_the_buffer():
     """Size, share and later faults are the trace's."""
     rows = touch(EVEN[:256], pages(256)) + touch([9], [STACK])
-    found = rf.find_buffer(trace(rows))
+    found = ft.find_buffer(trace(rows))
     assert found.name == "One buffer touched once"
     assert "1 buffer of 1 MiB is written" in found.text
     assert "256 faults, 99.6 % of all" in found.text
     assert "Not one of their pages faults again" in found.text
-    again = rf.find_buffer(trace(rows + touch([9.5] * 3, pages(3), "w", "present|user")))
+    again = ft.find_buffer(trace(rows + touch([9.5] * 3, pages(3), "w", "present|user")))
     assert "3 of their pages fault again later" in again.text
 
 
@@ -224,7 +301,7 @@ def test_numbers_of_the_random_walk():
     """Reads and writes are counted apart, and windows by 64 KiB."""
     reads = touch(decaying(400)[::2], shuffled(400)[::2], "r", "file|shared|user")
     writes = touch(decaying(400)[1::2], shuffled(400)[1::2], "w", "file|shared|user")
-    text = rf.find_random_file_walk(trace(reads + writes + FRAME)).text
+    text = ft.find_random_file_walk(trace(reads + writes + FRAME)).text
     assert "400 faults" in text and "200 reads and 200 writes" in text
     assert "25 of 25 windows of 64 KiB" in text
     assert "8.0 per window" in text and "fades" in text
@@ -232,7 +309,7 @@ def test_numbers_of_the_random_walk():
 
 def test_numbers_of_the_huge_steps():
     """The memory brought and the faults spared are computed from the steps."""
-    text = rf.find_huge_steps(trace(CASES["find_huge_steps"][0])).text
+    text = ft.find_huge_steps(trace(CASES["find_huge_steps"][0])).text
     assert "30 faults bring 60 MiB" in text
     assert "up to 30 adjacent blocks" in text and "15,360 faults" in text
 
@@ -240,8 +317,58 @@ def test_numbers_of_the_huge_steps():
 def test_numbers_of_zero_pages_count_each_page_once():
     """A page written twice after its read is one page; each costs two faults."""
     rows = CASES["find_read_then_write"][0] + touch([9], [LIBRARY], "w", "present|user")
-    text = rf.find_read_then_write(trace(rows)).text
+    text = ft.find_read_then_write(trace(rows)).text
     assert "30 anonymous pages fault twice" in text and "60 faults" in text
+
+
+def test_numbers_of_the_exec_storm():
+    """The faults counted are those within the interval."""
+    rows = CASES["find_exec_storm"][0]
+    text = ft.find_exec_storm(trace(rows)).text
+    times = np.linspace(0, 1, 30)
+    first = min(range(10), key=lambda n: round(times[n + 20] - times[n], 9))
+    inside = [row for row in rows if times[first] <= row[0] <= times[first + 20]]
+    assert "Half of the 40 execs" in text
+    assert f"holds {len(inside)} faults" in text
+
+
+def test_numbers_of_the_exit_burst():
+    """First touches and fetches of the end are counted apart."""
+    rows = CASES["find_exit_burst"][0] + touch([9.99] * 5, pages(5, HEAP), "w", "present|user")
+    rows += touch([9.99] * 3, pages(3), "x", "file|user")
+    text = ft.find_exit_burst(trace(rows)).text
+    # The frame's last fault is a first touch of the end too.
+    assert "29 faults" in text
+    assert "21 first touches" in text and "3 instruction fetches" in text
+
+
+def test_numbers_of_the_forks():
+    """Forks are counted whose child goes on to exec, and their faults before it."""
+    rows = CASES["find_cheap_forks"][0] + touch([30] * 5, pages(5), pid=90)
+    text = ft.find_cheap_forks(trace(rows)).text
+    assert "Of 25 forked processes that go on to exec, 25 take at most 3 faults" in text
+    assert "are 30 faults" in text
+
+
+def test_first_process_was_not_forked_within_the_trace():
+    """What the traced command does before its own exec is no child's."""
+    rows = CASES["find_fork_copies"][0]
+    begun = [(0.5, 99, HEAP, "w", "present|user"), *[row for row in rows if row[0] > 0]]
+    text = ft.find_fork_copies(trace(begun)).text
+    assert text.startswith("12 forked processes take 120 faults before an exec; 120 of them")
+
+
+def test_kernel_writes_to_the_stack_are_not_counted():
+    """exec itself writes the new stack; no buffer is meant there."""
+    rows = touch(EVEN[:150], pages(150, STACK), "w", "")
+    assert ft.find_kernel_writes(trace(rows)) is None
+
+
+def test_repeats_by_waiting_and_by_lock_are_told_apart():
+    """An attempt marked `tried` waited; one without the mapping's lock gave that up."""
+    rows = CASES["find_repeats"][0] + touch(EVEN[:60] + 2e-4, pages(60), "r", "tried|user")
+    text = ft.find_repeats(trace(rows)).text
+    assert "120 entries" in text and "60 waited" in text and "60 gave up" in text
 
 
 def test_lives_split_at_exec_and_at_fork():
@@ -262,7 +389,7 @@ def test_place_names_colour_band_and_seconds():
     """A place is what the picture shows at that spot."""
     rows = touch([0, 10], [HEAP, HEAP + PAGE], "r") + touch([4, 4.5, 5], pages(3), "x")
     made = trace(rows)
-    assert rf.place_of(made, made.execute) == (
+    assert ft.place_of(made, made.execute) == (
         f"green, band “mmap, libraries” at `{LIBRARY:#x}`, from 4.0 to 5.0 s"
     )
     labels = {tick for band in made.panel.bands for tick in pf.band_ticks(band, 100)}
@@ -271,9 +398,9 @@ def test_place_names_colour_band_and_seconds():
 
 def test_moment_is_not_called_an_interval():
     """What is too short to be seen as an interval is given as a moment."""
-    assert rf.interval(1, 1.01, 10) == "at 1.0 s"
-    assert rf.interval(1, 2, 10) == "from 1.0 to 2.0 s"
-    assert rf.interval(0.1, 0.2, 0.5) == "from 100 to 200 ms"
+    assert ft.interval(1, 1.01, 10) == "at 1.0 s"
+    assert ft.interval(1, 2, 10) == "from 1.0 to 2.0 s"
+    assert ft.interval(0.1, 0.2, 0.5) == "from 100 to 200 ms"
 
 
 @pytest.mark.parametrize(
@@ -282,13 +409,13 @@ def test_moment_is_not_called_an_interval():
 )
 def test_percentages_do_not_round_to_all_or_nothing(part, text):
     """What is not all is not 100 %; what is not nothing is not 0 %."""
-    assert rf.percent(part) == text
+    assert ft.percent(part) == text
 
 
 # ---------------------------------------------------------------- the report
 
 
-def random_trace() -> rf.Trace:
+def random_trace() -> ft.Trace:
     """Make a trace of all combinations of flags."""
     sets = ["", "user", "file|user", "file|shared", "remote|gup", "gup", "present|tried", "shared"]
     return trace(

@@ -132,29 +132,50 @@ fn the_child_of_a_process_that_is_no_target_is_not_followed() {
 }
 
 #[test]
-fn a_child_forked_before_its_parent_became_a_target_is_not_followed_and_a_removed_target_stays_silent(
-) {
+fn a_child_older_than_the_target_is_not_followed() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("truth");
-        let mut child = Program::workload(&["touch"], Some(&file), None);
+        let mut child = Program::workload(&["touch"], None, None);
         let session = Session::running(SETUP);
         // This process is the parent of one that exists already.
-        let own = guest::own_pid();
-        session.add(own).unwrap();
+        session.add(guest::own_pid()).unwrap();
+        // Fresh memory, so that this process has faults.
+        std::hint::black_box(vec![1u8; 4 << 20]);
         child.go();
         child.wait().assert_success();
-        session.remove(own).unwrap();
-        let mut after = Program::workload(&["touch"], Some(&file), None);
-        after.go();
-        after.wait().assert_success();
         let recording = session.finish();
         recording.assert_complete();
-        let seen = processes(&recording);
-        assert!(
-            seen.is_subset(&BTreeSet::from([std::process::id()])),
-            "only this process was a target: {seen:?}"
+        assert_eq!(
+            processes(&recording),
+            BTreeSet::from([std::process::id()]),
+            "this process was the only target"
+        );
+    });
+}
+
+#[test]
+fn a_removed_target_is_silent_and_its_new_children_too() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let session = Session::running(SETUP);
+        session.add(guest::own_pid()).unwrap();
+        let mut followed = Program::workload(&["touch"], None, None);
+        session.remove(guest::own_pid()).unwrap();
+        followed.wait_at_gate();
+        let hits = session.totals().hits;
+        assert!(hits > 0, "this process faulted when it made a child");
+        Program::workload(&["touch"], None, None).kill();
+        assert_eq!(session.totals().hits, hits, "faults after the removal");
+        // A child that was followed before stays a target.
+        assert_eq!(session.info().live_targets, 1);
+        let child = followed.pid().unsigned_abs();
+        followed.go();
+        followed.wait().assert_success();
+        let recording = session.finish();
+        recording.assert_complete();
+        assert_eq!(
+            processes(&recording),
+            BTreeSet::from([std::process::id(), child])
         );
     });
 }

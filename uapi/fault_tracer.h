@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * The ABI of /dev/fault_tracer for C: record layouts, ioctl numbers and flags.
+ *
+ * The same as fault_tracer.rs, which explains each field; a test holds the two equal. PROTOCOL.md
+ * tells the order of the calls and the contract of the rings.
+ */
+#ifndef _UAPI_LINUX_FAULT_TRACER_H
+#define _UAPI_LINUX_FAULT_TRACER_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define FT_DEVICE_NAME			"fault_tracer"
+#define FT_ABI_VERSION			1
+
+/* Every record occupies a whole number of slots, in bytes. */
+#define FT_SLOT_BYTES			32
+#define FT_MAX_SESSIONS			16
+
+/* Bits of a process or thread id. */
+#define FT_PID_BITS			22
+#define FT_PID_MASK			((1ULL << FT_PID_BITS) - 1)
+
+/* Bytes of a CPU's ring: a power of two. */
+#define FT_RING_BYTES_MIN		4096ULL
+#define FT_RING_BYTES_MAX		(1ULL << 30)
+
+/* Record types: bits 60..63 of a record's first word. Skip those you do not know. */
+#define FT_RECORD_PAD			0ULL
+#define FT_RECORD_FAULT			1ULL
+
+/* A record's first word. A fault is one slot; other records have their length where it has flags. */
+#define FT_HEADER_TGID_SHIFT		FT_PID_BITS
+#define FT_HEADER_FLAGS_SHIFT		(2 * FT_PID_BITS)
+#define FT_HEADER_SLOTS_SHIFT		(2 * FT_PID_BITS)
+#define FT_HEADER_TYPE_SHIFT		60
+
+#define FT_HEADER_TYPE(header)		((__u64)(header) >> FT_HEADER_TYPE_SHIFT)
+/* Length in slots; 0 only in a damaged record. */
+#define FT_HEADER_SLOTS(header)						\
+	(FT_HEADER_TYPE(header) == FT_RECORD_FAULT ?			\
+		 1ULL :							\
+		 ((__u64)(header) >> FT_HEADER_SLOTS_SHIFT) & 0xff)
+
+/* One entry into handle_mm_fault. The top bytes of the last two words are fault counters. */
+struct ft_fault_record {
+	__u64 header;		/* tid, process id, flags, type */
+	__u64 time_ns;		/* CLOCK_MONOTONIC */
+	__u64 address_min;	/* faulting address; low byte of min_flt before the fault */
+	__u64 ip_maj;		/* user instruction pointer; low byte of maj_flt before it */
+};
+
+#define FT_COUNTER_SHIFT		56
+#define FT_ADDRESS_MASK			((1ULL << FT_COUNTER_SHIFT) - 1)
+
+#define FT_FAULT_TID(r)			((__u32)((r)->header & FT_PID_MASK))
+#define FT_FAULT_PID(r)			((__u32)(((r)->header >> FT_HEADER_TGID_SHIFT) & FT_PID_MASK))
+#define FT_FAULT_FLAGS(r)		(((r)->header >> FT_HEADER_FLAGS_SHIFT) & 0xffff)
+#define FT_FAULT_ADDRESS(r)		((r)->address_min & FT_ADDRESS_MASK)
+#define FT_FAULT_IP(r)			((r)->ip_maj & FT_ADDRESS_MASK)
+#define FT_FAULT_MIN_FLT_LOW(r)		((__u8)((r)->address_min >> FT_COUNTER_SHIFT))
+#define FT_FAULT_MAJ_FLT_LOW(r)		((__u8)((r)->ip_maj >> FT_COUNTER_SHIFT))
+
+/* Flags of a fault. */
+#define FT_FAULT_WRITE			(1ULL << 0)
+#define FT_FAULT_PRESENT		(1ULL << 1)	/* a translation was there already */
+#define FT_FAULT_FILE			(1ULL << 2)	/* the mapping has a file */
+#define FT_FAULT_SHARED			(1ULL << 3)	/* MAP_SHARED */
+#define FT_FAULT_SWAP_ENTRY		(1ULL << 4)	/* swapped out, migrating or poisoned */
+#define FT_FAULT_TRIED			(1ULL << 5)	/* a further attempt */
+#define FT_FAULT_USER			(1ULL << 6)	/* from user mode */
+#define FT_FAULT_REMOTE			(1ULL << 7)	/* of another process's memory */
+#define FT_FAULT_INSTRUCTION		(1ULL << 8)
+#define FT_FAULT_GUP			(1ULL << 9)	/* get_user_pages */
+#define FT_FAULT_UNSHARE		(1ULL << 10)
+#define FT_FAULT_HUGETLB		(1ULL << 11)
+#define FT_FAULT_VMA_LOCK		(1ULL << 12)
+
+/* What a session is doing. */
+#define FT_STATE_IDLE			0
+#define FT_STATE_RUNNING		1
+#define FT_STATE_STOPPED		2
+
+/* What is lost when a ring is full: the new record, or the oldest ones. */
+#define FT_MODE_DISCARD			0
+#define FT_MODE_OVERWRITE		1
+
+/* Flags of a session. */
+#define FT_SESSION_FOLLOW		(1U << 0)	/* children become targets */
+#define FT_SESSION_LOG			(1U << 1)	/* faults are printed to the kernel log */
+#define FT_SESSION_BOOT			(1U << 2)	/* started by the module's parameter pid */
+
+/* Fields called reserved must be zero. */
+
+struct ft_info {
+	__u32 abi_version;
+	__u32 fault_record_bytes;
+	__u32 slot_bytes;
+	__u32 cpus;		/* ids: 0..cpus */
+	__u32 state;		/* FT_STATE_* */
+	__u32 mode;		/* FT_MODE_* */
+	__u32 flags;		/* FT_SESSION_* */
+	__u32 live_targets;
+	__u64 ring_bytes;	/* of each CPU */
+	__u64 missed;
+	__u64 ring_stride;	/* where the CPUs' rings begin in a mapping, and their parts: */
+	__u32 producer_offset;
+	__u32 consumer_offset;
+	__u32 data_offset;
+	__u32 max_sessions;
+	__u64 reserved[4];
+};
+
+struct ft_config {
+	__u64 ring_bytes;
+	__u32 mode;		/* FT_MODE_* */
+	__u32 flags;		/* FT_SESSION_FOLLOW or 0 */
+	__u64 reserved[2];
+};
+
+struct ft_target {
+	__s32 pid;		/* in the caller's pid namespace */
+	__u32 flags;		/* 0 */
+};
+
+struct ft_drain {
+	__u64 buffer;		/* in: address, a multiple of 8 */
+	__u32 length;		/* in: bytes, at least FT_SLOT_BYTES */
+	__u32 cpu;		/* in */
+	__u32 bytes;		/* out: whole records */
+	__u32 reserved;
+};
+
+/* hits = recorded + dropped + overwritten, once the session is stopped. */
+struct ft_cpu_counters {
+	__u32 cpu;		/* in */
+	__u32 reserved0;
+	__u64 hits;
+	__u64 recorded;
+	__u64 dropped;
+	__u64 overwritten;
+	__u64 pending;
+	__u64 reserved[2];
+};
+
+struct ft_session_info {
+	__u32 index;		/* in: 0..max_sessions */
+	__u32 present;		/* 0: no such session, the rest is zero */
+	__u32 mode;		/* FT_MODE_* */
+	__u32 flags;		/* FT_SESSION_* */
+	__s32 owner_pid;	/* process ids of the initial pid namespace */
+	__u32 live_targets;
+	__u32 named_targets;
+	__s32 first_target;
+	__u8 owner_comm[16];
+	__u64 ring_bytes;
+	__u64 hits;
+	__u64 recorded;
+	__u64 dropped;
+	__u64 overwritten;
+	__u64 missed;
+	__u64 running_ns;
+	__u64 reserved[3];
+};
+
+#define FT_IOC_TYPE			0xF7
+
+#define FT_IOC_INFO			_IOR(FT_IOC_TYPE, 0, struct ft_info)
+#define FT_IOC_CONFIGURE		_IOW(FT_IOC_TYPE, 1, struct ft_config)
+#define FT_IOC_TARGET_ADD		_IOW(FT_IOC_TYPE, 2, struct ft_target)
+#define FT_IOC_TARGET_REMOVE		_IOW(FT_IOC_TYPE, 3, struct ft_target)
+#define FT_IOC_START			_IO(FT_IOC_TYPE, 4)
+#define FT_IOC_STOP			_IO(FT_IOC_TYPE, 5)
+#define FT_IOC_DRAIN			_IOWR(FT_IOC_TYPE, 6, struct ft_drain)
+#define FT_IOC_CPU_COUNTERS		_IOWR(FT_IOC_TYPE, 7, struct ft_cpu_counters)
+#define FT_IOC_ADOPT			_IO(FT_IOC_TYPE, 8)
+#define FT_IOC_SESSION			_IOWR(FT_IOC_TYPE, 9, struct ft_session_info)
+
+#endif /* _UAPI_LINUX_FAULT_TRACER_H */
