@@ -13,9 +13,11 @@
 //! | `rings` | a session's rings: memory and account | `ring` |
 //! | `probe` | kprobes and tracepoints as values | nothing |
 //! | `cpu` | registers, per-CPU variables, page tables | `uapi` |
-//! | `targets` | process id to sessions, follow-fork | `probe` |
+//! | `sideband` | records of mappings and tasks | `ring` |
+//! | `targets` | process id to sessions | `probe` |
 //! | `wake` | waking readers from the fault path | nothing |
 //! | `recorder` | the data path: what happens on a fault | `rings`, `targets`, `cpu` |
+//! | `tasks` | fork, exec, names and exits: follows and tells of them | `recorder` |
 //! | `process` | processes, held by reference | nothing |
 //! | `registry` | which sessions run; arms the probes | all above |
 //! | `session` | one session: its set-up and state | `registry` |
@@ -49,8 +51,12 @@ mod ring;
 mod rings;
 #[path = "fault_tracer/session.rs"]
 mod session;
+#[path = "fault_tracer/sideband.rs"]
+mod sideband;
 #[path = "fault_tracer/targets.rs"]
 mod targets;
+#[path = "fault_tracer/tasks.rs"]
+mod tasks;
 #[expect(dead_code, unreachable_pub, reason = "shared with user space")]
 #[path = "uapi/fault_tracer.rs"]
 mod uapi;
@@ -212,6 +218,7 @@ impl kernel::Module for FaultTracer {
         // SAFETY: First thing in the module's life, once.
         unsafe {
             registry::init();
+            tasks::init();
             boot::init();
         }
         let parameters = Parameters::read()?;

@@ -6,7 +6,7 @@ use kernel::{prelude::*, sync::Arc};
 
 use super::{
     session::Session,
-    uapi::{self, mode, session_flag},
+    uapi::{self, clock, mode, session_flag},
 };
 
 /// The boot session, if there is one. Lock order: this, then a session's.
@@ -44,6 +44,7 @@ pub(crate) fn start(id: i32, ring_bytes: u64, follow: bool, log: bool) -> Result
             | if follow { session_flag::FOLLOW } else { 0 }
             | if log { session_flag::LOG } else { 0 },
         watermark_bytes: 0,
+        clock: clock::MONOTONIC,
         reserved: 0,
     })?;
     session.add_target(id)?;

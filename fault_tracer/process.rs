@@ -2,6 +2,7 @@
 
 //! Processes, named by their id and held by reference.
 
+use core::mem::offset_of;
 use kernel::{bindings, prelude::*, sync::rcu};
 
 /// A reference to a process that stays meaningful when the process has ended and its id is reused.
@@ -52,6 +53,30 @@ impl Process {
                 return None;
             }
             Some((*task).tgid)
+        }
+    }
+
+    /// Calls a function with each of its threads.
+    pub(crate) fn each_thread(&self, call: impl Fn(*const bindings::task_struct)) {
+        let _guard = rcu::read_lock();
+        // SAFETY: Under RCU the leader, its signal structure and the list of threads stay valid. A thread
+        // that ends meanwhile stays in memory, and its link leads on.
+        unsafe {
+            let leader = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
+            if leader.is_null() {
+                return;
+            }
+            let signal = (&raw const (*leader).signal).read_volatile();
+            if signal.is_null() {
+                return;
+            }
+            let head = &raw const (*signal).thread_head;
+            let mut link = (&raw const (*head).next).read_volatile().cast_const();
+            while link != head && !link.is_null() {
+                let offset = offset_of!(bindings::task_struct, thread_node);
+                call(link.byte_sub(offset).cast());
+                link = (&raw const (*link).next).read_volatile().cast_const();
+            }
         }
     }
 

@@ -17,8 +17,9 @@ use kernel::{bindings, prelude::*, str::CStrExt};
 use super::{
     cpu,
     probe::RawKprobe,
-    ring::{Pushed, SLOT_WORDS},
-    rings::Rings,
+    ring::{Pushed, Ring, SLOT_WORDS},
+    rings::{CpuRing, Rings},
+    sideband::Side,
     targets,
     uapi::{self, fault_flag, record_type},
     wake,
@@ -132,47 +133,70 @@ unsafe fn record(
             | record_type::FAULT << uapi::HEADER_TYPE_SHIFT;
         [
             header,
-            now(),
-            address & uapi::ADDRESS_MASK | ((*task).min_flt as u64) << uapi::COUNTER_SHIFT,
-            (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK
-                | ((*task).maj_flt as u64) << uapi::COUNTER_SHIFT,
+            // The time and the number of the mapping are those of each session.
+            0,
+            address & uapi::ADDRESS_MASK
+                | ((*task).min_flt as u64 & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT
+                | ((*task).maj_flt as u64) << uapi::MAJ_FLT_SHIFT,
+            (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
         ]
+    };
+    let fault = Fault {
+        words,
+        // SAFETY: As above.
+        vma: unsafe { (*registers).di } as *const _,
+        task,
     };
     // Nearly always one session traces a process; then the record never leaves the registers.
     let first = sessions.trailing_zeros() as usize;
     let others = sessions & sessions.wrapping_sub(1);
     if others != 0 {
-        deliver_to_others(&words, others);
+        deliver_to_others(&fault, others);
     }
-    deliver(words, first);
+    deliver(&fault, first);
+}
+
+/// A fault as all sessions get it.
+struct Fault {
+    words: [u64; SLOT_WORDS],
+    vma: *const bindings::vm_area_struct,
+    task: *const bindings::task_struct,
 }
 
 /// Writes a record to the rings of all sessions of a mask.
 #[cold]
 #[inline(never)]
-fn deliver_to_others(words: &[u64; SLOT_WORDS], sessions: targets::Mask) {
+fn deliver_to_others(fault: &Fault, sessions: targets::Mask) {
     let mut rest = sessions;
     while rest != 0 {
-        deliver(*words, rest.trailing_zeros() as usize);
+        deliver(fault, rest.trailing_zeros() as usize);
         rest &= rest.wrapping_sub(1);
     }
 }
 
 /// Writes a record to the ring of one session.
 #[inline(always)]
-fn deliver(words: [u64; SLOT_WORDS], session: usize) {
-    let Some(slot) = RUNNING.get(session) else {
+fn deliver(fault: &Fault, session: usize) {
+    // SAFETY: In a kprobe's handler preemption is disabled.
+    let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
         return;
     };
-    // SAFETY: Whoever published the rings waits for an RCU grace period before freeing them, and with
-    // preemption disabled we are in a read-side section.
-    let Some(rings) = (unsafe { slot.load(Ordering::Acquire).as_ref() }) else {
-        return;
+    let time_ns = now(rings.shape().clock);
+    let number = match cpu_ring.side() {
+        // SAFETY: At the entry of `handle_mm_fault` for this mapping, by this task, on this CPU.
+        Some(side) => unsafe { side.mapping(cpu_ring.ring(), fault.vma, fault.task, time_ns) },
+        None => uapi::MAPPING_UNKNOWN,
     };
-    if let Some(cpu_ring) = rings.cpu(cpu::cpu_id()) {
-        if cpu_ring.ring().push_fault(words) == Pushed::Crossed {
-            wake::raise(session);
-        }
+    let number = u64::from(number);
+    let [header, _, address, ip] = fault.words;
+    let words = [
+        header | number >> 8 << uapi::HEADER_MAPPING_SHIFT,
+        time_ns,
+        address,
+        ip | number << uapi::ADDRESS_BITS,
+    ];
+    if cpu_ring.ring().push_fault(words) == Pushed::Crossed {
+        wake::raise(session);
     }
     if rings.log() {
         rings.count_printed();
@@ -180,12 +204,59 @@ fn deliver(words: [u64; SLOT_WORDS], session: usize) {
     }
 }
 
-/// `CLOCK_MONOTONIC` in nanoseconds.
+/// The rings of a running session and, among them, that of this CPU.
+///
+/// # Safety
+///
+/// To be called with preemption disabled, and the result used no longer than that.
 #[inline(always)]
-fn now() -> u64 {
-    // SAFETY: May be called anywhere but in an NMI. Not through `kernel::time`, which would be a second
-    // call. CAST: a value in `0..=KTIME_MAX`.
-    unsafe { bindings::ktime_get() as u64 }
+unsafe fn ring_here<'a>(session: usize) -> Option<(&'a Rings, &'a CpuRing)> {
+    // SAFETY: Whoever published the rings waits for an RCU grace period before freeing them, and with
+    // preemption disabled we are in a read-side section.
+    let rings = unsafe { RUNNING.get(session)?.load(Ordering::Acquire).as_ref() }?;
+    Some((rings, rings.cpu(cpu::cpu_id())?))
+}
+
+/// Calls a function with what each session of a mask has on this CPU for records beside the faults, and
+/// with the time by its clock.
+///
+/// # Safety
+///
+/// To be called with preemption disabled.
+pub(crate) unsafe fn tell(sessions: targets::Mask, tell: impl Fn(&Ring<'_>, &Side, u64)) {
+    for session in targets::each(sessions) {
+        // SAFETY: By this function's contract.
+        if let Some((rings, cpu_ring)) = unsafe { ring_here(session) } {
+            if let Some(side) = cpu_ring.side() {
+                tell(cpu_ring.ring(), side, now(rings.shape().clock));
+            }
+        }
+    }
+}
+
+/// The time by a clock of [`uapi::clock`], in nanoseconds.
+#[inline(always)]
+fn now(clock: u32) -> u64 {
+    if clock == uapi::clock::MONOTONIC {
+        // SAFETY: May be called anywhere but in an NMI. Not through `kernel::time`, which would be a
+        // second call. CAST: a value in `0..=KTIME_MAX`.
+        unsafe { bindings::ktime_get() as u64 }
+    } else {
+        other_clock(clock)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn other_clock(clock: u32) -> u64 {
+    // SAFETY: As in `now`. CAST: likewise.
+    unsafe {
+        if clock == uapi::clock::BOOTTIME {
+            bindings::ktime_get_with_offset(bindings::tk_offsets_TK_OFFS_BOOT) as u64
+        } else {
+            bindings::ktime_get_raw() as u64
+        }
+    }
 }
 
 /// Prints a fault to the kernel log (`log=1`).

@@ -14,6 +14,7 @@ use super::{
     recorder,
     rings::Rings,
     targets::{self, Table},
+    tasks::{self, Hooks},
     uapi::{self, session_flag},
     wake::{self, Wake},
 };
@@ -42,6 +43,7 @@ struct Registry {
 /// The probes. Fields are dropped in this order: no fault looks for targets in a table that is gone.
 struct Armed {
     fault: Kprobe,
+    _tasks: Hooks,
     _targets: Table,
 }
 
@@ -91,9 +93,11 @@ impl Registry {
     fn arm(&mut self) -> Result<u64> {
         if self.armed.is_none() {
             let table = Table::new()?;
+            let tasks = Hooks::new()?;
             let fault = Kprobe::at_entry(c"handle_mm_fault", recorder::on_fault)?;
             self.armed = Some(Armed {
                 fault,
+                _tasks: tasks,
                 _targets: table,
             });
         }
@@ -143,6 +147,8 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
         targets::remove(slot, id);
         return Err(ESRCH);
     }
+    // SAFETY: `each_thread` gives live tasks.
+    process.each_thread(|thread| unsafe { tasks::tell_present(slot, thread) });
     Ok(id)
 }
 

@@ -38,6 +38,12 @@ pub struct ProducerPage {
     pub consumer_seen: AtomicU64,
     /// Head when the producer last asked for the reader to be woken.
     pub woken: AtomicU64,
+    /// Faults dropped that no `LOST` record tells of yet, and the times of the first and the last of them.
+    pub lost: AtomicU64,
+    /// See `lost`.
+    pub lost_first_ns: AtomicU64,
+    /// See `lost`.
+    pub lost_last_ns: AtomicU64,
 }
 
 /// The consumer's half of a ring's state. The producer treats what it reads here as hostile.
@@ -58,8 +64,18 @@ pub struct Ring<'a> {
     producer: &'a ProducerPage,
     consumer: &'a ConsumerPage,
     data: &'a [AtomicU64],
-    overwrite: bool,
-    watermark: u64,
+    shape: Shape,
+}
+
+/// How a ring behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Whether the oldest records are overwritten when it is full; otherwise the new one is dropped.
+    pub overwrite: bool,
+    /// After so many bytes, a push tells that it is time to wake the reader.
+    pub watermark_bytes: u64,
+    /// Whether there are records beside the faults, `LOST` among them.
+    pub sideband: bool,
 }
 
 /// What became of a fault.
@@ -93,13 +109,11 @@ impl Batch {
 
 impl<'a> Ring<'a> {
     /// Makes a ring of zeroed parts; `None` if the length of `data` is no power of two or too small.
-    /// After every `watermark` bytes, a push tells that it is time to wake the reader.
     pub fn new(
         producer: &'a ProducerPage,
         consumer: &'a ConsumerPage,
         data: &'a [AtomicU64],
-        overwrite: bool,
-        watermark: u64,
+        shape: Shape,
     ) -> Option<Self> {
         if !data.len().is_power_of_two() || data.len() < SLOT_WORDS {
             return None;
@@ -109,8 +123,7 @@ impl<'a> Ring<'a> {
             producer,
             consumer,
             data,
-            overwrite,
-            watermark,
+            shape,
         })
     }
 
@@ -155,12 +168,17 @@ impl<'a> Ring<'a> {
     pub fn push_fault(&self, record: [u64; SLOT_WORDS]) -> Pushed {
         let producer = self.producer;
         Self::count(&producer.hits);
-        let head = producer.head.load(Ordering::Relaxed);
-        if self.overwrite {
+        let mut head = producer.head.load(Ordering::Relaxed);
+        if self.shape.overwrite {
             self.evict_for(head, SLOT_BYTES);
-        } else if !self.has_room(head, SLOT_BYTES) {
-            Self::count(&producer.dropped);
-            return Pushed::Dropped;
+        } else {
+            match self.room_for(head, SLOT_BYTES) {
+                Some(behind_lost) => head = behind_lost,
+                None => {
+                    self.drop_fault(record[1]);
+                    return Pushed::Dropped;
+                }
+            }
         }
         for (to, word) in self.slot(head).iter().zip(record) {
             to.store(word, Ordering::Relaxed);
@@ -169,28 +187,123 @@ impl<'a> Ring<'a> {
         // (A): the record is written before the position that shows it.
         let head = head.wrapping_add(SLOT_BYTES);
         producer.head.store(head, Ordering::Release);
-        if head.wrapping_sub(producer.woken.load(Ordering::Relaxed)) < self.watermark {
+        if head.wrapping_sub(producer.woken.load(Ordering::Relaxed)) < self.shape.watermark_bytes {
             return Pushed::Written;
         }
         producer.woken.store(head, Ordering::Relaxed);
         Pushed::Crossed
     }
 
-    /// Whether `bytes` fit without touching what is not consumed. Whatever the consumer wrote to its
-    /// page, the answer can at worst be wrong for its own records.
+    /// Records something beside the faults: whole slots, whose first word says what and how many. Returns
+    /// its position, or `None` if there is no room for it. One producer, as for [`Ring::push_fault`].
+    pub fn push_side(&self, record: &[u64]) -> Option<u64> {
+        let bytes = record.len() as u64 * 8;
+        let mut head = self.producer.head.load(Ordering::Relaxed);
+        // It does not wrap around the end: what is left before it is filled up.
+        let needed = |head: u64| bytes.wrapping_add(self.gap(head, bytes));
+        if needed(head).wrapping_add(SLOT_BYTES) > self.capacity() {
+            return None;
+        }
+        if self.shape.overwrite {
+            self.evict_for(head, needed(head));
+        } else {
+            head = self.room_for(head, needed(head))?;
+            // A `LOST` record may have moved it, and with it the end.
+            head = self.room_for(head, needed(head))?;
+        }
+        let gap = self.gap(head, bytes);
+        if gap != 0 {
+            let pad = gap / SLOT_BYTES << uapi::HEADER_SLOTS_SHIFT
+                | uapi::record_type::PAD << uapi::HEADER_TYPE_SHIFT;
+            self.word(head).store(pad, Ordering::Relaxed);
+            head = head.wrapping_add(gap);
+        }
+        for (i, &word) in record.iter().enumerate() {
+            self.word(head.wrapping_add(i as u64 * 8))
+                .store(word, Ordering::Relaxed);
+        }
+        // (A), as for a fault.
+        self.producer
+            .head
+            .store(head.wrapping_add(bytes), Ordering::Release);
+        Some(head)
+    }
+
+    /// Bytes between a position and the end of the data, if `bytes` do not fit there.
+    fn gap(&self, position: u64, bytes: u64) -> u64 {
+        let offset = position & self.capacity().wrapping_sub(1);
+        let left = self.capacity().wrapping_sub(offset);
+        if left < bytes {
+            left
+        } else {
+            0
+        }
+    }
+
+    /// Whether a record at this position has not been overwritten yet.
     #[inline(always)]
-    fn has_room(&self, head: u64, bytes: u64) -> bool {
+    pub fn still_has(&self, position: u64) -> bool {
+        !self.shape.overwrite || self.producer.tail.load(Ordering::Relaxed) <= position
+    }
+
+    /// Whether `bytes` fit behind `head` without touching what is not consumed: then where to write them,
+    /// which is `head` or, where it has just been told of losses, behind that. Whatever the consumer wrote
+    /// to its page, the answer can at worst be wrong for its own records.
+    #[inline(always)]
+    fn room_for(&self, head: u64, bytes: u64) -> Option<u64> {
         let seen = self.producer.consumer_seen.load(Ordering::Relaxed);
         if head.wrapping_sub(seen) <= self.capacity().wrapping_sub(bytes) {
-            return true;
+            return Some(head);
         }
+        self.look_for_room(head, bytes)
+    }
+
+    /// As `room_for`, with a new look at the consumer's position. After a loss, this is where the first
+    /// record comes by: the last look had shown a full ring.
+    fn look_for_room(&self, head: u64, bytes: u64) -> Option<u64> {
+        let producer = self.producer;
         // (B): the consumer has read its records before we write over them.
         let position = self.consumer.position.load(Ordering::Acquire);
-        self.producer
-            .consumer_seen
-            .store(position, Ordering::Relaxed);
         // A position ahead of `head` (nonsense) wraps to a huge distance: the ring counts as full.
-        head.wrapping_sub(position) <= self.capacity().wrapping_sub(bytes)
+        let used = head.wrapping_sub(position);
+        let count = producer.lost.load(Ordering::Relaxed);
+        let lost_bytes = if count != 0 { SLOT_BYTES } else { 0 };
+        if used > self.capacity().wrapping_sub(bytes.wrapping_add(lost_bytes)) {
+            return None;
+        }
+        producer.consumer_seen.store(position, Ordering::Relaxed);
+        if count == 0 {
+            return Some(head);
+        }
+        let record = [
+            1 << uapi::HEADER_SLOTS_SHIFT | uapi::record_type::LOST << uapi::HEADER_TYPE_SHIFT,
+            producer.lost_first_ns.load(Ordering::Relaxed),
+            producer.lost_last_ns.load(Ordering::Relaxed),
+            count,
+        ];
+        for (to, word) in self.slot(head).iter().zip(record) {
+            to.store(word, Ordering::Relaxed);
+        }
+        producer.lost.store(0, Ordering::Relaxed);
+        let head = head.wrapping_add(SLOT_BYTES);
+        // (A), as for a fault.
+        producer.head.store(head, Ordering::Release);
+        Some(head)
+    }
+
+    /// Counts a fault that found the ring full.
+    #[cold]
+    #[inline(never)]
+    fn drop_fault(&self, time_ns: u64) {
+        let producer = self.producer;
+        Self::count(&producer.dropped);
+        if self.shape.sideband {
+            if producer.lost.load(Ordering::Relaxed) == 0 {
+                producer.lost_first_ns.store(time_ns, Ordering::Relaxed);
+            }
+            producer.lost_last_ns.store(time_ns, Ordering::Relaxed);
+            Self::count(&producer.lost);
+        }
     }
 
     /// Gives up the oldest records until `bytes` fit, if they do not.
@@ -240,7 +353,7 @@ impl<'a> Ring<'a> {
                     .word(position.wrapping_add(i as u64 * 8))
                     .load(Ordering::Relaxed);
             }
-            if !self.overwrite {
+            if !self.shape.overwrite {
                 return Self::whole_records(position, &out[..words]);
             }
             // (C): what was not given up before we read it was not written over when we read it.
@@ -269,7 +382,7 @@ impl<'a> Ring<'a> {
     /// Where to read on: `position`, unless it is overwritten or (a damaged consumer page) outside of
     /// the ring; then the oldest record.
     fn first_valid(&self, position: u64, head: u64) -> u64 {
-        let oldest = if self.overwrite {
+        let oldest = if self.shape.overwrite {
             self.producer.tail.load(Ordering::Relaxed)
         } else {
             head.saturating_sub(self.capacity())
@@ -317,7 +430,7 @@ impl<'a> Ring<'a> {
     /// Whether as many bytes as the watermark wait to be consumed.
     pub fn is_worth_reading(&self) -> bool {
         let head = self.producer.head.load(Ordering::Acquire);
-        head.wrapping_sub(self.first_valid(self.position(), head)) >= self.watermark
+        head.wrapping_sub(self.first_valid(self.position(), head)) >= self.shape.watermark_bytes
     }
 
     /// The consumer's position.

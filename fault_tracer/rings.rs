@@ -17,7 +17,8 @@ use kernel::{
 };
 
 use super::{
-    ring::{ConsumerPage, ProducerPage, Ring},
+    ring::{self, ConsumerPage, ProducerPage, Ring},
+    sideband::Side,
     sync::AtomicU64 as Word,
     uapi,
 };
@@ -35,10 +36,10 @@ pub(crate) const DATA_OFFSET: usize = 2 * PAGE_SIZE;
 pub(crate) struct Shape {
     /// Bytes of data of each ring: a power of two.
     pub(crate) ring_bytes: usize,
-    /// See [`uapi::mode`].
-    pub(crate) overwrite: bool,
-    /// Bytes after which the reader is woken.
-    pub(crate) watermark_bytes: u64,
+    /// How each of them behaves.
+    pub(crate) ring: ring::Shape,
+    /// See [`uapi::clock`].
+    pub(crate) clock: u32,
     /// Whether faults are also printed to the kernel log.
     pub(crate) log: bool,
 }
@@ -64,6 +65,7 @@ pub(crate) struct Rings {
 #[repr(align(64))]
 pub(crate) struct CpuRing {
     ring: Ring<'static>,
+    side: Option<Side>,
     memory: VVec<u64>,
 }
 
@@ -87,14 +89,12 @@ impl CpuRing {
             )
         };
         Ok(Self {
-            ring: Ring::new(
-                producer,
-                consumer,
-                data,
-                shape.overwrite,
-                shape.watermark_bytes,
-            )
-            .ok_or(EINVAL)?,
+            ring: Ring::new(producer, consumer, data, shape.ring).ok_or(EINVAL)?,
+            side: if shape.ring.sideband {
+                Some(Side::new()?)
+            } else {
+                None
+            },
             memory,
         })
     }
@@ -103,6 +103,12 @@ impl CpuRing {
     #[inline(always)]
     pub(crate) fn ring(&self) -> &Ring<'_> {
         &self.ring
+    }
+
+    /// What the records beside the faults need, if there are any.
+    #[inline(always)]
+    pub(crate) fn side(&self) -> Option<&Side> {
+        self.side.as_ref()
     }
 
     /// The page of its memory at an offset that is a multiple of the page size.
@@ -160,6 +166,7 @@ impl Rings {
     }
 
     /// What they are like.
+    #[inline(always)]
     pub(crate) fn shape(&self) -> &Shape {
         &self.shape
     }

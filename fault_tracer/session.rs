@@ -18,10 +18,10 @@ use kernel::{
 use super::{
     process::Process,
     registry,
-    ring::SLOT_WORDS,
+    ring::{self, SLOT_WORDS},
     rings::{self, Rings, Shape},
     targets,
-    uapi::{self, mode, session_flag, state},
+    uapi::{self, clock, mode, session_flag, state},
     wake::Wake,
 };
 
@@ -31,6 +31,7 @@ pub(crate) const DEFAULT: uapi::Config = uapi::Config {
     mode: mode::DISCARD,
     flags: session_flag::FOLLOW,
     watermark_bytes: 0,
+    clock: clock::MONOTONIC,
     reserved: 0,
 };
 
@@ -255,11 +256,15 @@ impl Session {
     fn begin(&self, config: &uapi::Config, processes: &[Process]) -> Result<usize> {
         let rings = Rings::new(Shape {
             ring_bytes: config.ring_bytes as usize,
-            overwrite: config.mode == mode::OVERWRITE,
-            watermark_bytes: match config.watermark_bytes {
-                0 => config.ring_bytes / 4,
-                bytes => bytes,
+            ring: ring::Shape {
+                overwrite: config.mode == mode::OVERWRITE,
+                watermark_bytes: match config.watermark_bytes {
+                    0 => config.ring_bytes / 4,
+                    bytes => bytes,
+                },
+                sideband: config.flags & session_flag::SIDEBAND != 0,
             },
+            clock: config.clock,
             log: config.flags & session_flag::LOG != 0,
         })?;
         let rings = Arc::new(rings, GFP_KERNEL)?;
@@ -390,7 +395,10 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
     if config.mode != mode::DISCARD && config.mode != mode::OVERWRITE {
         return Err("unknown mode");
     }
-    if config.flags & !session_flag::FOLLOW != 0 {
+    if config.clock > clock::RAW {
+        return Err("unknown clock");
+    }
+    if config.flags & !(session_flag::FOLLOW | session_flag::SIDEBAND) != 0 {
         return Err("unknown flag");
     }
     check_ring_bytes(config.ring_bytes)

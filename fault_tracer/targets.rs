@@ -5,21 +5,21 @@
 //! A table indexed by process id holds a mask of sessions. The fault path reads it; the control path
 //! and two hooks change it:
 //!
-//! - the tracepoint `sched_process_fork` gives a child its parent's followers before the child runs;
+//! - at a fork, `tasks.rs` has a child inherit its parent's followers before the child runs;
 //! - a kprobe on `do_notify_parent` ends a target: the kernel calls it once all threads of a process
 //!   are past their last access to memory and before its id can be used again.
 //!
 //! Lock order: none here; the callers in `session.rs` hold the registry's lock for all but the hooks.
 
 use core::{
-    ffi::{c_int, c_void},
+    ffi::c_int,
     ptr::null_mut,
     sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, Ordering},
 };
 use kernel::{alloc::flags::__GFP_NOWARN, bindings, prelude::*, sync::rcu};
 
 use super::{
-    probe::{Kprobe, RawKprobe, Tracepoint},
+    probe::{Kprobe, RawKprobe},
     uapi, wake,
 };
 
@@ -65,7 +65,7 @@ pub(crate) fn sessions_of(pid: bindings::pid_t) -> Mask {
 }
 
 /// The sessions of a mask.
-fn each(mask: Mask) -> impl Iterator<Item = usize> {
+pub(crate) fn each(mask: Mask) -> impl Iterator<Item = usize> {
     (0..uapi::MAX_SESSIONS).filter(move |&session| mask & (1 << session) != 0)
 }
 
@@ -121,21 +121,8 @@ pub(crate) fn forget(session: usize) {
     }
 }
 
-/// Tracepoint `sched_process_fork`: `parent` has made `child`, which does not run yet.
-///
-/// # Safety
-///
-/// Called by the tracepoint alone, with two live tasks.
-unsafe extern "C" fn on_fork(
-    _data: *mut c_void,
-    parent: *mut bindings::task_struct,
-    child: *mut bindings::task_struct,
-) {
-    // SAFETY: Both tasks are alive during the call, and these fields constant.
-    let (parent, child) = unsafe { ((*parent).tgid, (*child).tgid) };
-    if parent == child {
-        return; // A thread.
-    }
+/// Makes a new process a target of the sessions that follow its parent.
+pub(crate) fn inherit(parent: bindings::pid_t, child: bindings::pid_t) {
     let _guard = rcu::read_lock();
     let inherited = sessions_of(parent) & FOLLOWING.load(Ordering::Relaxed);
     for session in each(inherited) {
@@ -175,11 +162,10 @@ unsafe extern "C" fn on_notify_parent(
     0
 }
 
-/// The table and its hooks: alive while any session runs.
+/// The table and its hook: alive while any session runs.
 ///
-/// Fields are dropped in this order: the hooks first.
+/// Fields are dropped in this order: the hook first.
 pub(crate) struct Table {
-    _fork: Tracepoint,
     _notify: Kprobe,
     _masks: Masks,
 }
@@ -207,18 +193,15 @@ impl Drop for Masks {
 }
 
 impl Table {
-    /// Makes an empty table and attaches the hooks.
+    /// Makes an empty table and attaches the hook.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `ENOENT` where this kernel lacks what a hook attaches to.
+    /// `ENOMEM`; `ENOENT` where this kernel lacks what the hook attaches to.
     pub(crate) fn new() -> Result<Self> {
         let masks = Masks::new()?;
         let notify = Kprobe::at_entry(c"do_notify_parent", on_notify_parent)?;
-        // SAFETY: `on_fork` has the arguments of `sched_process_fork` (include/trace/events/sched.h).
-        let fork = unsafe { Tracepoint::attach(c"sched_process_fork", on_fork as *mut c_void) }?;
         Ok(Self {
-            _fork: fork,
             _notify: notify,
             _masks: masks,
         })

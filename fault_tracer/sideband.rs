@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The records beside the faults: what their addresses and thread ids mean.
+//!
+//! A mapping is told of before the first fault in it, by each CPU in its own ring. A table for each CPU
+//! remembers which were: by process, range, offset, file and rights, all compared, so that a new mapping
+//! at the place of an old one is told of anew. The slot of the table is the number by which the faults
+//! refer to it. Tasks are told of when they begin, execute a program, change their name and end.
+//!
+//! Everything here runs with preemption disabled, as the ring's producer must.
+
+use core::{cell::UnsafeCell, ffi::CStr};
+use kernel::{bindings, prelude::*, str::CStrExt};
+
+use super::{
+    ring::{Ring, SLOT_WORDS},
+    uapi::{self, mapping_flag, record_type},
+};
+
+/// Longest path told of, in bytes; what is longer is cut at its front, as `d_path` cannot print it.
+const PATH_BYTES: usize = 4096;
+
+/// Words of the fixed part of a `MAPPING` or `TASK` record.
+const FIXED_WORDS: usize = 2 * SLOT_WORDS;
+
+/// Words of the longest record.
+const RECORD_WORDS: usize = FIXED_WORDS + PATH_BYTES / 8;
+
+const _: () = assert!(RECORD_WORDS / SLOT_WORDS <= 0xff);
+
+/// `VM_READ`, `VM_WRITE`, `VM_EXEC`, `VM_SHARED`, `VM_GROWSDOWN`, `VM_LOCKED`, `VM_HUGETLB` of
+/// `include/linux/mm.h`, and what they are called in a record.
+const FLAGS: [(u64, u32); 7] = [
+    (1 << 0, mapping_flag::READ),
+    (1 << 1, mapping_flag::WRITE),
+    (1 << 2, mapping_flag::EXEC),
+    (1 << 3, mapping_flag::SHARED),
+    (1 << 8, mapping_flag::GROWSDOWN),
+    (1 << 13, mapping_flag::LOCKED),
+    (1 << 22, mapping_flag::HUGETLB),
+];
+
+/// The `vm_flags` that [`FLAGS`] names.
+const FLAGS_TOLD: u64 = {
+    let mut all = 0;
+    let mut i = 0;
+    while i < FLAGS.len() {
+        all |= FLAGS[i].0;
+        i += 1;
+    }
+    all
+};
+
+/// `FMODE_BACKING` of `include/linux/fs.h`: the file below that of an overlay.
+const FMODE_BACKING: u32 = 1 << 24;
+
+/// A mapping as the table remembers it: all that makes it another one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    start: u64,
+    end: u64,
+    offset: u64,
+    inode: u64,
+    inode_number: u64,
+    flags: u64,
+    pid: u64,
+}
+
+/// A slot of the table, one cache line.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Known {
+    identity: Identity,
+    /// Position of its record in the ring.
+    position: u64,
+}
+
+/// What one CPU needs to tell of mappings and tasks.
+///
+/// Only that CPU uses it, with preemption disabled.
+pub(crate) struct Side {
+    known: UnsafeCell<VVec<Known>>,
+    scratch: UnsafeCell<VVec<u64>>,
+}
+
+// SAFETY: Both cells are used by one CPU alone, with preemption disabled, see `Side`.
+unsafe impl Sync for Side {}
+// SAFETY: Plain memory.
+unsafe impl Send for Side {}
+
+impl Side {
+    /// Makes one that knows nothing.
+    pub(crate) fn new() -> Result<Self> {
+        let nothing = Known {
+            identity: Identity {
+                start: 0,
+                end: 0,
+                offset: 0,
+                inode: 0,
+                inode_number: 0,
+                flags: 0,
+                pid: 0,
+            },
+            position: 0,
+        };
+        Ok(Self {
+            known: UnsafeCell::new(VVec::from_elem(nothing, uapi::MAPPINGS, GFP_KERNEL)?),
+            scratch: UnsafeCell::new(VVec::from_elem(0, RECORD_WORDS, GFP_KERNEL)?),
+        })
+    }
+
+    /// The number of a mapping in which a thread of process `pid` faults, having told of it if need be.
+    ///
+    /// # Safety
+    ///
+    /// At the entry of `handle_mm_fault` for `vma`, on the CPU that `self` and `ring` belong to, with
+    /// preemption disabled. `task` is the running thread, and `time_ns` the time of its fault.
+    #[inline(always)]
+    pub(crate) unsafe fn mapping(
+        &self,
+        ring: &Ring<'_>,
+        vma: *const bindings::vm_area_struct,
+        task: *const bindings::task_struct,
+        time_ns: u64,
+    ) -> u16 {
+        // SAFETY: The mapping is locked: its range, offset, file and rights do not change, and the file
+        // has an inode.
+        let identity = unsafe {
+            let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
+            let file = (*vma).vm_file;
+            let (inode, inode_number) = if file.is_null() {
+                (0, 0)
+            } else {
+                ((*file).f_inode as u64, (*(*file).f_inode).i_ino as u64)
+            };
+            Identity {
+                start: range.vm_start as u64,
+                end: range.vm_end as u64,
+                offset: (*vma).vm_pgoff as u64,
+                inode,
+                inode_number,
+                flags: (*vma).__bindgen_anon_2.vm_flags as u64 & FLAGS_TOLD,
+                // CAST: positive.
+                pid: (*task).tgid as u64,
+            }
+        };
+        let number = slot_of(&identity);
+        // SAFETY: See `Side`: nobody else uses it now.
+        let known = unsafe { &*self.known.get() };
+        match known.get(number) {
+            Some(known) if known.identity == identity && ring.still_has(known.position) => {
+                number as u16
+            }
+            // SAFETY: As this function's.
+            _ => unsafe { self.tell_mapping(ring, vma, task, time_ns, &identity) },
+        }
+    }
+
+    /// Tells of a mapping. [`uapi::MAPPING_UNKNOWN`] if there is no room for it.
+    ///
+    /// # Safety
+    ///
+    /// As [`Side::mapping`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn tell_mapping(
+        &self,
+        ring: &Ring<'_>,
+        vma: *const bindings::vm_area_struct,
+        task: *const bindings::task_struct,
+        time_ns: u64,
+        identity: &Identity,
+    ) -> u16 {
+        let number = slot_of(identity);
+        // SAFETY: See `Side`: nobody else uses them now. The mapping and its file are as `mapping` says;
+        // the superblock of an inode in use does not go away.
+        let (known, scratch, file) = unsafe {
+            (
+                &mut *self.known.get(),
+                &mut *self.scratch.get(),
+                (*vma).vm_file,
+            )
+        };
+        let (mut inode_number, mut device) = (0, 0);
+        let mut flags = 0;
+        if !file.is_null() {
+            // SAFETY: The dentry of an open file has an inode.
+            unsafe {
+                let inode = (*(*user_path(file)).dentry).d_inode;
+                inode_number = (*inode).i_ino as u64;
+                // `MAJOR` and `MINOR` of `include/linux/kdev_t.h`.
+                let number = u64::from((*(*inode).i_sb).s_dev);
+                device = number >> 20 << 32 | number & 0xf_ffff;
+            }
+            flags |= mapping_flag::FILE;
+        }
+        for (kernel, record) in FLAGS {
+            if identity.flags & kernel != 0 {
+                flags |= record;
+            }
+        }
+        let path = scratch.get_mut(FIXED_WORDS..).unwrap_or(&mut []);
+        // SAFETY: As this function's.
+        let path_bytes = unsafe { name(vma, bytes_of(path)) };
+        let words = record_words(path_bytes);
+        if let Some(fixed) = scratch.first_chunk_mut::<FIXED_WORDS>() {
+            *fixed = [
+                // SAFETY: `task` is running.
+                unsafe { header(task, record_type::MAPPING, words) },
+                time_ns,
+                identity.start,
+                identity.end,
+                identity.offset.wrapping_mul(4096),
+                inode_number,
+                device,
+                number as u64 | (path_bytes as u64) << 16 | u64::from(flags) << 32,
+            ];
+        }
+        let told = scratch
+            .get(..words)
+            .and_then(|record| ring.push_side(record));
+        match (told, known.get_mut(number)) {
+            (Some(position), Some(slot)) => {
+                *slot = Known {
+                    identity: *identity,
+                    position,
+                };
+                number as u16
+            }
+            _ => uapi::MAPPING_UNKNOWN,
+        }
+    }
+
+    /// Tells of a task.
+    ///
+    /// # Safety
+    ///
+    /// On the CPU that `self` and `ring` belong to, with preemption disabled. `told` is a live task.
+    pub(crate) unsafe fn tell_task(&self, ring: &Ring<'_>, told: &Told) {
+        // SAFETY: See `Side`: nobody else uses it now.
+        let scratch = unsafe { &mut *self.scratch.get() };
+        let mut path_bytes = 0;
+        if !told.executable.is_null() {
+            let path = scratch.get_mut(FIXED_WORDS..).unwrap_or(&mut []);
+            // SAFETY: The caller holds the file.
+            path_bytes = unsafe { print_path(user_path(told.executable), bytes_of(path)) };
+        }
+        let words = record_words(path_bytes);
+        let (low, high) = told.comm.split_at(8);
+        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or([0; 8]));
+        // SAFETY: `told.task` is alive; another thread's counters may be changing, and are read as they
+        // stand.
+        let record = unsafe {
+            [
+                header(told.task, record_type::TASK, words),
+                told.time_ns,
+                // CAST: positive.
+                (*(*told.task).real_parent).tgid as u64 | u64::from(told.event) << 32,
+                word(low),
+                word(high),
+                (*told.task).min_flt as u64,
+                (*told.task).maj_flt as u64,
+                path_bytes as u64 | u64::from(told.old_tid) << 32,
+            ]
+        };
+        if let Some(fixed) = scratch.first_chunk_mut::<FIXED_WORDS>() {
+            *fixed = record;
+        }
+        if let Some(record) = scratch.get(..words) {
+            ring.push_side(record);
+        }
+    }
+}
+
+/// A task to be told of.
+pub(crate) struct Told {
+    /// It.
+    pub(crate) task: *const bindings::task_struct,
+    /// See [`uapi::task_event`].
+    pub(crate) event: u32,
+    /// When.
+    pub(crate) time_ns: u64,
+    /// Its name.
+    pub(crate) comm: [u8; 16],
+    /// Its thread id before.
+    pub(crate) old_tid: u32,
+    /// The file it executes, or null.
+    pub(crate) executable: *const bindings::file,
+}
+
+/// Tells that a thread has taken its last fault.
+///
+/// # Safety
+///
+/// On the CPU that `ring` belongs to, with preemption disabled; `task` is the running thread.
+pub(crate) unsafe fn tell_exit(ring: &Ring<'_>, task: *const bindings::task_struct, time_ns: u64) {
+    // SAFETY: `task` is running, so nobody else writes its counters.
+    let record = unsafe {
+        [
+            header(task, record_type::EXIT, SLOT_WORDS),
+            time_ns,
+            (*task).min_flt as u64,
+            (*task).maj_flt as u64,
+        ]
+    };
+    ring.push_side(&record);
+}
+
+/// The slot of the table for a mapping; never that of the unknown.
+#[inline(always)]
+fn slot_of(identity: &Identity) -> usize {
+    // Page number and process id, spread by the golden ratio of 2^64.
+    let key = (identity.start >> 12 ^ identity.pid << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let slot = (key >> (64 - uapi::MAPPINGS.trailing_zeros())) as usize;
+    slot.min(uapi::MAPPING_UNKNOWN as usize - 1)
+}
+
+/// The first word of a record of so many words about a thread.
+///
+/// # Safety
+///
+/// `task` is a live task.
+unsafe fn header(task: *const bindings::task_struct, kind: u64, words: usize) -> u64 {
+    // SAFETY: Its ids do not change under us: it is running, or new, or held.
+    // CAST: positive.
+    unsafe {
+        (*task).pid as u64
+            | ((*task).tgid as u64) << uapi::HEADER_TGID_SHIFT
+            | ((words / SLOT_WORDS) as u64) << uapi::HEADER_SLOTS_SHIFT
+            | kind << uapi::HEADER_TYPE_SHIFT
+    }
+}
+
+/// Words of a record with a path: whole slots.
+fn record_words(path_bytes: usize) -> usize {
+    FIXED_WORDS + path_bytes.div_ceil(uapi::SLOT_BYTES) * SLOT_WORDS
+}
+
+/// Memory of words as bytes.
+fn bytes_of(words: &mut [u64]) -> &mut [u8] {
+    // SAFETY: A word is eight bytes, and any bytes are a word.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
+}
+
+/// The path of a file that its user opened: `file_user_path` of `include/linux/fs.h`.
+///
+/// # Safety
+///
+/// `file` is an open file.
+unsafe fn user_path(file: *const bindings::file) -> *const bindings::path {
+    // SAFETY: By the contract; `f_mode` does not change, and `f_path` lives as long as the file.
+    unsafe {
+        if (*file).f_mode & FMODE_BACKING != 0 {
+            bindings::backing_file_user_path(file)
+        } else {
+            &raw const (*file).__bindgen_anon_1.f_path
+        }
+    }
+}
+
+/// Prints a path to the beginning of `buffer`, and zeros behind it up to the end of a slot. Returns its
+/// length, 0 if it does not fit.
+///
+/// # Safety
+///
+/// `path` is that of an open file.
+unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) -> usize {
+    let start = buffer.as_mut_ptr();
+    // SAFETY: The buffer is as long as said; `d_path` takes no lock that a context which may fault could
+    // hold, and does not sleep.
+    let printed = unsafe { bindings::d_path(path, start.cast(), buffer.len() as c_int) };
+    let address = printed as usize;
+    // Otherwise it is an error pointer.
+    if !(start as usize..start as usize + buffer.len()).contains(&address) {
+        return 0;
+    }
+    // It stands at the end of the buffer, ended by a zero byte.
+    let from = address - start as usize;
+    let length = buffer.len() - from - 1;
+    buffer.copy_within(from..from + length, 0);
+    end_with_zeros(buffer, length)
+}
+
+/// Fills up to the end of a slot with zeros.
+fn end_with_zeros(buffer: &mut [u8], length: usize) -> usize {
+    let end = length.next_multiple_of(uapi::SLOT_BYTES).min(buffer.len());
+    if let Some(rest) = buffer.get_mut(length..end) {
+        rest.fill(0);
+    }
+    length
+}
+
+/// Prints what `/proc/PID/maps` calls a mapping (`get_vma_name` of `fs/proc/task_mmu.c`). Returns the
+/// length of the name.
+///
+/// # Safety
+///
+/// `vma` is locked.
+unsafe fn name(vma: *const bindings::vm_area_struct, buffer: &mut [u8]) -> usize {
+    // SAFETY: By the contract. A mapping's own `name` method only looks at the mapping.
+    let given = unsafe {
+        if !(*vma).vm_file.is_null() {
+            return print_path(user_path((*vma).vm_file), buffer);
+        }
+        match (*vma).vm_ops.as_ref().and_then(|ops| ops.name) {
+            Some(method) => method(vma.cast_mut()),
+            None => core::ptr::null(),
+        }
+    };
+    let name: &[u8] = if !given.is_null() {
+        // SAFETY: The method returns a C string that lives as long as the mapping.
+        unsafe { CStr::from_char_ptr(given) }.to_bytes()
+    } else {
+        // SAFETY: A locked mapping's `mm` is alive. Heap and stack move rarely, and a torn look costs a
+        // name at worst.
+        let (start, end, heap, stack) = unsafe {
+            let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
+            let mm = &(*(*vma).vm_mm).__bindgen_anon_1;
+            (
+                range.vm_start,
+                range.vm_end,
+                (mm.start_brk, mm.brk),
+                mm.start_stack,
+            )
+        };
+        if start < heap.1 && end > heap.0 {
+            b"[heap]"
+        } else if start <= stack && end >= stack {
+            b"[stack]"
+        } else {
+            b""
+        }
+    };
+    let length = name.len().min(buffer.len());
+    if let (Some(to), Some(from)) = (buffer.get_mut(..length), name.get(..length)) {
+        to.copy_from_slice(from);
+    }
+    end_with_zeros(buffer, length)
+}
+
+use kernel::ffi::c_int;

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The life of tasks: children inherit their parent's sessions, and sessions that want to know are told
+//! of beginnings, executed programs, new names and ends.
+
+use core::ffi::{c_char, c_int, c_void, CStr};
+use kernel::{bindings, prelude::*, str::CStrExt};
+
+use super::{
+    probe::{Kprobe, RawKprobe, Tracepoint},
+    recorder,
+    sideband::{self, Told},
+    targets,
+    uapi::task_event,
+};
+
+kernel::sync::global_lock! {
+    // SAFETY: `init` is called by the module's initializer before anything else.
+    unsafe(uninit) static TELLING: SpinLock<()> = ();
+}
+
+/// Prepares it.
+///
+/// # Safety
+///
+/// To be called once, before anything else of this file.
+pub(crate) unsafe fn init() {
+    // SAFETY: By this function's contract.
+    unsafe { TELLING.init() };
+}
+
+/// The hooks: attached while any session runs.
+pub(crate) struct Hooks {
+    _fork: Tracepoint,
+    _exec: Tracepoint,
+    _rename: Tracepoint,
+    _exit: Kprobe,
+}
+
+impl Hooks {
+    /// Attaches them.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where this kernel lacks what a hook attaches to.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: The functions have the arguments of these tracepoints (`include/trace/events/sched.h`
+        // and `task.h`).
+        let (fork, exec, rename) = unsafe {
+            (
+                Tracepoint::attach(c"sched_process_fork", on_fork as *mut c_void)?,
+                Tracepoint::attach(c"sched_process_exec", on_exec as *mut c_void)?,
+                Tracepoint::attach(c"task_rename", on_rename as *mut c_void)?,
+            )
+        };
+        Ok(Self {
+            _fork: fork,
+            _exec: exec,
+            _rename: rename,
+            // Of what `do_exit` calls, the last for every thread before it may be reaped: all memory is
+            // given up (`exit_mm`), so no fault can follow.
+            _exit: Kprobe::at_entry(c"cgroup_task_exit", on_exit)?,
+        })
+    }
+}
+
+/// Tells the sessions of a mask of a task, if they want to know.
+///
+/// # Safety
+///
+/// `task` is a live task; `executable` is null, or a file that stays open during the call.
+unsafe fn tell(
+    sessions: targets::Mask,
+    task: *const bindings::task_struct,
+    event: u32,
+    comm: [u8; 16],
+    old_tid: u32,
+    executable: *const bindings::file,
+) {
+    if sessions == 0 {
+        return;
+    }
+    // A producer of a ring must not be preempted; that is what the lock is for.
+    let _guard = TELLING.lock();
+    // SAFETY: The lock disables preemption; the task and the file are as this function's contract says.
+    unsafe {
+        recorder::tell(sessions, |ring, side, time_ns| {
+            side.tell_task(
+                ring,
+                &Told {
+                    task,
+                    event,
+                    time_ns,
+                    comm,
+                    old_tid,
+                    executable,
+                },
+            );
+        })
+    };
+}
+
+/// The name of a task.
+///
+/// # Safety
+///
+/// `task` is a live task.
+unsafe fn comm_of(task: *const bindings::task_struct) -> [u8; 16] {
+    // SAFETY: By the contract. The name may change meanwhile; any bytes are bytes.
+    unsafe { (&raw const (*task).comm).cast::<[u8; 16]>().read_volatile() }
+}
+
+/// Tells a session of a thread that was there when its process became a target.
+///
+/// # Safety
+///
+/// `task` is a live task.
+pub(crate) unsafe fn tell_present(session: usize, task: *const bindings::task_struct) {
+    // SAFETY: By this function's contract.
+    unsafe {
+        tell(
+            1 << session,
+            task,
+            task_event::PRESENT,
+            comm_of(task),
+            (*task).pid as u32,
+            core::ptr::null(),
+        )
+    };
+}
+
+/// Tracepoint `sched_process_fork`: `parent` has made `child`, a process or a thread, which does not run
+/// yet.
+///
+/// # Safety
+///
+/// Called by the tracepoint alone, with two live tasks.
+unsafe extern "C" fn on_fork(
+    _data: *mut c_void,
+    parent: *mut bindings::task_struct,
+    child: *mut bindings::task_struct,
+) {
+    // SAFETY: Both tasks are alive during the call, and their ids constant.
+    unsafe {
+        if (*parent).tgid != (*child).tgid {
+            targets::inherit((*parent).tgid, (*child).tgid);
+        }
+        tell(
+            sessions_of((*child).tgid),
+            child,
+            task_event::FORK,
+            comm_of(child),
+            (*child).pid as u32,
+            core::ptr::null(),
+        );
+    }
+}
+
+/// Tracepoint `sched_process_exec`: `task`, which is running and had the thread id `old_tid`, has executed
+/// a program.
+///
+/// # Safety
+///
+/// Called by the tracepoint alone.
+unsafe extern "C" fn on_exec(
+    _data: *mut c_void,
+    task: *mut bindings::task_struct,
+    old_tid: bindings::pid_t,
+    _program: *mut c_void,
+) {
+    // SAFETY: The task is running, and its new memory is its own: nobody else changes its executable.
+    unsafe {
+        let memory = (*task).mm;
+        let executable = if memory.is_null() {
+            core::ptr::null()
+        } else {
+            (*memory).__bindgen_anon_1.exe_file.cast_const()
+        };
+        tell(
+            sessions_of((*task).tgid),
+            task,
+            task_event::EXEC,
+            comm_of(task),
+            old_tid as u32,
+            executable,
+        );
+    }
+}
+
+/// Tracepoint `task_rename`: `task` will be called `comm`.
+///
+/// # Safety
+///
+/// Called by the tracepoint alone, with a live task and a C string.
+unsafe extern "C" fn on_rename(
+    _data: *mut c_void,
+    task: *mut bindings::task_struct,
+    comm: *const c_char,
+) {
+    let mut name = [0; 16];
+    // SAFETY: By the contract.
+    let new = unsafe { CStr::from_char_ptr(comm.cast()) }.to_bytes();
+    // The last byte stays zero, as the kernel cuts it too.
+    for (to, from) in name.iter_mut().take(15).zip(new) {
+        *to = *from;
+    }
+    // SAFETY: By the contract.
+    unsafe {
+        tell(
+            sessions_of((*task).tgid),
+            task,
+            task_event::RENAME,
+            name,
+            (*task).pid as u32,
+            core::ptr::null(),
+        )
+    };
+}
+
+/// The sessions that trace a process, when asked from a tracepoint.
+fn sessions_of(pid: bindings::pid_t) -> targets::Mask {
+    let _guard = kernel::sync::rcu::read_lock();
+    targets::sessions_of(pid)
+}
+
+/// Kprobe on `cgroup_task_exit(struct task_struct *tsk)`, where `tsk` is the running thread.
+///
+/// # Safety
+///
+/// Called by that kprobe alone.
+unsafe extern "C" fn on_exit(_probe: *mut RawKprobe, registers: *mut bindings::pt_regs) -> c_int {
+    // SAFETY: At the function's entry `di` holds `tsk`. In a kprobe's handler preemption is disabled.
+    unsafe {
+        let task = (*registers).di as *const bindings::task_struct;
+        let sessions = targets::sessions_of((*task).tgid);
+        if sessions != 0 {
+            recorder::tell(sessions, |ring, _side, time_ns| {
+                sideband::tell_exit(ring, task, time_ns)
+            });
+        }
+    }
+    0
+}
