@@ -536,7 +536,7 @@ def find_fork_copies(trace: Trace) -> Finding | None:
     """At least 10 forks; writes to present pages before exec are 2 % of all faults."""
     ids = [i for i, life in enumerate(trace.lives) if not life.has_exec]
     # The first process of a recording has no exec before it, but was not forked within it.
-    if not trace.is_exec[0] and ids and trace.life[0] in ids:
+    if trace.life[0] in ids:
         ids.remove(int(trace.life[0]))
     before = np.isin(trace.life, ids)
     copies = before & trace.present & trace.write & ~trace.shared

@@ -345,6 +345,8 @@ def test_numbers_of_the_exit_burst():
 def test_numbers_of_the_forks():
     """Forks are counted whose child goes on to exec, and their faults before it."""
     rows = CASES["find_cheap_forks"][0] + touch([30] * 5, pages(5), pid=90)
+    # Neither the fork that ends without an exec nor the process that execs twice is counted.
+    rows += [execs(31, 91), *touch([32], [HEAP], pid=91), execs(33, 91)]
     text = ft.find_cheap_forks(trace(rows)).text
     assert "Of 25 forked processes that go on to exec, 25 take at most 3 faults" in text
     assert "are 30 faults" in text
