@@ -200,16 +200,17 @@ impl<'a> Ring<'a> {
         let bytes = record.len() as u64 * 8;
         let mut head = self.producer.head.load(Ordering::Relaxed);
         // It does not wrap around the end: what is left before it is filled up.
-        let needed = |head: u64| bytes.wrapping_add(self.gap(head, bytes));
-        if needed(head).wrapping_add(SLOT_BYTES) > self.capacity() {
-            return None;
-        }
+        // With a slot to spare for a `LOST` record, that is never more than the whole ring.
+        let needed = |head: u64| {
+            let needed = bytes.wrapping_add(self.gap(head, bytes));
+            (needed.wrapping_add(SLOT_BYTES) <= self.capacity()).then_some(needed)
+        };
         if self.shape.overwrite {
-            self.evict_for(head, needed(head));
+            self.evict_for(head, needed(head)?);
         } else {
-            head = self.room_for(head, needed(head))?;
-            // A `LOST` record may have moved it, and with it the end.
-            head = self.room_for(head, needed(head))?;
+            head = self.room_for(head, needed(head)?)?;
+            // A `LOST` record may have moved it, and with it what is left before the end.
+            head = self.room_for(head, needed(head)?)?;
         }
         let gap = self.gap(head, bytes);
         if gap != 0 {

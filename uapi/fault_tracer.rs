@@ -321,7 +321,8 @@ impl FaultRecord {
 
     /// Number of the mapping, below [`MAPPINGS`].
     pub const fn mapping(&self) -> u16 {
-        ((self.ip_mapping >> ADDRESS_BITS) | ((self.header >> HEADER_MAPPING_SHIFT) & 7) << 8) as u16
+        ((self.ip_mapping >> ADDRESS_BITS) | ((self.header >> HEADER_MAPPING_SHIFT) & 7) << 8)
+            as u16
     }
 }
 

@@ -14,7 +14,7 @@
 pub mod ring;
 
 use fault_tracer_uapi as uapi;
-use ring::{Batch, ConsumerPage, ProducerPage, Ring, SLOT_WORDS};
+use ring::{Batch, ConsumerPage, ProducerPage, Pushed, Ring, Shape, SLOT_WORDS};
 use sync::AtomicU64;
 
 #[cfg(not(loom))]
@@ -70,18 +70,37 @@ impl Memory {
                 written: producers(),
                 dropped: producers(),
                 consumer_seen: producers(),
+                woken: producers(),
+                lost: producers(),
+                lost_first_ns: producers(),
+                lost_last_ns: producers(),
             },
             consumer: ConsumerPage {
                 position: consumers(),
+                delivered: consumers(),
             },
             data: (0..words).map(|_| producers()).collect(),
         }
     }
 
-    /// The ring in this memory; `None` if the memory has no size for one.
+    /// A ring of faults alone in this memory; `None` if the memory has no size for one.
     pub fn ring(&self, overwrite: bool) -> Option<Ring<'_>> {
-        Ring::new(&self.producer, &self.consumer, &self.data, overwrite)
+        self.ring_of(Shape {
+            overwrite,
+            watermark_bytes: u64::MAX,
+            sideband: false,
+        })
     }
+
+    /// The ring of that shape in this memory; `None` if the memory has no size for one.
+    pub fn ring_of(&self, shape: Shape) -> Option<Ring<'_>> {
+        Ring::new(&self.producer, &self.consumer, &self.data, shape)
+    }
+}
+
+/// Pushes the record of a sequence number; returns whether it was written.
+pub fn push(ring: &Ring<'_>, number: u64) -> bool {
+    ring.push_fault(record(number)) != Pushed::Dropped
 }
 
 /// The record of a sequence number: each of its words tells it, so that a mixture of two is no record.
@@ -118,7 +137,7 @@ pub fn numbers(words: &[u64]) -> Vec<u64> {
 /// If a record is not whole, or the batch's count of faults is wrong.
 pub fn take(ring: &Ring<'_>, buffer: &mut [u64]) -> (Batch, Vec<u64>) {
     let batch = ring.copy_out(ring.position(), buffer);
-    ring.consume_to(batch.end());
+    ring.consume(&batch);
     let numbers = numbers(&buffer[..batch.words]);
     assert_eq!(batch.faults, numbers.len() as u64);
     (batch, numbers)

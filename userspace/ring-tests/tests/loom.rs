@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use loom::{cell::UnsafeCell, model::Builder, thread};
-use ring_tests::{numbers, record, ring::SLOT_WORDS, take, Memory};
+use ring_tests::{numbers, push, ring::SLOT_WORDS, take, Memory};
 
 /// Runs all interleavings in which a thread is interrupted at most three times before it waits or ends.
 fn explore(body: impl Fn() + Send + Sync + 'static) {
@@ -28,8 +28,8 @@ fn a_record_is_seen_whole_or_not_at_all() {
             let memory = Arc::clone(&memory);
             move || {
                 let ring = memory.ring(false).unwrap();
-                assert!(ring.push_fault(record(1)));
-                assert!(ring.push_fault(record(2)));
+                assert!(push(&ring, 1));
+                assert!(push(&ring, 2));
             }
         });
         let ring = memory.ring(false).unwrap();
@@ -58,10 +58,10 @@ fn a_slot_is_written_again_only_after_it_was_read() {
             let (memory, slot) = (Arc::clone(&memory), Arc::clone(&slot));
             move || {
                 let ring = memory.ring(false).unwrap();
-                assert!(ring.push_fault(record(1)));
+                assert!(push(&ring, 1));
                 let mut written = 1;
                 for _ in 0..2 {
-                    if ring.push_fault(record(2)) {
+                    if push(&ring, 2) {
                         slot.with_mut(|_| ());
                         written += 1;
                         break;
@@ -78,7 +78,7 @@ fn a_slot_is_written_again_only_after_it_was_read() {
             assert_eq!(numbers(&buffer), [1]);
             taken = 1;
             slot.with_mut(|_| ());
-            ring.consume_to(batch.end());
+            ring.consume(&batch);
         }
         let written = producer.join().unwrap();
         taken += take(&ring, &mut buffer).1.len();
@@ -93,15 +93,15 @@ fn what_is_overwritten_while_it_is_copied_is_left_out() {
         let memory = Arc::new(Memory::new(2));
         {
             let ring = memory.ring(true).unwrap();
-            ring.push_fault(record(1));
-            ring.push_fault(record(2));
+            push(&ring, 1);
+            push(&ring, 2);
         }
         let producer = thread::spawn({
             let memory = Arc::clone(&memory);
             move || {
                 let ring = memory.ring(true).unwrap();
-                assert!(ring.push_fault(record(3)));
-                assert!(ring.push_fault(record(4)));
+                assert!(push(&ring, 3));
+                assert!(push(&ring, 4));
             }
         });
         let ring = memory.ring(true).unwrap();
@@ -128,7 +128,7 @@ fn the_smallest_ring_delivers_whole_records_only() {
             move || {
                 let ring = memory.ring(true).unwrap();
                 for number in 1..=2 {
-                    assert!(ring.push_fault(record(number)));
+                    assert!(push(&ring, number));
                 }
             }
         });
