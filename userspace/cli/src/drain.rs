@@ -287,8 +287,8 @@ fn record(
                 let left = session.info()?.live_targets;
                 if left != 0 {
                     say(&format!(
-                        "the command has ended; {} that it started live on and are traced; Ctrl-C \
-                         ends the recording",
+                        "the command has ended; still traced: {} that it started; Ctrl-C ends the \
+                         recording",
                         counted(left.into(), "process", "processes")
                     ));
                 }
