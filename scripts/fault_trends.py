@@ -411,8 +411,8 @@ def find_sustained(trace: Trace) -> Finding | None:
     return Finding(
         "No steady state",
         trace.total,
-        f"The faults never stop: {percent(trace.steadiness)} of the run, taken in twentieths, "
-        f"sees at least a quarter of the mean rate. The peak, at {clock(at, trace.span)}, is "
+        f"The faults never stop: of 20 equal parts of the run {trace.steadiness * 20:.0f} see at "
+        f"least a quarter of the mean rate. The peak, at {clock(at, trace.span)}, is "
         f"{rate / mean:.1f} times the mean.",
         "the rate above the plot, which does not fall to zero for long",
         "no warm-up helps a program that never warms: what counts here is the cost of one fault "

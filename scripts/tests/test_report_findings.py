@@ -558,3 +558,5 @@ def test_committed_report_is_consistent_with_itself():
     markdown = (DOCS / "report.md").read_text(encoding="utf-8")
     check_report(markdown)
     assert rf.missing_figures(markdown, DOCS) == []
+    for workload in rf.WORKLOADS:
+        assert (DOCS / "figures" / f"{workload.name}.png").stat().st_size < 330_000

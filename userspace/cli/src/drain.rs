@@ -198,6 +198,9 @@ pub fn kernel() -> String {
         .join(" ")
 }
 
+/// A command that ends later than this after the recording is waited for in so many words.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// The command while it runs, and its status when it has ended.
 struct Command {
     pid: u32,
@@ -219,18 +222,28 @@ impl Command {
 
     /// Waits for its end.
     fn wait(&mut self, events: &Receiver<Event>) -> anyhow::Result<ExitStatus> {
-        if self.status.is_none() {
-            say(&format!(
-                "the recording has ended; waiting for the command (process {}) to end, too; Ctrl-C \
-                 leaves it running",
-                self.pid
-            ));
-        }
+        let mut told = false;
         loop {
             if let Some(status) = self.status.take() {
                 return status.context("the command's status cannot be had");
             }
-            match events.recv()? {
+            let event = if told {
+                events.recv()?
+            } else {
+                match events.recv_timeout(PATIENCE) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        say(&format!(
+                            "the recording has ended; waiting for the command (process {}) to end, too; \
+                             Ctrl-C leaves it running",
+                            self.pid
+                        ));
+                        told = true;
+                        continue;
+                    }
+                    event => event?,
+                }
+            };
+            match event {
                 Event::CommandEnded(status) => self.status = Some(status),
                 // The next signal ends the tool, see `signals`.
                 Event::Signal => {}
@@ -274,8 +287,8 @@ fn record(
                 let left = session.info()?.live_targets;
                 if left != 0 {
                     say(&format!(
-                        "the command has ended, but {} that it started still run and are traced; \
-                         Ctrl-C ends the recording",
+                        "the command has ended; still traced: {} that it started; Ctrl-C ends the \
+                         recording",
                         counted(left.into(), "process", "processes")
                     ));
                 }
@@ -310,6 +323,14 @@ fn contradiction(ended: &Ended) -> Option<anyhow::Error> {
         faults.push(format!(
             "the module counts {} faults as recorded, but {written} were delivered",
             account.recorded
+        ));
+    }
+    if account.hits != account.recorded + account.dropped + account.overwritten {
+        faults.push(format!(
+            "the module counts {} faults that are neither recorded nor lost",
+            account
+                .hits
+                .abs_diff(account.recorded + account.dropped + account.overwritten)
         ));
     }
     if *late != 0 {
@@ -453,6 +474,7 @@ mod tests {
             ..Default::default()
         });
         wrong.account.recorded = 5;
+        wrong.account.hits = 5;
         wrong.late = 1;
         let message = contradiction(&wrong).unwrap().to_string();
         assert!(message.contains("5 faults as recorded, but 3"));
@@ -460,6 +482,9 @@ mod tests {
         wrong.late = 0;
         wrong.taken_before = 2;
         assert!(contradiction(&wrong).is_none());
+        wrong.account.hits = 6;
+        let message = contradiction(&wrong).unwrap().to_string();
+        assert!(message.contains("counts 1 faults that are neither"));
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl<'a> Recording<'a> {
         for cpu in 0..session.cpus() {
             if let Some(counters) = session.counters(cpu)? {
                 cpus.push(cpu);
-                taken_before += counters.recorded - counters.pending.min(counters.recorded);
+                taken_before += counters.recorded.saturating_sub(counters.pending);
             }
         }
         let writer = output
@@ -128,10 +128,15 @@ impl<'a> Recording<'a> {
                 .session
                 .counters(cpu)?
                 .with_context(|| format!("CPU {cpu} has gone"))?;
-            account.hits += counters.hits;
-            account.recorded += counters.recorded;
+            // What a session that goes on has recorded since is no part of this recording.
+            account.hits += counters.hits.saturating_sub(counters.pending);
+            account.recorded += counters.recorded.saturating_sub(counters.pending);
             account.dropped += counters.dropped;
             account.overwritten += counters.overwritten;
+        }
+        if self.session.info()?.state == uapi::state::RUNNING {
+            // A fault that is being recorded just now is counted as a hit alone.
+            account.hits = account.recorded + account.dropped + account.overwritten;
         }
         self.writer.finish(&account).map_err(Failure::Output)?;
         Ok(Ended {

@@ -27,10 +27,12 @@ const SECOND: Duration = Duration::from_millis(500);
 /// Sends [`Event::Signal`] at the first signal, which it passes on to the command where the terminal has
 /// not done so itself; ends the tool at the second.
 pub fn watch(events: Sender<Event>, command: Option<Arc<OwnedFd>>) -> anyhow::Result<()> {
-    let wanted: Vec<i32> = [SIGINT, SIGTERM, SIGHUP]
-        .into_iter()
-        .filter(|&signal| !is_ignored(signal))
-        .collect();
+    let mut wanted = vec![SIGINT, SIGTERM];
+    // `nohup` is to be respected. That a shell lets the commands that it starts in the background ignore
+    // SIGINT is not: a script could not end the recording then.
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
     let mut signals =
         SignalsInfo::<WithOrigin>::new(&wanted).context("signals cannot be handled")?;
     thread::Builder::new()
@@ -53,7 +55,7 @@ pub fn watch(events: Sender<Event>, command: Option<Arc<OwnedFd>>) -> anyhow::Re
     Ok(())
 }
 
-/// Whether whoever started the tool wants it to ignore a signal, as `nohup` does.
+/// Whether whoever started the tool wants it to ignore a signal.
 fn is_ignored(signal: i32) -> bool {
     // SAFETY: The call only fills in the structure, for which zeros are a value.
     unsafe {

@@ -120,10 +120,7 @@ impl<W: Write> Writer<W> {
         buffer.push(b',');
         push_flags(buffer, fault.flags);
         buffer.push(b'\n');
-        if buffer.len() > BUFFER_BYTES - LINE_BYTES {
-            self.write_out()?;
-        }
-        Ok(())
+        self.make_room()
     }
 
     /// Ends the recording by its account, and writes out all that was gathered.
@@ -159,6 +156,7 @@ impl<W: Write> Writer<W> {
         self.out.flush()
     }
 
+    /// Writes out what was gathered if another line might not fit.
     fn make_room(&mut self) -> io::Result<()> {
         if self.buffer.len() > BUFFER_BYTES - LINE_BYTES {
             self.write_out()?;
