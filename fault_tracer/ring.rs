@@ -3,7 +3,7 @@
 //! The per-CPU ring: one producer that never waits, one consumer that never stops it.
 //!
 //! This file is the algorithm alone. It needs nothing but `core`, so the host's tests compile the
-//! very same file, once with `core`'s atomics and once with loom's. The letters (A) to (F) name the
+//! very same file, once with `core`'s atomics and once with loom's. The letters (A) to (C) name the
 //! pairs of ordered accesses of `uapi/PROTOCOL.md`, which is the contract of this file.
 //!
 //! The atomics are `core`'s rather than `kernel::sync::atomic`: the latter compile to calls of

@@ -123,14 +123,16 @@ impl CpuRing {
 
     /// The account, see [`uapi::CpuCounters`].
     fn account(&self) -> uapi::CpuCounters {
+        // First: what is written later and counted as pending must not make it less.
+        let written = self.ring.written();
         let pending = self.ring.pending_faults();
         let recorded = self.ring.delivered().wrapping_add(pending);
         uapi::CpuCounters {
             hits: self.ring.hits(),
             recorded,
             dropped: self.ring.dropped(),
-            // While recording goes on, more may be written between the looks: never less than none.
-            overwritten: self.ring.written().saturating_sub(recorded),
+            // While recording goes on, more may be recorded than was written then: never less than none.
+            overwritten: written.saturating_sub(recorded),
             pending,
             ..Default::default()
         }
