@@ -265,6 +265,7 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
         index: index as u32,
         ..Default::default()
     };
+    let mut rings = None;
     if let Some(Some(entry)) = registry.running.get(index) {
         info.present = 1;
         info.mode = entry.config.mode;
@@ -278,7 +279,12 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
         info.missed = registry.missed_by(index);
         // CAST: the clock never goes back.
         info.running_ns = (now() - entry.started_ns) as u64;
-        let total = entry.rings.total();
+        rings = Some(entry.rings.clone());
+    }
+    // Without the lock: what is pending is counted by walking through the rings.
+    drop(registry);
+    if let Some(rings) = rings {
+        let total = rings.total();
         info.hits = total.hits;
         info.recorded = total.recorded;
         info.dropped = total.dropped;

@@ -29,10 +29,16 @@
 /* Record types: bits 60..63 of a record's first word. Skip those you do not know. */
 #define FT_RECORD_PAD			0ULL
 #define FT_RECORD_FAULT			1ULL
+#define FT_RECORD_MAPPING		2ULL
+#define FT_RECORD_TASK			3ULL
+#define FT_RECORD_EXIT			4ULL
+#define FT_RECORD_LOST			5ULL
 
 /* A record's first word. A fault is one slot; other records have their length where it has flags. */
 #define FT_HEADER_TGID_SHIFT		FT_PID_BITS
 #define FT_HEADER_FLAGS_SHIFT		(2 * FT_PID_BITS)
+#define FT_FLAGS_MASK			((1ULL << 13) - 1)
+#define FT_HEADER_MAPPING_SHIFT		(FT_HEADER_FLAGS_SHIFT + 13)
 #define FT_HEADER_SLOTS_SHIFT		(2 * FT_PID_BITS)
 #define FT_HEADER_TYPE_SHIFT		60
 
@@ -43,24 +49,93 @@
 		 1ULL :							\
 		 ((__u64)(header) >> FT_HEADER_SLOTS_SHIFT) & 0xff)
 
-/* One entry into handle_mm_fault. The top bytes of the last two words are fault counters. */
+/* Numbers of mappings, given again and again by each CPU for itself. */
+#define FT_MAPPINGS			(1 << 11)
+#define FT_MAPPING_UNKNOWN		(FT_MAPPINGS - 1)
+
+/* One entry into handle_mm_fault. */
 struct ft_fault_record {
-	__u64 header;		/* tid, process id, flags, type */
-	__u64 time_ns;		/* CLOCK_MONOTONIC */
-	__u64 address_min;	/* faulting address; low byte of min_flt before the fault */
-	__u64 ip_maj;		/* user instruction pointer; low byte of maj_flt before it */
+	__u64 header;		/* tid, process id, flags, high bits of the mapping's number, type */
+	__u64 time_ns;		/* by the session's clock */
+	__u64 address_counters;	/* faulting address; low bits of min_flt and maj_flt before it */
+	__u64 ip_mapping;	/* user instruction pointer; low bits of the mapping's number */
 };
 
-#define FT_COUNTER_SHIFT		56
-#define FT_ADDRESS_MASK			((1ULL << FT_COUNTER_SHIFT) - 1)
+#define FT_ADDRESS_BITS			56
+#define FT_ADDRESS_MASK			((1ULL << FT_ADDRESS_BITS) - 1)
+#define FT_MIN_FLT_SHIFT		FT_ADDRESS_BITS
+#define FT_MAJ_FLT_SHIFT		(FT_ADDRESS_BITS + 4)
+#define FT_COUNTER_MASK			0xfULL
+
+/* What the faults of this CPU with this number are in, from now on. The path follows. */
+struct ft_mapping_record {
+	__u64 header;
+	__u64 time_ns;
+	__u64 start;
+	__u64 end;
+	__u64 offset;		/* in the file, in bytes */
+	__u64 inode;
+	__u64 device;		/* major number in the high, minor in the low 32 bits */
+	__u16 number;
+	__u16 path_bytes;
+	__u32 flags;		/* FT_MAPPING_* */
+};
+
+#define FT_MAPPING_READ			(1U << 0)
+#define FT_MAPPING_WRITE		(1U << 1)
+#define FT_MAPPING_EXEC			(1U << 2)
+#define FT_MAPPING_SHARED		(1U << 3)
+#define FT_MAPPING_FILE			(1U << 4)
+#define FT_MAPPING_GROWSDOWN		(1U << 5)
+#define FT_MAPPING_HUGETLB		(1U << 6)
+#define FT_MAPPING_LOCKED		(1U << 7)
+
+/* A thread and what it is called. For PRESENT and EXEC, its program's path may follow. */
+struct ft_task_record {
+	__u64 header;
+	__u64 time_ns;
+	__u32 parent;		/* process id */
+	__u32 event;		/* FT_TASK_* */
+	__u8 comm[16];
+	__u64 min_flt;
+	__u64 maj_flt;
+	__u32 path_bytes;
+	__u32 old_tid;		/* for EXEC, the thread id before */
+};
+
+#define FT_TASK_PRESENT			0
+#define FT_TASK_FORK			1
+#define FT_TASK_EXEC			2
+#define FT_TASK_RENAME			3
+
+/* A thread's counters when it has taken its last fault. */
+struct ft_exit_record {
+	__u64 header;
+	__u64 time_ns;
+	__u64 min_flt;
+	__u64 maj_flt;
+};
+
+/* Faults of this CPU that found the ring full before the next record. */
+struct ft_lost_record {
+	__u64 header;
+	__u64 time_ns;		/* of the first */
+	__u64 last_ns;
+	__u64 count;
+};
 
 #define FT_FAULT_TID(r)			((__u32)((r)->header & FT_PID_MASK))
 #define FT_FAULT_PID(r)			((__u32)(((r)->header >> FT_HEADER_TGID_SHIFT) & FT_PID_MASK))
-#define FT_FAULT_FLAGS(r)		(((r)->header >> FT_HEADER_FLAGS_SHIFT) & 0xffff)
-#define FT_FAULT_ADDRESS(r)		((r)->address_min & FT_ADDRESS_MASK)
-#define FT_FAULT_IP(r)			((r)->ip_maj & FT_ADDRESS_MASK)
-#define FT_FAULT_MIN_FLT_LOW(r)		((__u8)((r)->address_min >> FT_COUNTER_SHIFT))
-#define FT_FAULT_MAJ_FLT_LOW(r)		((__u8)((r)->ip_maj >> FT_COUNTER_SHIFT))
+#define FT_FAULT_FLAGS(r)		(((r)->header >> FT_HEADER_FLAGS_SHIFT) & FT_FLAGS_MASK)
+#define FT_FAULT_ADDRESS(r)		((r)->address_counters & FT_ADDRESS_MASK)
+#define FT_FAULT_IP(r)			((r)->ip_mapping & FT_ADDRESS_MASK)
+#define FT_FAULT_MIN_FLT_LOW(r)						\
+	((__u8)(((r)->address_counters >> FT_MIN_FLT_SHIFT) & FT_COUNTER_MASK))
+#define FT_FAULT_MAJ_FLT_LOW(r)						\
+	((__u8)(((r)->address_counters >> FT_MAJ_FLT_SHIFT) & FT_COUNTER_MASK))
+#define FT_FAULT_MAPPING(r)						\
+	((__u16)(((r)->ip_mapping >> FT_ADDRESS_BITS) |			\
+		 (((r)->header >> FT_HEADER_MAPPING_SHIFT) & 7) << 8))
 
 /* Flags of a fault. */
 #define FT_FAULT_WRITE			(1ULL << 0)
@@ -90,6 +165,12 @@ struct ft_fault_record {
 #define FT_SESSION_FOLLOW		(1U << 0)	/* children become targets */
 #define FT_SESSION_LOG			(1U << 1)	/* faults are printed to the kernel log */
 #define FT_SESSION_BOOT			(1U << 2)	/* started by the module's parameter pid */
+#define FT_SESSION_SIDEBAND		(1U << 3)	/* mappings, tasks, exits and losses too */
+
+/* The clock of a session's records. */
+#define FT_CLOCK_MONOTONIC		0
+#define FT_CLOCK_BOOTTIME		1
+#define FT_CLOCK_RAW			2
 
 /* Fields called reserved must be zero. */
 
@@ -115,8 +196,10 @@ struct ft_info {
 struct ft_config {
 	__u64 ring_bytes;
 	__u32 mode;		/* FT_MODE_* */
-	__u32 flags;		/* FT_SESSION_FOLLOW or 0 */
-	__u64 reserved[2];
+	__u32 flags;		/* FT_SESSION_FOLLOW, FT_SESSION_SIDEBAND */
+	__u64 watermark_bytes;	/* wakes poll; 0: a quarter of the ring */
+	__u32 clock;		/* FT_CLOCK_* */
+	__u32 reserved;
 };
 
 struct ft_target {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fault_tracer_uapi::{fault_flag, FaultRecord};
+use fault_tracer_uapi::{fault_flag, FaultRecord, COUNTER_MASK};
 
 use crate::{
     device::Recording,
@@ -29,12 +29,17 @@ pub fn by_thread(recording: &Recording) -> BTreeMap<Thread, Vec<FaultRecord>> {
     threads
 }
 
-/// How far a thread's two counters went between two of its records, as their low bytes tell.
+/// How far a thread's two counters went between two of its records, as their low bits tell.
 pub fn step(from: &FaultRecord, to: &FaultRecord) -> (u8, u8) {
     (
-        to.min_flt_low().wrapping_sub(from.min_flt_low()),
-        to.maj_flt_low().wrapping_sub(from.maj_flt_low()),
+        low_bits(to.min_flt_low().wrapping_sub(from.min_flt_low()).into()),
+        low_bits(to.maj_flt_low().wrapping_sub(from.maj_flt_low()).into()),
     )
+}
+
+/// The low bits of a counter, as many as a record has.
+pub fn low_bits(counter: u64) -> u8 {
+    (counter & COUNTER_MASK) as u8
 }
 
 /// Those of a thread's records that stand for a fault that completed, in their order.
@@ -215,13 +220,16 @@ fn instruction_pointers(truth: &Truth, faults: &[FaultRecord], problems: &mut Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fault_tracer_uapi::{MAJ_FLT_SHIFT, MIN_FLT_SHIFT};
 
     fn record(address: u64, minor: u8, major: u8, flags: u64) -> FaultRecord {
         FaultRecord {
             header: 7 | 7 << 22 | flags << 44 | 1 << 60,
             time_ns: 0,
-            address_min: address | u64::from(minor) << 56,
-            ip_maj: u64::from(major) << 56,
+            address_counters: address
+                | (u64::from(minor) & COUNTER_MASK) << MIN_FLT_SHIFT
+                | (u64::from(major) & COUNTER_MASK) << MAJ_FLT_SHIFT,
+            ip_mapping: 0,
         }
     }
 

@@ -111,7 +111,7 @@ impl Session {
                 } else {
                     0
                 },
-                reserved: [0; 2],
+                ..uapi::Config::default()
             },
         )
     }

@@ -43,7 +43,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(u8: false, u32: false, u64: false, i32: true);
+plain!(u8: false, u16: false, u32: false, u64: false, i32: true);
 impl<T: Plain, const N: usize> Plain for [T; N] {
     const SIGNED: bool = T::SIGNED;
     const ARRAY: bool = true;
@@ -87,29 +87,43 @@ macro_rules! constants {
 fn table() -> Table {
     Table {
         constants: {
-            use uapi::{fault_flag, mode, record_type, session_flag, state};
-            let groups: [Vec<(String, u64)>; 7] = [
+            use uapi::{
+                clock, fault_flag, mapping_flag, mode, record_type, session_flag, state, task_event,
+            };
+            let groups: [Vec<(String, u64)>; 10] = [
                 constants!["FT_" uapi: ABI_VERSION, SLOT_BYTES, MAX_SESSIONS, PID_BITS, PID_MASK,
                     RING_BYTES_MIN, RING_BYTES_MAX, HEADER_TGID_SHIFT, HEADER_FLAGS_SHIFT,
-                    HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, COUNTER_SHIFT, ADDRESS_MASK, IOC_TYPE],
+                    FLAGS_MASK, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
+                    MAPPING_UNKNOWN, ADDRESS_BITS, ADDRESS_MASK, MIN_FLT_SHIFT, MAJ_FLT_SHIFT,
+                    COUNTER_MASK, IOC_TYPE],
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
                     FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION],
-                constants!["FT_RECORD_" record_type: PAD, FAULT],
+                constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST],
+                constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
+                    HUGETLB, LOCKED],
+                constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME],
+                constants!["FT_CLOCK_" clock: MONOTONIC, BOOTTIME, RAW],
                 constants!["FT_FAULT_" fault_flag: WRITE, PRESENT, FILE, SHARED, SWAP_ENTRY, TRIED,
                     USER, REMOTE, INSTRUCTION, GUP, UNSHARE, HUGETLB, VMA_LOCK],
                 constants!["FT_STATE_" state: IDLE, RUNNING, STOPPED],
                 constants!["FT_MODE_" mode: DISCARD, OVERWRITE],
-                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT],
+                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND],
             ];
             groups.concat()
         },
         structures: vec![
-            structure!(FaultRecord: header, time_ns, address_min, ip_maj),
+            structure!(FaultRecord: header, time_ns, address_counters, ip_mapping),
+            structure!(MappingRecord: header, time_ns, start, end, offset, inode, device, number,
+                path_bytes, flags),
+            structure!(TaskRecord: header, time_ns, parent, event, comm, min_flt, maj_flt, path_bytes,
+                old_tid),
+            structure!(ExitRecord: header, time_ns, min_flt, maj_flt),
+            structure!(LostRecord: header, time_ns, last_ns, count),
             structure!(Info: abi_version, fault_record_bytes, slot_bytes, cpus, state, mode, flags,
                 live_targets, ring_bytes, missed, ring_stride, producer_offset, consumer_offset,
                 data_offset, max_sessions, reserved),
-            structure!(Config: ring_bytes, mode, flags, reserved),
+            structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, reserved),
             structure!(Target: pid, flags),
             structure!(Drain: buffer, length, cpu, bytes, reserved),
             structure!(CpuCounters: cpu, reserved0, hits, recorded, dropped, overwritten, pending,
@@ -238,6 +252,7 @@ fn program(table: &Table) -> String {
                 &literal,
                 record.maj_flt_low().into(),
             ),
+            ("FT_FAULT_MAPPING", &literal, record.mapping().into()),
         ] {
             same(
                 &format!("{accessor} of sample {i}"),
@@ -347,6 +362,9 @@ fn collect(
                     "state" => "FT_STATE_",
                     "mode" => "FT_MODE_",
                     "session_flag" => "FT_SESSION_",
+                    "mapping_flag" => "FT_MAPPING_",
+                    "task_event" => "FT_TASK_",
+                    "clock" => "FT_CLOCK_",
                     other => panic!("module {other} has no prefix in the header: name one here"),
                 };
                 let (_, items) = module.content.as_ref().unwrap();

@@ -46,15 +46,15 @@ fn completed_faults_are_as_many_as_getrusage_counts() {
             let (first, last) = (records[0], records[records.len() - 1]);
             assert_eq!(
                 (first.min_flt_low(), first.maj_flt_low()),
-                (minor_before as u8, major_before as u8),
+                (check::low_bits(minor_before), check::low_bits(major_before)),
                 "{arguments:?}: the first record's counters, and /proc's before it"
             );
             let mut minor = 0u64;
             let mut major = 0u64;
             let mut incomplete = 0u64;
             let last_step = (
-                (usage.minor as u8).wrapping_sub(last.min_flt_low()),
-                (usage.major as u8).wrapping_sub(last.maj_flt_low()),
+                check::low_bits(usage.minor.wrapping_sub(last.min_flt_low().into())),
+                check::low_bits(usage.major.wrapping_sub(last.maj_flt_low().into())),
             );
             let steps = records
                 .windows(2)

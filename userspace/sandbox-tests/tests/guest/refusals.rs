@@ -107,7 +107,7 @@ fn bad_configurations_are_refused() {
             ring_bytes: 1 << 16,
             mode: mode::DISCARD,
             flags: session_flag::FOLLOW,
-            reserved: [0; 2],
+            ..uapi::Config::default()
         };
         let bad = |change: fn(&mut uapi::Config)| {
             let mut config = good;
@@ -127,8 +127,9 @@ fn bad_configurations_are_refused() {
             bad(|config| config.flags = session_flag::LOG),
             bad(|config| config.flags = session_flag::BOOT),
             bad(|config| config.flags = 1 << 31),
-            bad(|config| config.reserved[0] = 1),
-            bad(|config| config.reserved[1] = 1 << 63),
+            bad(|config| config.watermark_bytes = (1 << 16) + 1),
+            bad(|config| config.clock = 3),
+            bad(|config| config.reserved = 1),
         ] {
             let session = Session::open().unwrap();
             let before = session.info();
