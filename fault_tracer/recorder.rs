@@ -109,11 +109,13 @@ unsafe fn record(
     registers: *mut bindings::pt_regs,
     sessions: targets::Mask,
 ) {
+    // First, so that nothing need be kept across the call.
+    let monotonic_ns = monotonic();
     // SAFETY: At the entry of `handle_mm_fault`: `di` is a mapping that is locked for the duration of
     // the fault, `si` the address, `dx` the flags, `cx` the trapped registers or null. `vm_mm`,
     // `vm_flags` and `vm_file` do not change under that lock. Preemption is disabled, as `translation`
     // asks. `task` is running, so nobody else writes its fault counters.
-    let words = unsafe {
+    let fault = unsafe {
         let registers = &*registers;
         let vma = &*(registers.di as *const bindings::vm_area_struct);
         let address = registers.si as u64;
@@ -131,34 +133,33 @@ unsafe fn record(
             | ((*task).tgid as u64) << uapi::HEADER_TGID_SHIFT
             | flags << uapi::HEADER_FLAGS_SHIFT
             | record_type::FAULT << uapi::HEADER_TYPE_SHIFT;
-        [
+        Fault {
             header,
-            // The time and the number of the mapping are those of each session.
-            0,
-            address & uapi::ADDRESS_MASK
+            monotonic_ns,
+            address: address & uapi::ADDRESS_MASK
                 | ((*task).min_flt as u64 & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT
                 | ((*task).maj_flt as u64) << uapi::MAJ_FLT_SHIFT,
-            (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
-        ]
-    };
-    let fault = Fault {
-        words,
-        // SAFETY: As above.
-        vma: unsafe { (*registers).di } as *const _,
-        task,
+            ip: (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
+            vma,
+            task,
+        }
     };
     // Nearly always one session traces a process; then the record never leaves the registers.
     let first = sessions.trailing_zeros() as usize;
     let others = sessions & sessions.wrapping_sub(1);
     if others != 0 {
-        deliver_to_others(&fault, others);
+        deliver_to_others(fault, others);
     }
-    deliver(&fault, first);
+    deliver(fault, first);
 }
 
-/// A fault as all sessions get it.
+/// A fault as all sessions get it: all but the number of its mapping, and the time by another clock.
+#[derive(Clone, Copy)]
 struct Fault {
-    words: [u64; SLOT_WORDS],
+    header: u64,
+    monotonic_ns: u64,
+    address: u64,
+    ip: u64,
     vma: *const bindings::vm_area_struct,
     task: *const bindings::task_struct,
 }
@@ -166,7 +167,7 @@ struct Fault {
 /// Writes a record to the rings of all sessions of a mask.
 #[cold]
 #[inline(never)]
-fn deliver_to_others(fault: &Fault, sessions: targets::Mask) {
+fn deliver_to_others(fault: Fault, sessions: targets::Mask) {
     let mut rest = sessions;
     while rest != 0 {
         deliver(fault, rest.trailing_zeros() as usize);
@@ -176,24 +177,26 @@ fn deliver_to_others(fault: &Fault, sessions: targets::Mask) {
 
 /// Writes a record to the ring of one session.
 #[inline(always)]
-fn deliver(fault: &Fault, session: usize) {
+fn deliver(fault: Fault, session: usize) {
     // SAFETY: In a kprobe's handler preemption is disabled.
     let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
         return;
     };
-    let time_ns = now(rings.shape().clock);
+    let time_ns = match rings.shape().clock {
+        uapi::clock::MONOTONIC => fault.monotonic_ns,
+        other => other_clock(other),
+    };
     let number = match cpu_ring.side() {
         // SAFETY: At the entry of `handle_mm_fault` for this mapping, by this task, on this CPU.
         Some(side) => unsafe { side.mapping(cpu_ring.ring(), fault.vma, fault.task, time_ns) },
         None => uapi::MAPPING_UNKNOWN,
     };
     let number = u64::from(number);
-    let [header, _, address, ip] = fault.words;
     let words = [
-        header | number >> 8 << uapi::HEADER_MAPPING_SHIFT,
+        fault.header | number >> 8 << uapi::HEADER_MAPPING_SHIFT,
         time_ns,
-        address,
-        ip | number << uapi::ADDRESS_BITS,
+        fault.address,
+        fault.ip | number << uapi::ADDRESS_BITS,
     ];
     if cpu_ring.ring().push_fault(words) == Pushed::Crossed {
         wake::raise(session);
@@ -214,7 +217,8 @@ unsafe fn ring_here<'a>(session: usize) -> Option<(&'a Rings, &'a CpuRing)> {
     // SAFETY: Whoever published the rings waits for an RCU grace period before freeing them, and with
     // preemption disabled we are in a read-side section.
     let rings = unsafe { RUNNING.get(session)?.load(Ordering::Acquire).as_ref() }?;
-    Some((rings, rings.cpu(cpu::cpu_id())?))
+    // SAFETY: The running CPU is a possible one.
+    Some((rings, unsafe { rings.possible_cpu(cpu::cpu_id()) }))
 }
 
 /// Calls a function with what each session of a mask has on this CPU for records beside the faults, and
@@ -235,21 +239,25 @@ pub(crate) unsafe fn tell(sessions: targets::Mask, tell: impl Fn(&Ring<'_>, &Sid
 }
 
 /// The time by a clock of [`uapi::clock`], in nanoseconds.
-#[inline(always)]
 fn now(clock: u32) -> u64 {
-    if clock == uapi::clock::MONOTONIC {
-        // SAFETY: May be called anywhere but in an NMI. Not through `kernel::time`, which would be a
-        // second call. CAST: a value in `0..=KTIME_MAX`.
-        unsafe { bindings::ktime_get() as u64 }
-    } else {
-        other_clock(clock)
+    match clock {
+        uapi::clock::MONOTONIC => monotonic(),
+        other => other_clock(other),
     }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+#[inline(always)]
+fn monotonic() -> u64 {
+    // SAFETY: May be called anywhere but in an NMI. Not through `kernel::time`, which would be a second
+    // call. CAST: a value in `0..=KTIME_MAX`.
+    unsafe { bindings::ktime_get() as u64 }
 }
 
 #[cold]
 #[inline(never)]
 fn other_clock(clock: u32) -> u64 {
-    // SAFETY: As in `now`. CAST: likewise.
+    // SAFETY: As in `monotonic`. CAST: likewise.
     unsafe {
         if clock == uapi::clock::BOOTTIME {
             bindings::ktime_get_with_offset(bindings::tk_offsets_TK_OFFS_BOOT) as u64

@@ -189,6 +189,17 @@ impl Rings {
         }
     }
 
+    /// The ring of a CPU that there can be.
+    ///
+    /// # Safety
+    ///
+    /// `cpu` is the id of a possible CPU.
+    #[inline(always)]
+    pub(crate) unsafe fn possible_cpu(&self, cpu: usize) -> &CpuRing {
+        // SAFETY: `Rings::new` has made an entry for each id, and a ring for each that is possible.
+        unsafe { self.cpus.get_unchecked(cpu).as_ref().unwrap_unchecked() }
+    }
+
     /// Whether faults are also printed to the kernel log.
     #[inline(always)]
     pub(crate) fn log(&self) -> bool {

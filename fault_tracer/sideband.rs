@@ -123,9 +123,30 @@ impl Side {
         task: *const bindings::task_struct,
         time_ns: u64,
     ) -> u16 {
+        // SAFETY: As this function's.
+        let identity = unsafe { Identity::of(vma, task) };
+        let number = slot_of(&identity);
+        // SAFETY: See `Side`: nobody else uses it now. `number` is below the table's length.
+        let known = unsafe { (*self.known.get()).get_unchecked(number) };
+        if known.identity == identity && ring.still_has(known.position) {
+            return number as u16;
+        }
+        // SAFETY: As this function's.
+        unsafe { self.tell_mapping(ring, vma, task, time_ns) }
+    }
+}
+
+impl Identity {
+    /// That of a mapping of the process of `task`.
+    ///
+    /// # Safety
+    ///
+    /// As [`Side::mapping`].
+    #[inline(always)]
+    unsafe fn of(vma: *const bindings::vm_area_struct, task: *const bindings::task_struct) -> Self {
         // SAFETY: The mapping is locked: its range, offset, file and rights do not change, and the file
         // has an inode.
-        let identity = unsafe {
+        unsafe {
             let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
             let file = (*vma).vm_file;
             let (inode, inode_number) = if file.is_null() {
@@ -143,19 +164,11 @@ impl Side {
                 // CAST: positive.
                 pid: (*task).tgid as u64,
             }
-        };
-        let number = slot_of(&identity);
-        // SAFETY: See `Side`: nobody else uses it now.
-        let known = unsafe { &*self.known.get() };
-        match known.get(number) {
-            Some(known) if known.identity == identity && ring.still_has(known.position) => {
-                number as u16
-            }
-            // SAFETY: As this function's.
-            _ => unsafe { self.tell_mapping(ring, vma, task, time_ns, &identity) },
         }
     }
+}
 
+impl Side {
     /// Tells of a mapping. [`uapi::MAPPING_UNKNOWN`] if there is no room for it.
     ///
     /// # Safety
@@ -169,8 +182,9 @@ impl Side {
         vma: *const bindings::vm_area_struct,
         task: *const bindings::task_struct,
         time_ns: u64,
-        identity: &Identity,
     ) -> u16 {
+        // SAFETY: As this function's.
+        let identity = &unsafe { Identity::of(vma, task) };
         let number = slot_of(identity);
         // SAFETY: See `Side`: nobody else uses them now. The mapping and its file are as `mapping` says;
         // the superblock of an inode in use does not go away.
