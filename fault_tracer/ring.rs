@@ -197,7 +197,7 @@ impl<'a> Ring<'a> {
     /// Records something beside the faults: whole slots, whose first word says what and how many. Returns
     /// its position, or `None` if there is no room for it. One producer, as for [`Ring::push_fault`].
     pub fn push_side(&self, record: &[u64]) -> Option<u64> {
-        let bytes = record.len() as u64 * 8;
+        let bytes = (record.len() as u64).wrapping_mul(8);
         let mut head = self.producer.head.load(Ordering::Relaxed);
         // It does not wrap around the end: what is left before it is filled up.
         // With a slot to spare for a `LOST` record, that is never more than the whole ring.

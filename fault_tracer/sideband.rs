@@ -9,8 +9,8 @@
 //!
 //! Everything here runs with preemption disabled, as the ring's producer must.
 
-use core::{cell::UnsafeCell, ffi::CStr};
-use kernel::{bindings, prelude::*, str::CStrExt};
+use core::{cell::UnsafeCell, mem::size_of_val};
+use kernel::{bindings, prelude::*};
 
 use super::{
     ring::{Ring, SLOT_WORDS},
@@ -347,13 +347,18 @@ unsafe fn header(task: *const bindings::task_struct, kind: u64, words: usize) ->
 
 /// Words of a record with a path: whole slots.
 fn record_words(path_bytes: usize) -> usize {
-    FIXED_WORDS + path_bytes.div_ceil(uapi::SLOT_BYTES) * SLOT_WORDS
+    slots_up(path_bytes) / 8 + FIXED_WORDS
+}
+
+/// A length of a path, which is far below the largest number, up to the end of its last slot.
+fn slots_up(bytes: usize) -> usize {
+    bytes.wrapping_add(uapi::SLOT_BYTES - 1) & !(uapi::SLOT_BYTES - 1)
 }
 
 /// Memory of words as bytes.
 fn bytes_of(words: &mut [u64]) -> &mut [u8] {
-    // SAFETY: A word is eight bytes, and any bytes are a word.
-    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
+    // SAFETY: A word is eight bytes, and any bytes are a word. The bytes of a slice can be counted.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
 }
 
 /// The path of a file that its user opened: `file_user_path` of `include/linux/fs.h`.
@@ -383,21 +388,20 @@ unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) -> usize {
     // SAFETY: The buffer is as long as said; `d_path` takes no lock that a context which may fault could
     // hold, and does not sleep.
     let printed = unsafe { bindings::d_path(path, start.cast(), buffer.len() as c_int) };
-    let address = printed as usize;
-    // Otherwise it is an error pointer.
-    if !(start as usize..start as usize + buffer.len()).contains(&address) {
+    // It stands at the end of the buffer, ended by a zero byte; or it is an error pointer, far away.
+    let from = (printed as usize).wrapping_sub(start as usize);
+    if from >= buffer.len() {
         return 0;
     }
-    // It stands at the end of the buffer, ended by a zero byte.
-    let from = address - start as usize;
-    let length = buffer.len() - from - 1;
-    buffer.copy_within(from..from + length, 0);
+    let length = buffer.len().wrapping_sub(from).wrapping_sub(1);
+    // SAFETY: `from + length` is below the buffer's length; the two ranges may overlap.
+    unsafe { core::ptr::copy(start.add(from), start, length) };
     end_with_zeros(buffer, length)
 }
 
 /// Fills up to the end of a slot with zeros.
 fn end_with_zeros(buffer: &mut [u8], length: usize) -> usize {
-    let end = length.next_multiple_of(uapi::SLOT_BYTES).min(buffer.len());
+    let end = slots_up(length).min(buffer.len());
     if let Some(rest) = buffer.get_mut(length..end) {
         rest.fill(0);
     }
@@ -421,10 +425,21 @@ unsafe fn name(vma: *const bindings::vm_area_struct, buffer: &mut [u8]) -> usize
             None => core::ptr::null(),
         }
     };
-    let name: &[u8] = if !given.is_null() {
-        // SAFETY: The method returns a C string that lives as long as the mapping.
-        unsafe { CStr::from_char_ptr(given) }.to_bytes()
-    } else {
+    if !given.is_null() {
+        let mut length = 0;
+        for to in buffer.iter_mut() {
+            // SAFETY: The method returns a C string that lives as long as the mapping; its end has not
+            // come yet. Not by way of `CStr`, whose length may overflow by its checks.
+            let byte = unsafe { *given.wrapping_add(length) };
+            if byte == 0 {
+                break;
+            }
+            *to = byte;
+            length = length.wrapping_add(1);
+        }
+        return end_with_zeros(buffer, length);
+    }
+    let name: &[u8] = {
         // SAFETY: A locked mapping's `mm` is alive. Heap and stack move rarely, and a torn look costs a
         // name at worst.
         let (start, end, heap, stack) = unsafe {

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the fault path of the built module calls.
+
+The handler runs on every fault of every process while anything is traced: it must not sleep, lock,
+allocate or panic. The module's machine code is looked at, not its source: each call and jump out of a
+function is a relocation or names its target.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BUILD = Path(__file__).resolve().parents[2] / "build"
+MODULES = sorted(BUILD.glob("*+*/fault_tracer.ko"))
+
+ENTRY = "recorder::on_fault"
+
+# Functions of the module that the path of a plain fault may call.
+HOT = {
+    "recorder::record",
+    # Not taken by a plain fault: another session, another clock, a full ring, a mapping seen first,
+    # a reader to be woken, log=1.
+    "recorder::deliver_to_others",
+    "recorder::other_clock",
+    "recorder::print",
+    "ring::evict",
+    "ring::look_for_room",
+    "ring::drop_fault",
+    "sideband::tell_mapping",
+    "wake::raise",
+}
+# Functions of the kernel that it may call.
+KERNEL = {"ktime_get", "__x86_return_thunk"}
+
+SECTION = re.compile(r"^Disassembly of section (\S+):$")
+FUNCTION = re.compile(r"^([0-9a-f]+) <(.+)>:$")
+RELOCATION = re.compile(r"R_X86_64_(?:PLT32|PC32)\s+(\S+?)([-+]0x[0-9a-f]+)?$")
+BRANCH = re.compile(r"\b(?:call|jmp|j[a-z]+)\s+[0-9a-f]+ <([^>+]+)(\+0x[0-9a-f]+)?>")
+INDIRECT = re.compile(r"\b(?:call|jmp)\s+\*")
+
+
+def plain(symbol: str) -> str:
+    """`recorder::on_fault` for the mangled name of a function of the module; others as they are."""
+    if not symbol.startswith("_R"):
+        return symbol
+    parts = re.findall(r"(?<=[0-9])_?([a-z][a-z_]*)", re.sub(r"Cs[0-9A-Za-z]+_", "", symbol))
+    names = [part for part in parts if part != "fault_tracer"]
+    return "::".join((names[0], names[-1])) if "fault_tracer" in symbol else symbol
+
+
+def calls_by_function(module: Path) -> dict[str, set[str]]:
+    """The functions of a module, by plain name, and whom each calls or jumps to."""
+    listing = subprocess.run(
+        ["objdump", "-dr", "--no-show-raw-insn", str(module)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    # Where the functions begin: some relocations name a place in a section.
+    starts: dict[tuple[str, int], str] = {}
+    section = ""
+    for line in listing.splitlines():
+        if found := SECTION.match(line):
+            section = found.group(1)
+        elif found := FUNCTION.match(line):
+            starts[section, int(found.group(1), 16)] = plain(found.group(2))
+    calls: dict[str, set[str]] = {}
+    current: set[str] = set()
+    is_branch = False
+    for line in listing.splitlines():
+        if found := FUNCTION.match(line):
+            current = calls.setdefault(plain(found.group(2)), set())
+        elif found := RELOCATION.search(line):
+            symbol, offset = found.group(1), int(found.group(2) or "0", 16)
+            if is_branch and symbol.startswith(".text"):
+                # The offset counts from the end of the instruction's four-byte operand.
+                current.add(starts.get((symbol, offset + 4), f"{symbol}+{offset + 4:#x}"))
+            elif is_branch:
+                current.add(plain(symbol))
+        else:
+            is_branch = bool(re.search(r"\t(?:call|jmp|j[a-z]+)\s", line))
+            if INDIRECT.search(line):
+                current.add("an address in a register or in memory")
+            elif (found := BRANCH.search(line)) and found.group(2) is None:
+                # A jump within the function has an offset; where a relocation follows, it tells.
+                current.add(plain(found.group(1)))
+    return calls
+
+
+@pytest.fixture(params=MODULES, ids=lambda module: module.parent.name)
+def calls(request: pytest.FixtureRequest) -> dict[str, set[str]]:
+    return calls_by_function(request.param)
+
+
+def test_there_is_a_module_to_look_at() -> None:
+    assert MODULES, f"no module below {BUILD}: build it with scripts/build-modules"
+
+
+def test_a_fault_of_others_calls_nothing(calls: dict[str, set[str]]) -> None:
+    assert calls[ENTRY] <= {"recorder::record", "__x86_return_thunk"}
+
+
+def test_the_record_of_a_fault_calls_only_what_is_allowed(calls: dict[str, set[str]]) -> None:
+    called = calls["recorder::record"]
+    assert "ktime_get" in called, "the listing is not read as it should be"
+    assert called <= HOT | KERNEL, f"it also calls {sorted(called - HOT - KERNEL)}"
+
+
+def test_nothing_on_the_way_can_panic(calls: dict[str, set[str]]) -> None:
+    # Printing goes through the formatting machinery of the kernel; it is asked for by log=1 alone.
+    for function in {ENTRY, "ring::push_side", "sideband::print_path"} | HOT - {"recorder::print"}:
+        for called in calls.get(function, set()):
+            assert "panic" not in called and "unwrap_failed" not in called, (function, called)
