@@ -2,18 +2,20 @@
 
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
-use fault_tracer_client::{uapi, Mode};
+use fault_tracer_client::{uapi, Clock, Mode};
 
 /// Ring of a session that is not asked for another, in KiB per CPU.
 pub const RING_KIB_DEFAULT: u64 = 4096;
 
 const EXAMPLES: &str = "\
 Examples:
-  fault-tracer drain -o faults.csv -- ls -l     trace a command from its first instruction on
-  fault-tracer drain --pid 1234 -o faults.csv   trace a running process and its future children
+  fault-tracer record -- make -j4               trace a command from its first instruction on
+  fault-tracer record --pid 1234                trace a running process and its future children
+  fault-tracer verify faults.arrow              prove that no fault is missing
+  fault-tracer drain -o faults.csv -- ls -l     the raw records, as CSV
   fault-tracer drain -o faults.csv              read what `insmod fault_tracer.ko pid=N` records
   fault-tracer status                           what the module is doing
 
@@ -39,6 +41,29 @@ Examples:
   fault-tracer drain --mode overwrite --ring-kib 65536 --pid 1234 -o last.csv
   fault-tracer drain --pid 1234 | grep ,w,";
 
+const RECORD_MORE: &str = "\
+FILE is an Arrow IPC stream, which pyarrow, polars, pandas and others read: a row for each fault with \
+its mapping, file offset, process, thread, kind (zero-fill, copy-on-write, swap-in, ...) and fate \
+(minor, major, retried, failed), and rows for the threads' beginnings and ends. It is readable while \
+it is being written, and up to the last second if the recording is killed.
+
+The recording ends when all targets have ended (followed children too), after --duration, or at Ctrl-C \
+or SIGTERM. SIGTERM is passed on to CMD. CMD is never killed: if it still runs, its end is awaited, and \
+a further signal leaves it running.
+
+Exit status: as for drain.
+
+Examples:
+  fault-tracer record -- make -j4
+  fault-tracer record --pid 1234 --duration 10 -o faults.arrow
+  python3 -c 'import polars; print(polars.read_ipc_stream(\"faults.arrow\"))'";
+
+const VERIFY_MORE: &str = "\
+For each thread whose beginning and end are in the trace, the faults found in it must be as many as its \
+own counters rose by in the kernel. Threads that still ran at the end are checked up to their last fault.
+
+Exit status: 0 if nothing is missing, 1 if something is or if the trace cannot be read to its end.";
+
 /// Records the page faults of programs: where, when and by which access.
 #[derive(Debug, Parser)]
 #[command(name = "fault-tracer", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -57,6 +82,12 @@ pub enum Subcommand {
     /// goes on afterwards.
     #[command(after_long_help = DRAIN_MORE)]
     Drain(Drain),
+    /// Trace a command or running processes, and write a trace file that explains each fault
+    #[command(after_long_help = RECORD_MORE)]
+    Record(Record),
+    /// Prove that a trace has every fault of its threads, or say which are missing
+    #[command(after_long_help = VERIFY_MORE)]
+    Verify(Verify),
     /// Say what the module is doing now
     ///
     /// Exit status: 0, or 1 if the module is not loaded or cannot be asked.
@@ -65,10 +96,51 @@ pub enum Subcommand {
 
 /// What `drain` takes.
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("target").args(["pids", "command"]))]
 pub struct Drain {
+    /// What is traced, and how.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// Write the CSV to FILE instead of standard output, which CMD would share
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What `record` takes.
+#[derive(Args, Debug)]
+pub struct Record {
+    /// What is traced, and how.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// Write the trace to FILE; - is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "faults.arrow")]
+    pub output: PathBuf,
+
+    /// End the recording after so many seconds
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// The clock of the times
+    #[arg(long, value_enum, default_value = "monotonic")]
+    pub clock: ClockName,
+}
+
+/// What `verify` takes.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// The trace that `fault-tracer record` has written; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// What is traced, and how.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("target").args(["pids", "command"]))]
+pub struct Target {
     /// Trace this process with all its threads; several: --pid 1,2 or --pid 1 --pid 2
     #[arg(
+        short,
         long = "pid",
         value_name = "N",
         value_delimiter = ',',
@@ -90,13 +162,30 @@ pub struct Drain {
     #[arg(long, value_name = "K", value_parser = ring_kib, requires = "target")]
     pub ring_kib: Option<u64>,
 
-    /// Write the CSV to FILE instead of standard output, which CMD would share
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
     /// Start CMD and trace it and its children
     #[arg(last = true, value_names = ["CMD", "ARGS"])]
     pub command: Vec<OsString>,
+}
+
+/// A clock's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClockName {
+    /// CLOCK_MONOTONIC
+    Monotonic,
+    /// CLOCK_BOOTTIME, which goes on while the machine is suspended
+    Boottime,
+    /// CLOCK_MONOTONIC_RAW, which NTP does not adjust
+    Raw,
+}
+
+impl From<ClockName> for Clock {
+    fn from(name: ClockName) -> Self {
+        match name {
+            ClockName::Monotonic => Self::Monotonic,
+            ClockName::Boottime => Self::Boottime,
+            ClockName::Raw => Self::Raw,
+        }
+    }
 }
 
 /// A mode's name.
@@ -128,17 +217,27 @@ fn ring_kib(text: &str) -> Result<u64, String> {
     Ok(kib)
 }
 
+/// Reads a time.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        Ok(_) => Err("must be more than 0".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::{error::ErrorKind, CommandFactory as _};
 
-    fn parse(line: &str) -> Result<Drain, clap::Error> {
+    fn parse(line: &str) -> Result<Target, clap::Error> {
         let words = ["fault-tracer", "drain"].into_iter();
         let arguments = Arguments::try_parse_from(words.chain(line.split_whitespace()))?;
         match arguments.subcommand {
-            Subcommand::Drain(drain) => Ok(drain),
-            Subcommand::Status => unreachable!(),
+            Subcommand::Drain(drain) => Ok(drain.target),
+            _ => unreachable!(),
         }
     }
 

@@ -12,15 +12,20 @@ use std::{
 use clap::Parser as _;
 
 mod args;
+mod collector;
 mod command;
 mod drain;
+mod events;
 mod format;
 mod output;
-mod pace;
+mod record;
 mod recording;
 mod signals;
 mod status;
+mod summary;
 mod tally;
+mod traced;
+mod verify;
 
 use args::{Arguments, Subcommand};
 
@@ -32,7 +37,8 @@ const FAILED_WITH_COMMAND: u8 = 125;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let failed = match &arguments.subcommand {
-        Subcommand::Drain(drain) if !drain.command.is_empty() => FAILED_WITH_COMMAND,
+        Subcommand::Drain(drain) if !drain.target.command.is_empty() => FAILED_WITH_COMMAND,
+        Subcommand::Record(record) if !record.target.command.is_empty() => FAILED_WITH_COMMAND,
         _ => FAILED,
     };
     match run(&arguments) {
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match &arguments.subcommand {
         Subcommand::Drain(arguments) => drain::run(arguments),
+        Subcommand::Record(arguments) => record::run(arguments),
+        Subcommand::Verify(arguments) => verify::run(arguments),
         Subcommand::Status => status::run(),
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where the CSV goes. A file is opened before the recording starts, so that it fails early, but is not
+//! Where a recording goes. A file is opened before the recording starts, so that it fails early, but is not
 //! changed before there is something to write.
 
 use std::{
@@ -57,6 +57,14 @@ impl Output {
         self.unused = false;
         if self.path.is_some() && self.file.metadata()?.is_file() {
             self.file.set_len(0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was written behind so many bytes, where that is possible: a torn end helps nobody.
+    pub fn cut_to(&mut self, bytes: u64) -> io::Result<()> {
+        if self.path.is_some() && self.file.metadata()?.is_file() {
+            self.file.set_len(bytes)?;
         }
         Ok(())
     }

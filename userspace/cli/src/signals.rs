@@ -5,7 +5,7 @@
 use std::{
     os::fd::OwnedFd,
     process,
-    sync::{mpsc::Sender, Arc},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +18,10 @@ use signal_hook::{
     low_level::siginfo::{Cause, Origin},
 };
 
-use crate::{drain::Event, say};
+use crate::{
+    events::{Event, Sender},
+    say,
+};
 
 /// A terminal that closes sends its signals several times; only one that comes later than this after the
 /// first is meant to end the tool at once.
@@ -26,7 +29,7 @@ const SECOND: Duration = Duration::from_millis(500);
 
 /// Sends [`Event::Signal`] at the first signal, which it passes on to the command where the terminal has
 /// not done so itself; ends the tool at the second.
-pub fn watch(events: Sender<Event>, command: Option<Arc<OwnedFd>>) -> anyhow::Result<()> {
+pub fn watch(events: Sender, command: Option<Arc<OwnedFd>>) -> anyhow::Result<()> {
     let mut wanted = vec![SIGINT, SIGTERM];
     // `nohup` is to be respected. That a shell lets the commands that it starts in the background ignore
     // SIGINT is not: a script could not end the recording then.
@@ -48,8 +51,7 @@ pub fn watch(events: Sender<Event>, command: Option<Arc<OwnedFd>>) -> anyhow::Re
                 if let Some(command) = &command {
                     pass_on(&origin, command);
                 }
-                // The recording may have ended meanwhile.
-                let _ = events.send(Event::Signal);
+                events.send(Event::Signal);
             }
         })?;
     Ok(())

@@ -10,8 +10,8 @@ use fault_tracer_client::{
 };
 
 use crate::{
-    drain::kernel,
     format::{counted, duration, grouped},
+    traced::kernel,
 };
 
 /// Runs the subcommand; returns the exit status.

@@ -125,4 +125,12 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
+    /// A ring in shared memory that cannot be read.
+    #[error("the ring of CPU {cpu} cannot be read, {what}: please report this")]
+    Damaged {
+        /// The CPU.
+        cpu: u32,
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }

@@ -11,16 +11,72 @@ use std::{
     time::Duration,
 };
 
+use fault_tracer_uapi::clock;
 use rustix::{
     thread::{membarrier, MembarrierCommand},
     time::{clock_gettime, ClockId},
 };
 
-/// `CLOCK_MONOTONIC` in nanoseconds: the clock of the records.
-pub fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    // CAST: the clock counts from the boot on and is never negative.
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+/// The clock that a session's records are timed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// `CLOCK_MONOTONIC`.
+    #[default]
+    Monotonic,
+    /// `CLOCK_BOOTTIME`: goes on while the machine is suspended.
+    Boottime,
+    /// `CLOCK_MONOTONIC_RAW`: not adjusted by NTP.
+    Raw,
+}
+
+impl Clock {
+    /// The ABI's number of this clock.
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Monotonic => clock::MONOTONIC,
+            Self::Boottime => clock::BOOTTIME,
+            Self::Raw => clock::RAW,
+        }
+    }
+
+    /// The kernel's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Monotonic => "CLOCK_MONOTONIC",
+            Self::Boottime => "CLOCK_BOOTTIME",
+            Self::Raw => "CLOCK_MONOTONIC_RAW",
+        }
+    }
+
+    /// Its time now, in nanoseconds.
+    pub fn now(self) -> u64 {
+        let time = clock_gettime(match self {
+            Self::Monotonic => ClockId::Monotonic,
+            Self::Boottime => ClockId::Boottime,
+            Self::Raw => ClockId::MonotonicRaw,
+        });
+        // CAST: the clocks count from the boot on and are never negative.
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+
+    /// What is to be added to its time to get nanoseconds since 1970, as of now.
+    pub fn wall_offset_ns(self) -> i64 {
+        let wall = || {
+            let time = clock_gettime(ClockId::Realtime);
+            time.tv_sec * 1_000_000_000 + time.tv_nsec
+        };
+        // The tightest of some pairs of readings: one may be interrupted between the two.
+        let readings = (0..8).map(|_| {
+            let before = self.now();
+            let wall = wall();
+            let after = self.now();
+            (
+                after - before,
+                wall - (before + (after - before) / 2) as i64,
+            )
+        });
+        readings.min().map_or(0, |(_, offset)| offset)
+    }
 }
 
 /// How often the horizon moves on. Records wait that long to be merged, and each step costs the kernel
@@ -60,13 +116,13 @@ impl Horizon {
     /// # Errors
     ///
     /// If no thread can be made.
-    pub fn follow() -> std::io::Result<Self> {
+    pub fn follow(clock: Clock) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new().name("horizon".into()).spawn({
             let shared = Arc::clone(&shared);
             move || {
                 while !shared.ended.load(Ordering::Relaxed) {
-                    shared.time.store(settle(), Ordering::Release);
+                    shared.time.store(settle(clock), Ordering::Release);
                     thread::park_timeout(PERIOD);
                 }
             }
@@ -97,8 +153,8 @@ impl Drop for Horizon {
 
 /// Waits until every fault handler that is running has ended, and returns the time of the call: the horizon
 /// of a ring that is found empty afterwards. Takes some milliseconds; see [`Horizon`].
-pub fn settle() -> u64 {
-    let time = now();
+pub fn settle(clock: Clock) -> u64 {
+    let time = clock.now();
     match membarrier(MembarrierCommand::Global) {
         Ok(()) => time,
         Err(_) => time.saturating_sub(MARGIN_NS),
@@ -112,16 +168,26 @@ mod tests {
 
     #[test]
     fn the_horizon_moves_on_and_stays_behind_the_clock() {
-        let started = now();
-        let horizon = Horizon::follow().unwrap();
+        let clock = Clock::Monotonic;
+        let started = clock.now();
+        let horizon = Horizon::follow(clock).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut last = 0;
         while last <= started {
             assert!(Instant::now() < deadline, "the horizon stands still");
             let time = horizon.time();
-            assert!(time <= now() && time >= last);
+            assert!(time <= clock.now() && time >= last);
             last = time;
             thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn clocks_have_an_offset_to_wall_time() {
+        for clock in [Clock::Monotonic, Clock::Boottime, Clock::Raw] {
+            let wall = clock.now() as i64 + clock.wall_offset_ns();
+            let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            assert!((since_1970.as_nanos() as i64 - wall).abs() < 1_000_000_000);
         }
     }
 }

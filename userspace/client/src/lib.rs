@@ -3,7 +3,8 @@
 //! The client of `/dev/fault_tracer`.
 //!
 //! - [`Session`]: a session of the module, with one method for each call of `uapi/PROTOCOL.md`;
-//! - [`Records`]: the records in a drained buffer;
+//! - [`Rings`]: takes the records out of its rings, by calls or from shared memory;
+//! - [`Records`]: the records among what was taken;
 //! - [`Merge`]: the CPUs' records in one order of time, while they are being recorded;
 //! - [`Horizon`]: the time before which no record can come any more.
 //!
@@ -13,11 +14,13 @@ mod error;
 mod horizon;
 mod merge;
 mod record;
+mod rings;
 mod session;
 
 pub use error::{Error, Result};
 pub use fault_tracer_uapi as uapi;
-pub use horizon::{now, settle, Horizon};
-pub use merge::Merge;
-pub use record::{Damaged, Records};
-pub use session::{Drained, Mode, Session, BUFFER_WORDS_MIN};
+pub use horizon::{settle, Clock, Horizon};
+pub use merge::{Merge, Timed};
+pub use record::{Damaged, Exit, Lost, Mapping, Record, Records, Task, TaskEvent};
+pub use rings::Rings;
+pub use session::{Drained, Mode, Readiness, Session, Settings, BUFFER_WORDS_MIN};

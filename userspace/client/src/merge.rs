@@ -9,6 +9,18 @@ use std::{
 
 use fault_tracer_uapi::FaultRecord;
 
+/// What has a time.
+pub trait Timed {
+    /// Its time, in nanoseconds.
+    fn time_ns(&self) -> u64;
+}
+
+impl Timed for FaultRecord {
+    fn time_ns(&self) -> u64 {
+        self.time_ns
+    }
+}
+
 /// Merges the CPUs' records by time, as they come.
 ///
 /// Each CPU's records come in order of time ([`Merge::push`]). A record may leave only when no CPU can
@@ -18,8 +30,8 @@ use fault_tracer_uapi::FaultRecord;
 ///
 /// Records of the same time leave in the order of their CPUs.
 #[derive(Clone, Debug)]
-pub struct Merge {
-    cpus: Vec<Cpu>,
+pub struct Merge<T> {
+    cpus: Vec<Cpu<T>>,
     /// CPUs with records, by the time of the next.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
     emitted_to: u64,
@@ -27,18 +39,22 @@ pub struct Merge {
     late: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Cpu {
-    records: VecDeque<FaultRecord>,
+#[derive(Clone, Debug)]
+struct Cpu<T> {
+    records: VecDeque<T>,
     /// Nothing older comes from this CPU.
     bound: u64,
 }
 
-impl Merge {
+impl<T: Timed> Merge<T> {
     /// A merge of the CPUs `0..cpus`.
     pub fn new(cpus: u32) -> Self {
+        let cpu = || Cpu {
+            records: VecDeque::new(),
+            bound: 0,
+        };
         Self {
-            cpus: vec![Cpu::default(); cpus as usize],
+            cpus: std::iter::repeat_with(cpu).take(cpus as usize).collect(),
             heads: BinaryHeap::new(),
             emitted_to: 0,
             pending: 0,
@@ -51,17 +67,18 @@ impl Merge {
     /// # Panics
     ///
     /// If there is no such CPU.
-    pub fn push(&mut self, cpu: u32, record: FaultRecord) {
+    pub fn push(&mut self, cpu: u32, record: T) {
         let cpu = cpu as usize;
         let queue = &mut self.cpus[cpu];
-        let last = queue.records.back().map_or(0, |last| last.time_ns);
-        if record.time_ns < last.max(self.emitted_to) {
+        let last = queue.records.back().map_or(0, T::time_ns);
+        let time = record.time_ns();
+        if time < last.max(self.emitted_to) {
             self.late += 1;
         }
         if queue.records.is_empty() {
-            self.heads.push(Reverse((record.time_ns, cpu)));
+            self.heads.push(Reverse((time, cpu)));
         }
-        queue.bound = queue.bound.max(record.time_ns);
+        queue.bound = queue.bound.max(time);
         queue.records.push_back(record);
         self.pending += 1;
     }
@@ -84,7 +101,7 @@ impl Merge {
     /// The first error of `out`. The record that it failed on counts as given out.
     pub fn emit<E>(
         &mut self,
-        out: impl FnMut(u32, &FaultRecord) -> std::result::Result<(), E>,
+        out: impl FnMut(u32, T) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let limit = self.cpus.iter().map(|cpu| cpu.bound).min().unwrap_or(0);
         self.emit_before(limit, out)
@@ -97,7 +114,7 @@ impl Merge {
     /// As [`Merge::emit`].
     pub fn finish<E>(
         &mut self,
-        out: impl FnMut(u32, &FaultRecord) -> std::result::Result<(), E>,
+        out: impl FnMut(u32, T) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         self.emit_before(u64::MAX, out)
     }
@@ -105,7 +122,7 @@ impl Merge {
     fn emit_before<E>(
         &mut self,
         limit: u64,
-        mut out: impl FnMut(u32, &FaultRecord) -> std::result::Result<(), E>,
+        mut out: impl FnMut(u32, T) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         while let Some(&Reverse((time, cpu))) = self.heads.peek() {
             if time >= limit {
@@ -117,21 +134,23 @@ impl Merge {
             let queue = &mut self.cpus[cpu].records;
             let mut result = Ok(());
             while let Some(record) = queue.front() {
-                let key = (record.time_ns, cpu);
+                let key = (record.time_ns(), cpu);
                 if key.0 >= limit || other.is_some_and(|other| other < key) {
                     break;
                 }
                 self.emitted_to = self.emitted_to.max(key.0);
                 self.pending -= 1;
+                let Some(record) = queue.pop_front() else {
+                    break;
+                };
                 // CAST: an index below a number of CPUs that was a `u32`.
                 result = out(cpu as u32, record);
-                queue.pop_front();
                 if result.is_err() {
                     break;
                 }
             }
             if let Some(record) = queue.front() {
-                self.heads.push(Reverse((record.time_ns, cpu)));
+                self.heads.push(Reverse((record.time_ns(), cpu)));
             }
             result?;
         }
@@ -160,9 +179,9 @@ mod tests {
         FaultRecord::from_words([0, time_ns, 0, 0])
     }
 
-    fn drain(merge: &mut Merge, all: bool) -> Vec<(u64, u32)> {
+    fn drain(merge: &mut Merge<FaultRecord>, all: bool) -> Vec<(u64, u32)> {
         let mut out = Vec::new();
-        let take = |cpu, record: &FaultRecord| {
+        let take = |cpu, record: FaultRecord| {
             out.push((record.time_ns, cpu));
             Ok::<_, Infallible>(())
         };

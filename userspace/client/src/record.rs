@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The records in a drained buffer.
+//! The records in a drained buffer, as typed values.
+//!
+//! Whatever the bytes are, reading them ends, and no length in them is believed.
 
-use fault_tracer_uapi::{self as uapi, FaultRecord};
+use fault_tracer_uapi::{self as uapi, record_type, FaultRecord};
+
+use crate::merge::Timed;
 
 const SLOT_WORDS: usize = uapi::SLOT_BYTES / 8;
+
+/// Words of the longest record that there can be: its length in slots has 8 bits.
+pub(crate) const LONGEST_RECORD_WORDS: usize = 0xff * SLOT_WORDS;
 
 /// A record whose length makes no sense: what follows it cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,64 +25,319 @@ pub struct Damaged {
     pub header: u64,
 }
 
-/// Iterates over the fault records of a drained buffer, skipping other records.
-///
-/// After an `Err` it ends.
+/// A mapping that faults of the same CPU refer to from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// See [`uapi::MappingRecord::time_ns`].
+    pub time_ns: u64,
+    /// Thread that faulted.
+    pub tid: u32,
+    /// Its process.
+    pub pid: u32,
+    /// Number by which faults refer to it.
+    pub number: u16,
+    /// First address.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
+    /// Offset in the file of the first address, in bytes.
+    pub offset: u64,
+    /// Inode number, 0 without a file.
+    pub inode: u64,
+    /// Major number in the high, minor in the low 32 bits; 0 without a file.
+    pub device: u64,
+    /// See [`uapi::mapping_flag`].
+    pub flags: u32,
+    /// What `/proc/PID/maps` calls it. Bytes that are no UTF-8 are replaced.
+    pub path: String,
+}
+
+/// Why there is a [`Task`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskEvent {
+    /// It was there when its process became a target.
+    Present,
+    /// Its parent has made it.
+    Fork,
+    /// It has executed a program.
+    Exec,
+    /// It has a new name.
+    Rename,
+}
+
+/// A thread and what it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Time of the event.
+    pub time_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Its process.
+    pub pid: u32,
+    /// Process id of the parent.
+    pub parent: u32,
+    /// What happened.
+    pub event: TaskEvent,
+    /// Name of the thread. Bytes that are no UTF-8 are replaced.
+    pub comm: String,
+    /// Path of its program, of [`TaskEvent::Exec`] and [`TaskEvent::Present`].
+    pub path: String,
+    /// Its minor-fault counter.
+    pub min_flt: u64,
+    /// Its major-fault counter.
+    pub maj_flt: u64,
+    /// Its thread id before the event.
+    pub old_tid: u32,
+}
+
+/// A thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Time of its end.
+    pub time_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Its process.
+    pub pid: u32,
+    /// Its minor-fault counter.
+    pub min_flt: u64,
+    /// Its major-fault counter.
+    pub maj_flt: u64,
+}
+
+/// Faults that found the ring full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Time of the first.
+    pub first_ns: u64,
+    /// Time of the last.
+    pub last_ns: u64,
+    /// How many.
+    pub count: u64,
+}
+
+/// A record of any type that this crate knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A fault.
+    Fault(FaultRecord),
+    /// A mapping.
+    Mapping(Box<Mapping>),
+    /// A thread's beginning or name.
+    Task(Box<Task>),
+    /// A thread's end.
+    Exit(Exit),
+    /// A loss.
+    Lost(Lost),
+}
+
+impl Timed for Record {
+    fn time_ns(&self) -> u64 {
+        match self {
+            Self::Fault(fault) => fault.time_ns,
+            Self::Mapping(mapping) => mapping.time_ns,
+            Self::Task(task) => task.time_ns,
+            Self::Exit(exit) => exit.time_ns,
+            Self::Lost(lost) => lost.first_ns,
+        }
+    }
+}
+
+impl Record {
+    /// Reads the words of one record; `None` if its type is unknown, or it is shorter than its type
+    /// asks for: a later version may define such a record, this one cannot read it.
+    fn decode(words: &[u64]) -> Option<Self> {
+        let header = *words.first()?;
+        // CAST: masked to 22 bits.
+        let tid = (header & uapi::PID_MASK) as u32;
+        let pid = (header >> uapi::HEADER_TGID_SHIFT & uapi::PID_MASK) as u32;
+        Some(match (uapi::header_type(header), words) {
+            (record_type::FAULT, &[a, b, c, d]) => {
+                Self::Fault(FaultRecord::from_words([a, b, c, d]))
+            }
+            (
+                record_type::MAPPING,
+                &[_, time_ns, start, end, offset, inode, device, packed, ref path @ ..],
+            ) => Self::Mapping(Box::new(Mapping {
+                time_ns,
+                tid,
+                pid,
+                // CAST: the three fields of one word, in memory's order.
+                number: packed as u16,
+                start,
+                end,
+                offset,
+                inode,
+                device,
+                flags: (packed >> 32) as u32,
+                path: text(path, (packed >> 16) as u16 as usize),
+            })),
+            (record_type::TASK, &[_, time_ns, origin, ref comm @ ..]) if comm.len() >= 5 => {
+                let (comm, rest) = comm.split_at(2);
+                let comm = bytes(comm);
+                let end = comm
+                    .iter()
+                    .position(|&byte| byte == 0)
+                    .unwrap_or(comm.len());
+                // CAST: two fields of 32 bits each in a word, twice.
+                Self::Task(Box::new(Task {
+                    time_ns,
+                    tid,
+                    pid,
+                    parent: origin as u32,
+                    event: match (origin >> 32) as u32 {
+                        uapi::task_event::PRESENT => TaskEvent::Present,
+                        uapi::task_event::FORK => TaskEvent::Fork,
+                        uapi::task_event::EXEC => TaskEvent::Exec,
+                        uapi::task_event::RENAME => TaskEvent::Rename,
+                        _ => return None,
+                    },
+                    comm: String::from_utf8_lossy(&comm[..end]).into_owned(),
+                    path: text(&rest[3..], rest[2] as u32 as usize),
+                    min_flt: rest[0],
+                    maj_flt: rest[1],
+                    old_tid: (rest[2] >> 32) as u32,
+                }))
+            }
+            (record_type::EXIT, &[_, time_ns, min_flt, maj_flt, ..]) => Self::Exit(Exit {
+                time_ns,
+                tid,
+                pid,
+                min_flt,
+                maj_flt,
+            }),
+            (record_type::LOST, &[_, first_ns, last_ns, count, ..]) => Self::Lost(Lost {
+                first_ns,
+                last_ns,
+                count,
+            }),
+            _ => return None,
+        })
+    }
+}
+
+/// Words as the bytes that lie in memory.
+fn bytes(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// The text in the first `length` bytes of some words, or in all of them if they are fewer.
+fn text(words: &[u64], length: usize) -> String {
+    let bytes = bytes(words);
+    let bytes = &bytes[..length.min(bytes.len())];
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Splits a drained buffer into the words of each record. After an `Err` it ends.
 #[derive(Clone, Debug)]
-pub struct Records<'a> {
+struct Split<'a> {
     words: &'a [u64],
     next: usize,
 }
 
+impl<'a> Iterator for Split<'a> {
+    type Item = Result<&'a [u64], Damaged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.words.get(self.next..)?;
+        let header = *rest.first()?;
+        let words = uapi::header_slots(header) as usize * SLOT_WORDS;
+        if words == 0 || words > rest.len() {
+            let word = self.next;
+            self.next = self.words.len();
+            return Some(Err(Damaged { word, header }));
+        }
+        self.next += words;
+        Some(Ok(&rest[..words]))
+    }
+}
+
+/// Iterates over the records of a drained buffer, skipping those of unknown types.
+///
+/// After an `Err` it ends.
+#[derive(Clone, Debug)]
+pub struct Records<'a>(Split<'a>);
+
 impl<'a> Records<'a> {
     /// Reads what [`crate::Session::drain_cpu`] has written.
     pub fn new(words: &'a [u64]) -> Self {
-        Self { words, next: 0 }
+        Self(Split { words, next: 0 })
     }
 }
 
 impl Iterator for Records<'_> {
-    type Item = Result<FaultRecord, Damaged>;
+    type Item = Result<Record, Damaged>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let rest = self.words.get(self.next..)?;
-            let header = *rest.first()?;
-            let words = uapi::header_slots(header) as usize * SLOT_WORDS;
-            if words == 0 || words > rest.len() {
-                let word = self.next;
-                self.next = self.words.len();
-                return Some(Err(Damaged { word, header }));
-            }
-            self.next += words;
-            if uapi::header_type(header) == uapi::record_type::FAULT {
-                return Some(Ok(FaultRecord::from_words([
-                    rest[0], rest[1], rest[2], rest[3],
-                ])));
+            match self.0.next()? {
+                Ok(words) => {
+                    if let Some(record) = Record::decode(words) {
+                        return Some(Ok(record));
+                    }
+                }
+                Err(damaged) => return Some(Err(damaged)),
             }
         }
     }
 }
 
+/// How many faults there are in whole records: what a consumer tells the module as delivered.
+pub(crate) fn count_faults(words: &[u64]) -> Result<u64, Damaged> {
+    let mut faults = 0;
+    for record in (Split { words, next: 0 }) {
+        faults += u64::from(uapi::header_type(record?[0]) == record_type::FAULT);
+    }
+    Ok(faults)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn fault(time: u64) -> [u64; 4] {
         let header =
-            7 | 5 << uapi::HEADER_TGID_SHIFT | uapi::record_type::FAULT << uapi::HEADER_TYPE_SHIFT;
+            7 | 5 << uapi::HEADER_TGID_SHIFT | record_type::FAULT << uapi::HEADER_TYPE_SHIFT;
         [header, time, 0x1000, 0x2000]
+    }
+
+    fn header(kind: u64, slots: u64) -> u64 {
+        7 | 5 << uapi::HEADER_TGID_SHIFT
+            | kind << uapi::HEADER_TYPE_SHIFT
+            | slots << uapi::HEADER_SLOTS_SHIFT
     }
 
     fn other(kind: u64, slots: u64) -> Vec<u64> {
         let mut words = vec![u64::MAX; slots as usize * SLOT_WORDS];
-        words[0] = kind << uapi::HEADER_TYPE_SHIFT | slots << uapi::HEADER_SLOTS_SHIFT;
+        words[0] = header(kind, slots);
         words
+    }
+
+    /// A structure of the ABI, and a text behind it, as the module writes them.
+    fn laid_out<T: Copy>(value: T, path: &str) -> Vec<u64> {
+        let words = size_of::<T>() / 8;
+        // SAFETY: The ABI's structures have no padding, and 8-byte alignment.
+        let mut all =
+            unsafe { std::slice::from_raw_parts((&raw const value).cast::<u64>(), words) }.to_vec();
+        for chunk in path.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            all.push(u64::from_ne_bytes(word));
+        }
+        all.resize(all.len().next_multiple_of(SLOT_WORDS), 0);
+        let slots = (all.len() / SLOT_WORDS) as u64;
+        all[0] |= slots << uapi::HEADER_SLOTS_SHIFT;
+        all
+    }
+
+    fn read(words: &[u64]) -> Vec<Record> {
+        Records::new(words).map(Result::unwrap).collect()
     }
 
     fn times(words: &[u64]) -> Result<Vec<u64>, Damaged> {
         Records::new(words)
-            .map(|record| Ok(record?.time_ns))
+            .map(|record| Ok(record?.time_ns()))
             .collect()
     }
 
@@ -87,20 +349,137 @@ mod tests {
     #[test]
     fn faults_come_in_order_with_their_fields() {
         let words = [fault(1), fault(2)].concat();
-        let records: Vec<_> = Records::new(&words).map(Result::unwrap).collect();
-        assert_eq!(records.len(), 2);
-        assert_eq!((records[0].tid(), records[0].pid()), (7, 5));
-        assert_eq!((records[1].time_ns, records[1].address()), (2, 0x1000));
+        let records = read(&words);
+        let [Record::Fault(first), Record::Fault(second)] = &records[..] else {
+            panic!("{records:?}")
+        };
+        assert_eq!((first.tid(), first.pid()), (7, 5));
+        assert_eq!((second.time_ns, second.address()), (2, 0x1000));
+        assert_eq!(count_faults(&words), Ok(2));
+    }
+
+    #[test]
+    fn mappings_are_read_as_they_are_laid_out() {
+        for path in [
+            "",
+            "[heap]",
+            "/usr/lib/x86_64-linux-gnu/libc.so.6 (deleted)",
+            "/tmp/ä/12345678",
+        ] {
+            let words = laid_out(
+                uapi::MappingRecord {
+                    header: header(record_type::MAPPING, 0),
+                    time_ns: 1,
+                    start: 2,
+                    end: 3,
+                    offset: 4,
+                    inode: 5,
+                    device: 6,
+                    number: 0x7fe,
+                    path_bytes: path.len() as u16,
+                    flags: 0x8000_0001,
+                },
+                path,
+            );
+            let expected = Mapping {
+                time_ns: 1,
+                tid: 7,
+                pid: 5,
+                number: 0x7fe,
+                start: 2,
+                end: 3,
+                offset: 4,
+                inode: 5,
+                device: 6,
+                flags: 0x8000_0001,
+                path: path.into(),
+            };
+            assert_eq!(read(&words), [Record::Mapping(Box::new(expected))]);
+        }
+    }
+
+    #[test]
+    fn tasks_exits_and_losses_are_read_as_they_are_laid_out() {
+        let mut words = laid_out(
+            uapi::TaskRecord {
+                header: header(record_type::TASK, 0),
+                time_ns: 1,
+                parent: 2,
+                event: uapi::task_event::EXEC,
+                comm: *b"sixteen bytes!\0x",
+                min_flt: 3,
+                maj_flt: 4,
+                path_bytes: 7,
+                old_tid: 6,
+            },
+            "/bin/ls",
+        );
+        words.extend(laid_out(
+            uapi::ExitRecord {
+                header: header(record_type::EXIT, 0),
+                time_ns: 8,
+                min_flt: 9,
+                maj_flt: 10,
+            },
+            "",
+        ));
+        words.extend(laid_out(
+            uapi::LostRecord {
+                header: record_type::LOST << uapi::HEADER_TYPE_SHIFT,
+                time_ns: 11,
+                last_ns: 12,
+                count: 13,
+            },
+            "",
+        ));
+        assert_eq!(
+            read(&words),
+            [
+                Record::Task(Box::new(Task {
+                    time_ns: 1,
+                    tid: 7,
+                    pid: 5,
+                    parent: 2,
+                    event: TaskEvent::Exec,
+                    comm: "sixteen bytes!".into(),
+                    path: "/bin/ls".into(),
+                    min_flt: 3,
+                    maj_flt: 4,
+                    old_tid: 6,
+                })),
+                Record::Exit(Exit {
+                    time_ns: 8,
+                    tid: 7,
+                    pid: 5,
+                    min_flt: 9,
+                    maj_flt: 10,
+                }),
+                Record::Lost(Lost {
+                    first_ns: 11,
+                    last_ns: 12,
+                    count: 13,
+                }),
+            ]
+        );
+        assert_eq!(count_faults(&words), Ok(0));
     }
 
     #[test]
     fn unknown_types_and_padding_are_skipped() {
         let mut words = other(9, 3);
         words.extend(fault(1));
-        words.extend(other(uapi::record_type::PAD, 1));
+        words.extend(other(record_type::PAD, 1));
         words.extend(other(15, 2));
         words.extend(fault(2));
         assert_eq!(times(&words), Ok(vec![1, 2]));
+    }
+
+    #[test]
+    fn a_record_shorter_than_its_type_is_skipped() {
+        let mut words = other(record_type::MAPPING, 1);
+        words.extend(other(record_type::TASK, 1));
+        words.extend(fault(2));
+        assert_eq!(times(&words), Ok(vec![2]));
     }
 
     #[test]
@@ -126,5 +505,22 @@ mod tests {
         let mut records = Records::new(cut);
         assert!(records.next().is_some_and(|record| record.is_err()));
         assert!(records.next().is_none(), "ends after damage");
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_read_without_a_panic(
+            headers in prop::collection::vec((0..16u64, 0..5u64, any::<u64>()), 0..20),
+            noise in any::<u64>(),
+        ) {
+            let mut words = Vec::new();
+            for (kind, slots, low) in headers {
+                let mut record = vec![noise ^ low; slots.max(1) as usize * SLOT_WORDS];
+                record[0] = header(kind, slots) ^ (low & 0xfff);
+                words.extend(record);
+            }
+            let records = Records::new(&words).count();
+            prop_assert!(records <= words.len() / SLOT_WORDS + 1);
+        }
     }
 }

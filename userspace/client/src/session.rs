@@ -4,18 +4,20 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
 use fault_tracer_uapi::{self as uapi, mode, session_flag, state, SLOT_BYTES};
 use rustix::{
+    event::{poll, PollFd, PollFlags, Timespec},
     fs::{Mode as FileMode, OFlags},
     io::Errno,
     ioctl::{ioctl, Getter, NoArg, Opcode, Setter, Updater},
 };
 
-use crate::{Error, Result};
+use crate::{record::LONGEST_RECORD_WORDS, Clock, Error, Result};
 
 /// What happens to a fault that finds its ring full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +55,34 @@ impl Mode {
     }
 }
 
-/// Words of the longest record that there can be: its length in slots has 8 bits.
-const LONGEST_RECORD_WORDS: usize = 0xff * SLOT_BYTES / 8;
+/// How a session shall record.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of each CPU's ring: a power of two from [`uapi::RING_BYTES_MIN`] to
+    /// [`uapi::RING_BYTES_MAX`].
+    pub ring_bytes: u64,
+    /// What happens when a ring is full.
+    pub mode: Mode,
+    /// Whether children that a target forks become targets.
+    pub follow: bool,
+    /// Whether mappings, tasks, exits and losses are recorded beside the faults.
+    pub sideband: bool,
+    /// The clock of the records.
+    pub clock: Clock,
+    /// [`Session::wait`] returns when a ring holds that many bytes; 0 for a quarter of it.
+    pub watermark_bytes: u64,
+}
+
+/// What [`Session::wait`] has waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// A ring has come to the watermark.
+    pub readable: bool,
+    /// The targets have ended, or the session is stopped.
+    pub ended: bool,
+    /// The other file can be read.
+    pub other: bool,
+}
 
 /// The shortest buffer, in words, that [`Session::drain_cpu`] makes progress with whatever the records.
 pub const BUFFER_WORDS_MIN: usize = 2 * LONGEST_RECORD_WORDS;
@@ -126,6 +154,11 @@ impl Session {
         Self::open_path(Path::new(&Self::device_path()))
     }
 
+    /// The open file of the device.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     fn open_path(device: &Path) -> Result<Self> {
         let path = device.display().to_string();
         let file = rustix::fs::open(device, OFlags::RDWR | OFlags::CLOEXEC, FileMode::empty())
@@ -175,26 +208,61 @@ impl Session {
         self.max_sessions
     }
 
-    /// Sets up the idle session: `ring_bytes` for each CPU, a power of two from
-    /// [`uapi::RING_BYTES_MIN`] to [`uapi::RING_BYTES_MAX`]; what happens when a ring is full; and
-    /// whether children that a target forks become targets.
+    /// Sets up the idle session.
     ///
     /// # Errors
     ///
-    /// [`Error::RingSize`]; [`Error::Refused`] where the session is not idle.
-    pub fn configure(&self, ring_bytes: u64, mode: Mode, follow: bool) -> Result<()> {
+    /// [`Error::RingSize`]; [`Error::Refused`] where the session is not idle, or the watermark is larger
+    /// than a ring.
+    pub fn configure(&self, settings: &Settings) -> Result<()> {
+        let &Settings {
+            ring_bytes,
+            mode,
+            follow,
+            sideband,
+            clock,
+            watermark_bytes,
+        } = settings;
         let range = uapi::RING_BYTES_MIN..=uapi::RING_BYTES_MAX;
         if !ring_bytes.is_power_of_two() || !range.contains(&ring_bytes) {
             return Err(Error::RingSize { bytes: ring_bytes });
         }
+        let flag = |wanted, flag| if wanted { flag } else { 0 };
         let config = uapi::Config {
             ring_bytes,
             mode: mode.code(),
-            flags: if follow { session_flag::FOLLOW } else { 0 },
-            reserved: [0; 2],
+            flags: flag(follow, session_flag::FOLLOW) | flag(sideband, session_flag::SIDEBAND),
+            watermark_bytes,
+            clock: clock.code(),
+            reserved: 0,
         };
         set!(self, uapi::FT_IOC_CONFIGURE, config)
             .map_err(|errno| refused("configure the session", errno))
+    }
+
+    /// Waits until a ring has come to the watermark, the targets have ended, `other` can be read, or
+    /// the time is over; or until a signal comes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]; it cannot fail but for want of memory.
+    pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> Result<Readiness> {
+        let mut files = [
+            PollFd::new(&self.file, PollFlags::IN),
+            PollFd::from_borrowed_fd(other, PollFlags::IN),
+        ];
+        let timeout = Timespec::try_from(timeout).ok();
+        match poll(&mut files, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Readiness::default()),
+            Err(errno) => return Err(refused("wait for records", errno)),
+        }
+        let [own, other] = files.map(|file| file.revents());
+        Ok(Readiness {
+            readable: own.contains(PollFlags::IN),
+            ended: own.intersects(PollFlags::HUP | PollFlags::ERR),
+            other: !other.is_empty(),
+        })
     }
 
     /// Adds a process, all its threads included, by its id in the caller's pid namespace: from

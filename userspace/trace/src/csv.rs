@@ -204,7 +204,7 @@ fn push_hex(buffer: &mut Vec<u8>, number: u64) {
 }
 
 /// Writes the names of flags.
-fn push_flags(buffer: &mut Vec<u8>, flags: u16) {
+pub(crate) fn push_flags(buffer: &mut Vec<u8>, flags: u16) {
     let mut rest = u64::from(flags);
     let mut first = true;
     let mut separate = |buffer: &mut Vec<u8>| {
@@ -518,6 +518,17 @@ fn flags(field: Field<'_>) -> Result<u16, String> {
         })?;
     }
     Ok(flags)
+}
+
+/// The flags of their names, as [`push_flags`] writes them.
+pub(crate) fn parse_flags(text: &str) -> Option<u16> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let names = text.as_bytes().split(|&byte| byte == SEPARATOR as u8);
+    names
+        .map(flag)
+        .try_fold(0, |flags, flag| Some(flags | flag?))
 }
 
 /// The bit of a flag's name.

@@ -5,9 +5,10 @@
 use fault_tracer_uapi::{fault_flag, FaultRecord};
 
 /// What the faulting access wanted to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Access {
     /// To read.
+    #[default]
     Read,
     /// To write.
     Write,
@@ -18,6 +19,15 @@ pub enum Access {
 impl Access {
     /// All of them, in the order in which they are reported.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Execute];
+
+    /// Its name in files that have room for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Execute => "execute",
+        }
+    }
 
     /// Its letter in files: `r`, `w` or `x`.
     pub const fn letter(self) -> char {
@@ -40,9 +50,9 @@ impl Access {
 }
 
 /// One page fault: an entry into the kernel's `handle_mm_fault`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
-    /// `CLOCK_MONOTONIC` at its entry, in nanoseconds.
+    /// The session's clock at its entry, in nanoseconds.
     pub time_ns: u64,
     /// The CPU it happened on.
     pub cpu: u32,
@@ -82,7 +92,7 @@ impl Fault {
             } else {
                 Access::Read
             },
-            // CAST: a record has 16 bits of flags.
+            // CAST: a record has 13 bits of flags.
             flags: (flags & !ACCESS_FLAGS) as u16,
         }
     }
@@ -127,8 +137,8 @@ mod tests {
                 | flags << uapi::HEADER_FLAGS_SHIFT
                 | uapi::record_type::FAULT << uapi::HEADER_TYPE_SHIFT,
             time_ns: 99,
-            address_min: 0x7fff_dead_b000 | 0xab << uapi::COUNTER_SHIFT,
-            ip_maj: 0x40_1000 | 0xcd << uapi::COUNTER_SHIFT,
+            address_counters: 0x7fff_dead_b000 | 0xab << uapi::ADDRESS_BITS,
+            ip_mapping: 0x40_1000 | 0xcd << uapi::ADDRESS_BITS,
         };
         assert_eq!(
             Fault::from_record(3, &record),

@@ -4,7 +4,19 @@
 //!
 //! [`Fault`] is the model; [`csv`] is the file format that `fault-tracer` writes and reads.
 
+mod balance;
 pub mod csv;
 mod fault;
+pub mod file;
+mod kind;
+mod resolve;
+mod row;
 
+pub use balance::{Balance, Report};
 pub use fault::{Access, Account, Fault};
+pub use kind::{permissions, Fate, Kind};
+pub use resolve::Resolver;
+pub use row::{
+    About, Counter, CounterRow, GapRow, LostRow, Name, Place, ResolvedFault, Row, ThreadEvent,
+    ThreadRow, ANONYMOUS, EVENTS,
+};

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `fault-tracer record`: rings in, a trace file out.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use fault_tracer_client::{Clock, Lost, Record, Rings, Session};
+use fault_tracer_trace::{file::Writer, About, Counter, CounterRow, Fate, Kind, Resolver, Row};
+
+use crate::{
+    args,
+    collector::{Collector, Failure},
+    format::{counted, grouped},
+    output::Output,
+    say,
+    summary::Ended,
+    tally::Tally,
+    traced::{self, How},
+};
+
+/// What is recorded is in the file after this time, whatever happens to this program.
+const FLUSH_PERIOD: Duration = Duration::from_millis(800);
+/// A fault that waits for its fate for longer than this is written as pending.
+const PENDING_NS: u64 = 100_000_000;
+/// How often the live line changes.
+const LIVE_PERIOD: Duration = Duration::from_millis(500);
+
+/// Runs the subcommand; returns the exit status.
+pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
+    if arguments.target.command.is_empty() && arguments.target.pids.is_empty() {
+        bail!("name what to trace: a process with --pid N, or a command after --");
+    }
+    let how = How {
+        sideband: true,
+        clock: arguments.clock.into(),
+        duration: arguments.duration,
+    };
+    traced::run(
+        &arguments.target,
+        &how,
+        Some(&arguments.output),
+        |running, output| {
+            let about = About {
+                version: env!("CARGO_PKG_VERSION").into(),
+                host: rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned(),
+                kernel: traced::kernel(),
+                command: running.what.into(),
+                clock: how.clock.name().into(),
+                wall_offset_ns: how.clock.wall_offset_ns(),
+            };
+            output.begin().map_err(Failure::Output)?;
+            let mut recording = Recording::new(running.session, output, &about, how.clock)?;
+            let result = running
+                .follow(|| recording.round())
+                .and_then(|()| recording.take_rest());
+            recording.live.clear();
+            match result {
+                Ok(()) => recording.finish(),
+                Err(Failure::Output(error)) => {
+                    let whole = recording.writer.written();
+                    drop(recording);
+                    if let Err(error) = output.cut_to(whole) {
+                        say(&format!(
+                            "the torn end of the trace cannot be cut off: {error}"
+                        ));
+                    }
+                    Err(Failure::Output(error))
+                }
+                Err(other) => {
+                    // What is known is kept; the first failure is the one that is told.
+                    let _ = recording.writer.flush();
+                    Err(other)
+                }
+            }
+        },
+    )
+}
+
+/// A session that records, and the trace that is being written.
+struct Recording<'a> {
+    collector: Collector<'a, Record>,
+    resolver: Resolver,
+    writer: Writer<&'a mut Output>,
+    clock: Clock,
+    /// Rows on their way to the writer.
+    rows: Vec<Row>,
+    losses: Vec<(u32, Lost)>,
+    flushed: Instant,
+    counts: Counts,
+    live: Live,
+}
+
+/// What the summary tells of the rows.
+struct Counts {
+    tally: Tally,
+    kinds: [u64; Kind::ALL.len()],
+    fates: [u64; Fate::ALL.len()],
+    gaps: u64,
+}
+
+impl<'a> Recording<'a> {
+    fn new(
+        session: &'a Session,
+        output: &'a mut Output,
+        about: &About,
+        clock: Clock,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            collector: Collector::new(session, Rings::by_mapping(session)?, clock)?,
+            resolver: Resolver::new(),
+            writer: Writer::new(output, about).map_err(Failure::Output)?,
+            clock,
+            rows: Vec::new(),
+            losses: Vec::new(),
+            flushed: Instant::now(),
+            counts: Counts {
+                tally: Tally::new(),
+                kinds: [0; Kind::ALL.len()],
+                fates: [0; Fate::ALL.len()],
+                gaps: 0,
+            },
+            live: Live::new(),
+        })
+    }
+
+    fn round(&mut self) -> Result<(), Failure> {
+        let losses = &mut self.losses;
+        self.collector
+            .collect(|cpu, record| sort(losses, cpu, record))?;
+        self.resolve(false)?;
+        if self.flushed.elapsed() >= FLUSH_PERIOD {
+            let before = self.clock.now().saturating_sub(PENDING_NS);
+            self.resolver.pending_before(before, &mut self.rows);
+            self.write()?;
+            self.writer.flush().map_err(Failure::Output)?;
+            self.flushed = Instant::now();
+        }
+        let (collector, faults) = (&self.collector, self.counts.tally.faults());
+        self.live.show(faults, || Ok(collector.account()?.lost()))
+    }
+
+    fn take_rest(&mut self) -> Result<(), Failure> {
+        let losses = &mut self.losses;
+        self.collector
+            .collect_rest(|cpu, record| sort(losses, cpu, record))?;
+        self.resolve(true)?;
+        self.resolver.finish(&mut self.rows);
+        self.write()?;
+        // All but the account: what it takes to end well is little from here on.
+        self.writer.flush().map_err(Failure::Output)
+    }
+
+    /// Resolves what has its place in time, or all.
+    fn resolve(&mut self, all: bool) -> Result<(), Failure> {
+        let Self {
+            collector,
+            resolver,
+            rows,
+            writer,
+            counts,
+            ..
+        } = self;
+        for (cpu, lost) in self.losses.drain(..) {
+            resolver.push(cpu, Record::Lost(lost), rows);
+        }
+        collector
+            .give_out(all, |cpu, record| {
+                resolver.push(cpu, record, rows);
+                counts.write(rows, writer)
+            })
+            .map_err(Failure::Output)
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        self.counts
+            .write(&mut self.rows, &mut self.writer)
+            .map_err(Failure::Output)
+    }
+
+    /// Writes the account and the end.
+    fn finish(mut self) -> Result<Ended, Failure> {
+        let time_ns = self.clock.now();
+        let mut counter = |counter, cpu, count| {
+            self.rows.push(Row::Counter(CounterRow {
+                counter,
+                time_ns,
+                cpu,
+                count,
+            }));
+        };
+        for (cpu, account) in self.collector.accounts()? {
+            counter(Counter::Hits, Some(cpu), account.hits);
+            counter(Counter::Recorded, Some(cpu), account.recorded);
+            counter(Counter::Dropped, Some(cpu), account.dropped);
+            counter(Counter::Overwritten, Some(cpu), account.overwritten);
+        }
+        let account = self.collector.account()?;
+        counter(Counter::Missed, None, account.missed);
+        counter(Counter::End, None, self.counts.tally.faults());
+        self.write()?;
+        let bytes = self.writer.finish().map_err(Failure::Output)?;
+        let details = self.counts.lines(bytes);
+        Ok(Ended {
+            account,
+            tally: self.counts.tally,
+            taken_before: self.collector.taken_before(),
+            late: self.collector.late(),
+            details,
+        })
+    }
+}
+
+/// Losses are told when there is room again, after their time: they do not wait for a place in it.
+fn sort(losses: &mut Vec<(u32, Lost)>, cpu: u32, record: Record) -> Option<Record> {
+    match record {
+        Record::Lost(lost) => {
+            losses.push((cpu, lost));
+            None
+        }
+        other => Some(other),
+    }
+}
+
+impl Counts {
+    /// Counts rows and hands them on.
+    fn write<W: io::Write>(
+        &mut self,
+        rows: &mut Vec<Row>,
+        writer: &mut Writer<W>,
+    ) -> io::Result<()> {
+        for row in rows.drain(..) {
+            match &row {
+                Row::Fault(fault) => {
+                    self.tally.add(&fault.fault);
+                    self.kinds[fault.kind as usize] += 1;
+                    self.fates[fault.fate as usize] += 1;
+                }
+                Row::Gap(gap) => self.gaps += gap.count,
+                _ => {}
+            }
+            writer.push(row)?;
+        }
+        Ok(())
+    }
+
+    fn lines(&self, bytes: u64) -> Vec<String> {
+        fn parts(parts: impl Iterator<Item = (u64, &'static str)>) -> String {
+            let mut parts: Vec<_> = parts.filter(|part| part.0 != 0).collect();
+            parts.sort_by_key(|part| std::cmp::Reverse(part.0));
+            let parts = parts
+                .iter()
+                .map(|(count, name)| format!("{} {name}", grouped(*count)));
+            parts.collect::<Vec<_>>().join(", ")
+        }
+        let mut lines = Vec::new();
+        let faults = self.tally.faults();
+        if faults != 0 {
+            lines.push(parts(
+                Fate::ALL
+                    .map(|fate| (self.fates[fate as usize], fate.name()))
+                    .into_iter(),
+            ));
+            lines.push(parts(
+                Kind::ALL
+                    .map(|kind| (self.kinds[kind as usize], kind.name()))
+                    .into_iter(),
+            ));
+            let tenths = (bytes as f64 * 10.0 / faults as f64) as u64;
+            lines.push(format!(
+                "{} in the file, {}.{} a fault",
+                counted(bytes, "byte", "bytes"),
+                tenths / 10,
+                tenths % 10
+            ));
+        }
+        if self.gaps != 0 {
+            lines.push(format!(
+                "the counters of the threads show {} that are not in the trace (see fault-tracer verify)",
+                counted(self.gaps, "fault", "faults")
+            ));
+        }
+        lines
+    }
+}
+
+/// A line on the terminal that tells how the recording goes.
+struct Live {
+    /// When it was shown last, and the faults until then.
+    last: Instant,
+    faults: u64,
+    terminal: bool,
+    shown: bool,
+}
+
+impl Live {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            faults: 0,
+            terminal: io::stderr().is_terminal(),
+            shown: false,
+        }
+    }
+
+    fn show(
+        &mut self,
+        faults: u64,
+        lost: impl FnOnce() -> Result<u64, Failure>,
+    ) -> Result<(), Failure> {
+        let elapsed = self.last.elapsed();
+        if !self.terminal || elapsed < LIVE_PERIOD {
+            return Ok(());
+        }
+        let rate = (faults - self.faults) as f64 / elapsed.as_secs_f64();
+        // A terminal that is gone is no reason to stop.
+        let _ = write!(
+            io::stderr(),
+            "\r\x1b[Kfault-tracer: {}, {}/s, {} lost",
+            counted(faults, "fault", "faults"),
+            grouped(rate as u64),
+            grouped(lost()?)
+        );
+        self.last = Instant::now();
+        self.faults = faults;
+        self.shown = true;
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is said at the end of a recording.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::anyhow;
+use fault_tracer_trace::{Access, Account};
+
+use crate::{
+    format::{counted, duration, grouped},
+    tally::Tally,
+};
+
+/// A recording that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What became of the faults of the session, as the module counts.
+    pub account: Account,
+    /// What was written.
+    pub tally: Tally,
+    /// Recorded faults that an earlier client has taken.
+    pub taken_before: u64,
+    /// Faults that stand out of their order.
+    pub late: u64,
+    /// Further lines for the summary.
+    pub details: Vec<String>,
+}
+
+/// What is wrong with a recording whose counts contradict each other.
+pub fn contradiction(ended: &Ended) -> Option<anyhow::Error> {
+    let Ended {
+        account,
+        tally,
+        taken_before,
+        late,
+        ..
+    } = ended;
+    let mut faults = Vec::new();
+    let written = tally.faults() + taken_before;
+    if written != account.recorded {
+        faults.push(format!(
+            "the module counts {} faults as recorded, but {written} were delivered",
+            account.recorded
+        ));
+    }
+    if account.hits != account.recorded + account.dropped + account.overwritten {
+        faults.push(format!(
+            "the module counts {} faults that are neither recorded nor lost",
+            account
+                .hits
+                .abs_diff(account.recorded + account.dropped + account.overwritten)
+        ));
+    }
+    if *late != 0 {
+        faults.push(format!("{late} faults stand out of their order"));
+    }
+    (!faults.is_empty()).then(|| anyhow!("{}: please report this", faults.join("; ")))
+}
+
+/// What a person wants to know at the end.
+pub fn summary(
+    what: &str,
+    name: &str,
+    took: Duration,
+    ring_bytes: u64,
+    ended: &Ended,
+) -> Vec<String> {
+    let Ended { account, tally, .. } = ended;
+    let mut lines = vec![format!("traced {what} for {}", duration(took))];
+    let mut accesses = String::new();
+    for (access, one, many) in [
+        (Access::Read, "read", "reads"),
+        (Access::Write, "write", "writes"),
+        (Access::Execute, "instruction fetch", "instruction fetches"),
+    ] {
+        let separator = if accesses.is_empty() { "" } else { ", " };
+        let _ = write!(
+            accesses,
+            "{separator}{}",
+            counted(tally.of(access), one, many)
+        );
+    }
+    lines.push(format!(
+        "{} ({accesses}) of {}, {}",
+        counted(tally.faults(), "fault", "faults"),
+        counted(tally.processes().into(), "process", "processes"),
+        counted(tally.threads().into(), "thread", "threads"),
+    ));
+    lines.extend(ended.details.iter().cloned());
+    if ended.taken_before != 0 {
+        lines.push(format!(
+            "{} of this session were drained before",
+            counted(ended.taken_before, "fault", "faults")
+        ));
+    }
+    lines.push(format!(
+        "lost: {} ({} dropped, {} overwritten, {} missed)",
+        grouped(account.lost()),
+        grouped(account.dropped),
+        grouped(account.overwritten),
+        grouped(account.missed)
+    ));
+    let kib = ring_bytes / 1024;
+    if account.dropped != 0 {
+        lines.push(format!(
+            "dropped: the rings of {kib} KiB per CPU were full; try --ring-kib {}",
+            kib * 4
+        ));
+    }
+    if account.overwritten != 0 {
+        lines.push(format!(
+            "overwritten: older than what rings of {kib} KiB per CPU hold, as the mode overwrite asks"
+        ));
+    }
+    if account.missed != 0 {
+        lines.push(
+            "missed: another probe was running on the CPU; stop other tracers of page faults"
+                .to_owned(),
+        );
+    }
+    lines.push(format!("written to {name}"));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tally::Tally;
+    use fault_tracer_trace::Fault;
+
+    fn ended(account: Account) -> Ended {
+        let mut tally = Tally::new();
+        for tid in 0..account.recorded {
+            tally.add(&Fault {
+                time_ns: 0,
+                cpu: 0,
+                pid: 7,
+                tid: tid as u32,
+                address: 0,
+                ip: 0,
+                access: Access::Write,
+                flags: 0,
+            });
+        }
+        Ended {
+            account,
+            tally,
+            taken_before: 0,
+            late: 0,
+            details: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_summary_says_what_and_how_many() {
+        let ended = ended(Account {
+            hits: 1200,
+            recorded: 1200,
+            ..Default::default()
+        });
+        let lines = summary("ls -l", "f.csv", Duration::from_millis(1500), 4096, &ended);
+        assert_eq!(
+            lines,
+            [
+                "traced ls -l for 1.5 s",
+                "1,200 faults (0 reads, 1,200 writes, 0 instruction fetches) of 1 process, 1,200 threads",
+                "lost: 0 (0 dropped, 0 overwritten, 0 missed)",
+                "written to f.csv",
+            ]
+        );
+        assert!(contradiction(&ended).is_none());
+    }
+
+    #[test]
+    fn each_kind_of_loss_comes_with_advice() {
+        let ended = ended(Account {
+            hits: 5,
+            recorded: 2,
+            dropped: 2,
+            overwritten: 1,
+            missed: 3,
+        });
+        let text = summary("x", "y", Duration::ZERO, 1 << 20, &ended).join("\n");
+        assert!(text.contains("lost: 6 (2 dropped, 1 overwritten, 3 missed)"));
+        assert!(text.contains("try --ring-kib 4096"));
+        assert!(text.contains("overwritten: older than what rings of 1024 KiB"));
+        assert!(text.contains("missed: another probe"));
+    }
+
+    #[test]
+    fn counts_that_contradict_each_other_are_told() {
+        let mut wrong = ended(Account {
+            recorded: 3,
+            ..Default::default()
+        });
+        wrong.account.recorded = 5;
+        wrong.account.hits = 5;
+        wrong.late = 1;
+        let message = contradiction(&wrong).unwrap().to_string();
+        assert!(message.contains("5 faults as recorded, but 3"));
+        assert!(message.contains("1 faults stand out"));
+        wrong.late = 0;
+        wrong.taken_before = 2;
+        assert!(contradiction(&wrong).is_none());
+        wrong.account.hits = 6;
+        let message = contradiction(&wrong).unwrap().to_string();
+        assert!(message.contains("counts 1 faults that are neither"));
+    }
+}

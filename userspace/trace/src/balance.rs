@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Whether a trace has every fault of its threads: found = counter at the end − counter at the beginning.
+
+use std::collections::HashMap;
+
+use crate::{Account, Counter, CounterRow, Fate, LostRow, Name, Row, ThreadEvent, ThreadRow};
+
+/// More threads than this that do not balance are only counted.
+const THREADS_SHOWN: usize = 20;
+
+/// Adds up the rows of a trace, in their order.
+#[derive(Debug, Default)]
+pub struct Balance {
+    threads: HashMap<u32, Open>,
+    closed: u64,
+    unbegun: u64,
+    wrong: Vec<Wrong>,
+    wrong_threads: u64,
+    /// Sums over the threads that were checked.
+    found: Found,
+    expected: (u64, u64),
+    under_way: u64,
+    faults: u64,
+    losses: Vec<LostRow>,
+    gaps: u64,
+    account: Account,
+    end: Option<u64>,
+}
+
+/// Faults of a thread in the trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Found {
+    minor: u64,
+    major: u64,
+    unknown: u64,
+}
+
+/// A thread that has not ended yet.
+#[derive(Debug, Default)]
+struct Open {
+    /// Its counters at the beginning, if that is in the trace, and whether it was there before.
+    start: Option<(u64, u64)>,
+    present: bool,
+    found: Found,
+    gaps: u64,
+}
+
+#[derive(Debug)]
+struct Wrong {
+    thread: ThreadRow,
+    found: Found,
+    expected: (u64, u64),
+}
+
+/// The result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What is to be said.
+    pub lines: Vec<String>,
+    /// Whether nothing is missing.
+    pub closes: bool,
+}
+
+impl Balance {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next row.
+    pub fn add(&mut self, row: &Row) {
+        match row {
+            Row::Fault(fault) => {
+                self.faults += 1;
+                let found = &mut self.threads.entry(fault.fault.tid).or_default().found;
+                match fault.fate {
+                    Fate::Minor => found.minor += 1,
+                    Fate::Major => found.major += 1,
+                    Fate::Unknown => found.unknown += 1,
+                    Fate::Retried | Fate::Failed => {}
+                }
+            }
+            Row::Thread(thread) => self.thread(thread),
+            Row::Gap(gap) => {
+                self.gaps += gap.count;
+                self.threads.entry(gap.tid).or_default().gaps += gap.count;
+            }
+            Row::Lost(lost) => self.losses.push(lost.clone()),
+            Row::Counter(row) => self.counter(row),
+            Row::Pending(_) => {}
+        }
+    }
+
+    fn counter(&mut self, row: &CounterRow) {
+        let sum = match row.counter {
+            Counter::Hits => &mut self.account.hits,
+            Counter::Recorded => &mut self.account.recorded,
+            Counter::Dropped => &mut self.account.dropped,
+            Counter::Overwritten => &mut self.account.overwritten,
+            Counter::Missed => &mut self.account.missed,
+            Counter::End => {
+                self.end = Some(row.count);
+                return;
+            }
+        };
+        *sum = sum.saturating_add(row.count);
+    }
+
+    fn thread(&mut self, row: &ThreadRow) {
+        let counters = (row.min_flt, row.maj_flt);
+        match row.event {
+            ThreadEvent::Fork => {
+                let start = Open {
+                    start: Some(counters),
+                    ..Open::default()
+                };
+                self.threads.insert(row.tid, start);
+            }
+            ThreadEvent::Present => {
+                let thread = self.threads.entry(row.tid).or_default();
+                if thread.start.is_none() {
+                    thread.start = Some(counters);
+                    thread.present = true;
+                }
+            }
+            ThreadEvent::Exec => {
+                if let Some(old) = row.old_tid.filter(|&old| old != row.tid) {
+                    if let Some(thread) = self.threads.remove(&old) {
+                        self.threads.insert(row.tid, thread);
+                    }
+                }
+            }
+            ThreadEvent::Rename => {}
+            ThreadEvent::Exit => {
+                let thread = self.threads.remove(&row.tid).unwrap_or_default();
+                self.exit(row, &thread);
+            }
+        }
+    }
+
+    fn exit(&mut self, row: &ThreadRow, thread: &Open) {
+        let Some((min, maj)) = thread.start else {
+            self.unbegun += 1;
+            return;
+        };
+        self.closed += 1;
+        let mut expected = (row.min_flt.wrapping_sub(min), row.maj_flt.wrapping_sub(maj));
+        let found = thread.found;
+        self.found.minor += found.minor;
+        self.found.major += found.major;
+        self.found.unknown += found.unknown;
+        self.expected.0 = self.expected.0.wrapping_add(expected.0);
+        self.expected.1 = self.expected.1.wrapping_add(expected.1);
+        let total = expected.0.wrapping_add(expected.1);
+        if thread.present && thread.gaps == 1 && total == found.minor + found.major + 1 {
+            // The thread was inside of a fault when the recording began.
+            self.under_way += 1;
+            expected = (found.minor, found.major);
+        }
+        if expected != (found.minor, found.major) {
+            self.wrong_threads += 1;
+            if self.wrong.len() < THREADS_SHOWN {
+                self.wrong.push(Wrong {
+                    thread: row.clone(),
+                    found,
+                    expected,
+                });
+            }
+        }
+    }
+
+    /// Ends the trace.
+    pub fn close(self) -> Report {
+        let mut lines = Vec::new();
+        let mut closes = true;
+        let (min, maj) = self.expected;
+        let found = self.found;
+        lines.push(format!("{} faults in the trace", self.faults));
+        lines.push(format!(
+            "{} threads from beginning to end: their counters rose by {min} minor + {maj} major, \
+             found {} minor + {} major",
+            self.closed, found.minor, found.major
+        ));
+        if self.under_way != 0 {
+            lines.push(format!(
+                "{} of them: one fault each was under way when the recording began, and is not part of it",
+                self.under_way
+            ));
+        }
+        for Wrong {
+            thread,
+            found,
+            expected,
+        } in &self.wrong
+        {
+            closes = false;
+            lines.push(wrong_line(thread, *found, *expected));
+        }
+        if self.wrong_threads > self.wrong.len() as u64 {
+            lines.push(format!(
+                "and {} threads more that do not balance",
+                self.wrong_threads - self.wrong.len() as u64
+            ));
+        }
+        // Threads of which nothing but a beginning is in the trace take part, too.
+        let open = self
+            .threads
+            .values()
+            .filter(|thread| thread.start.is_some())
+            .count();
+        if open != 0 {
+            lines.push(format!(
+                "{open} threads still ran at the end: checked up to their last fault"
+            ));
+        }
+        let unbegun = self.unbegun
+            + self
+                .threads
+                .values()
+                .filter(|thread| thread.start.is_none())
+                .count() as u64;
+        if unbegun != 0 {
+            closes = false;
+            lines.push(format!(
+                "{unbegun} threads whose beginning is not in the trace: they cannot be checked"
+            ));
+        }
+        let open_gaps: u64 = self.threads.values().map(Open::unexplained_gaps).sum();
+        if open_gaps != 0 {
+            closes = false;
+            lines.push(format!(
+                "{open_gaps} faults or more are missing of threads that still ran at the end"
+            ));
+        }
+        for lost in &self.losses {
+            closes = false;
+            lines.push(format!(
+                "lost: {} faults on CPU {} from {} to {} ns: its ring was full",
+                lost.count, lost.cpu, lost.time_ns, lost.end_ns
+            ));
+        }
+        let Account {
+            hits,
+            recorded,
+            dropped,
+            overwritten,
+            missed,
+        } = self.account;
+        match self.end {
+            None => {
+                closes = false;
+                lines.push("the trace has no end: the recording was cut off".into());
+            }
+            Some(rows) => {
+                lines.push(format!(
+                    "the module's account: {hits} hits = {recorded} recorded + {dropped} dropped + \
+                     {overwritten} overwritten; {missed} missed"
+                ));
+                if rows != self.faults || recorded != self.faults {
+                    closes = false;
+                    lines.push(format!(
+                        "of {recorded} faults recorded, {rows} were written and {} are there",
+                        self.faults
+                    ));
+                }
+                if dropped | overwritten | missed != 0 || hits != recorded {
+                    closes = false;
+                }
+            }
+        }
+        lines.push(if closes {
+            format!(
+                "complete: {} of {} faults found, difference 0",
+                found.minor + found.major,
+                found.minor + found.major
+            )
+        } else {
+            let difference = i128::from(min) + i128::from(maj)
+                - i128::from(self.under_way)
+                - i128::from(found.minor)
+                - i128::from(found.major);
+            format!(
+                "NOT COMPLETE: difference {difference} over {} threads",
+                self.wrong_threads
+            )
+        });
+        Report { lines, closes }
+    }
+}
+
+impl Open {
+    /// Gaps but for a fault that was under way when the recording began.
+    fn unexplained_gaps(&self) -> u64 {
+        if self.present && self.gaps == 1 {
+            0
+        } else {
+            self.gaps
+        }
+    }
+}
+
+fn wrong_line(thread: &ThreadRow, found: Found, expected: (u64, u64)) -> String {
+    let name = |name: &Option<Name>| name.as_deref().unwrap_or("?").to_owned();
+    let ThreadRow {
+        pid, tid, time_ns, ..
+    } = thread;
+    let unknown = match found.unknown {
+        0 => String::new(),
+        count => format!(" and {count} of unknown fate"),
+    };
+    let difference = i128::from(expected.0) + i128::from(expected.1)
+        - i128::from(found.minor)
+        - i128::from(found.major);
+    format!(
+        "thread {tid} ({}) of process {pid} ({}), ended at {time_ns} ns: counters rose by {} minor + {} major, \
+         found {} minor + {} major{unknown}: {difference} missing",
+        name(&thread.thread),
+        name(&thread.process),
+        expected.0,
+        expected.1,
+        found.minor,
+        found.major,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Fault, GapRow, Kind, ResolvedFault};
+
+    fn thread(event: ThreadEvent, tid: u32, min_flt: u64, maj_flt: u64) -> Row {
+        Row::Thread(Box::new(ThreadRow {
+            event,
+            time_ns: 9,
+            cpu: 0,
+            pid: 7,
+            tid,
+            process: None,
+            thread: Some("x".into()),
+            program: None,
+            parent: None,
+            old_tid: None,
+            min_flt,
+            maj_flt,
+        }))
+    }
+
+    fn fault(tid: u32, fate: Fate) -> Row {
+        Row::Fault(Box::new(ResolvedFault {
+            fault: Fault {
+                tid,
+                ..Fault::default()
+            },
+            process: None,
+            thread: None,
+            place: None,
+            kind: Kind::ZeroFill,
+            fate,
+        }))
+    }
+
+    fn counter(counter: Counter, count: u64) -> Row {
+        Row::Counter(CounterRow {
+            counter,
+            time_ns: 10,
+            cpu: None,
+            count,
+        })
+    }
+
+    fn report(rows: impl IntoIterator<Item = Row>) -> (String, bool) {
+        let mut balance = Balance::new();
+        for row in rows {
+            balance.add(&row);
+        }
+        let report = balance.close();
+        (report.lines.join("\n"), report.closes)
+    }
+
+    fn ended(mut rows: Vec<Row>) -> Vec<Row> {
+        let faults = rows
+            .iter()
+            .filter(|row| matches!(row, Row::Fault(_)))
+            .count() as u64;
+        for name in [Counter::Hits, Counter::Recorded, Counter::End] {
+            rows.push(counter(name, faults));
+        }
+        rows
+    }
+
+    #[test]
+    fn a_whole_trace_balances() {
+        let (text, closes) = report(ended(vec![
+            thread(ThreadEvent::Fork, 8, 0, 0),
+            fault(8, Fate::Minor),
+            fault(8, Fate::Retried),
+            fault(8, Fate::Major),
+            fault(8, Fate::Failed),
+            thread(ThreadEvent::Exit, 8, 1, 1),
+        ]));
+        assert!(closes, "{text}");
+        assert!(text.contains("difference 0"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let (text, closes) = report(ended(vec![
+            thread(ThreadEvent::Fork, 8, 0, 0),
+            fault(8, Fate::Minor),
+            thread(ThreadEvent::Exit, 8, 4, 1),
+        ]));
+        assert!(!closes);
+        assert!(
+            text.contains("thread 8 (x)") && text.contains(": 4 missing"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_fault_under_way_at_the_beginning_is_explained() {
+        let gap = Row::Gap(GapRow {
+            time_ns: 0,
+            end_ns: 0,
+            cpu: 0,
+            pid: 7,
+            tid: 8,
+            count: 1,
+        });
+        let (text, closes) = report(ended(vec![
+            thread(ThreadEvent::Present, 8, 100, 0),
+            gap.clone(),
+            fault(8, Fate::Minor),
+            thread(ThreadEvent::Exit, 8, 102, 0),
+        ]));
+        assert!(closes && text.contains("under way"), "{text}");
+        // Of a thread that was made while it was traced, there is no such excuse.
+        let (text, closes) = report(ended(vec![
+            thread(ThreadEvent::Fork, 8, 100, 0),
+            gap,
+            fault(8, Fate::Minor),
+            thread(ThreadEvent::Exit, 8, 102, 0),
+        ]));
+        assert!(!closes, "{text}");
+    }
+
+    #[test]
+    fn losses_cut_ends_and_unknown_beginnings_do_not_close() {
+        let lost = Row::Lost(LostRow {
+            cpu: 3,
+            time_ns: 5,
+            end_ns: 6,
+            count: 2,
+        });
+        for (row, words) in [
+            (lost, "lost: 2 faults on CPU 3 from 5 to 6 ns"),
+            (
+                thread(ThreadEvent::Exit, 8, 4, 1),
+                "beginning is not in the trace",
+            ),
+            (counter(Counter::Missed, 1), "1 missed"),
+        ] {
+            let (text, closes) = report(ended(vec![row]));
+            assert!(!closes && text.contains(words), "{text}");
+        }
+        let (text, closes) = report([]);
+        assert!(!closes && text.contains("cut off"), "{text}");
+    }
+
+    #[test]
+    fn threads_that_go_on_are_no_difference() {
+        let (text, closes) = report(ended(vec![
+            thread(ThreadEvent::Fork, 8, 0, 0),
+            fault(8, Fate::Unknown),
+        ]));
+        assert!(closes && text.contains("1 threads still ran"), "{text}");
+    }
+}

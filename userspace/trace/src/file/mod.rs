@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The trace file: an Arrow IPC stream of one table. `docs/trace-format.md` describes it.
+
+mod read;
+mod schema;
+mod write;
+
+pub use read::{ReadError, Reader};
+pub use write::Writer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,634 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Reading a trace, as far as it is whole.
+//!
+//! The frames of the stream are read and checked here, before Arrow's decoder sees them: it trusts offsets
+//! and lengths that damage can make anything.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io::{self, Read},
+    panic::{catch_unwind, AssertUnwindSafe},
+    sync::Arc,
+};
+
+use arrow_array::{
+    cast::AsArray,
+    types::{ArrowDictionaryKeyType, Int64Type, UInt16Type, UInt32Type, UInt64Type},
+    Array, ArrayRef, ArrowPrimitiveType, RecordBatch,
+};
+use arrow_buffer::{ArrowNativeType, Buffer};
+use arrow_ipc::{
+    convert::fb_to_schema,
+    reader::{read_dictionary, read_record_batch},
+    root_as_message, MessageHeader,
+};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+
+use super::schema::{fields, key, FewKey, ManyKey, FORMAT};
+use crate::{
+    csv::parse_flags, About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, LostRow, Name,
+    Place, ResolvedFault, Row, ThreadEvent, ThreadRow, EVENTS,
+};
+
+/// Why a trace cannot be read, or not to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file itself cannot be read.
+    #[error("the file cannot be read")]
+    Io(#[source] io::Error),
+    /// It is something else.
+    #[error("this is no trace ({what}): give the file that 'fault-tracer record -o FILE' writes")]
+    NotOurs {
+        /// How that is known.
+        what: String,
+    },
+    /// It was written by another version.
+    #[error("the trace has format {found:?}, and this program reads {FORMAT:?}: use the version that wrote it")]
+    Format {
+        /// What its metadata says.
+        found: String,
+    },
+    /// It ends before its end.
+    #[error(
+        "the trace is cut off after {bytes} bytes: the recording was killed, or the file is not whole; \
+         what stands before is read"
+    )]
+    CutOff {
+        /// Bytes that could be read.
+        bytes: u64,
+    },
+    /// Something in it makes no sense.
+    #[error("the trace is damaged at byte {byte} ({what}); what stands before is read")]
+    Damaged {
+        /// Where the part begins that is damaged.
+        byte: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// What stands before each frame.
+const CONTINUATION: [u8; 4] = [0xff; 4];
+/// No frame's head is longer: some hundred bytes for each column.
+const HEAD_BYTES_MOST: usize = 1 << 20;
+/// No frame's body is longer, compressed or not: at most some hundred bytes for each of a batch's rows,
+/// and names of at most 4 KiB each.
+const BODY_BYTES_MOST: usize = 1 << 28;
+
+/// Reads a trace, row by row.
+///
+/// [`Row::Pending`] does not come out: where the fault itself is not in the trace, since it was cut off,
+/// the pending one takes its place in the end, with an unknown fate.
+pub struct Reader<R> {
+    input: R,
+    bytes: u64,
+    decoder: Decoder,
+    about: About,
+    rows: VecDeque<Row>,
+    pending: HashMap<(u32, u64), Box<ResolvedFault>>,
+    state: State,
+}
+
+enum State {
+    Reading,
+    /// The pending faults are to be given out, then the error if there is one.
+    Ending(Option<ReadError>),
+    Ended,
+}
+
+/// A frame of the stream.
+enum Frame {
+    Message { head: Vec<u8>, body: Vec<u8> },
+    End,
+}
+
+/// What frames that came before are needed for.
+#[derive(Default)]
+struct Decoder {
+    schema: Option<SchemaRef>,
+    dictionaries: HashMap<i64, ArrayRef>,
+}
+
+impl Decoder {
+    fn decode(&mut self, head: &[u8], body: Vec<u8>) -> Result<Option<RecordBatch>, ArrowError> {
+        let damaged = |what: &str| ArrowError::IpcError(what.into());
+        let message = root_as_message(head).map_err(|error| damaged(&error.to_string()))?;
+        let body = Buffer::from_vec(body);
+        if let Some(schema) = message.header_as_schema() {
+            if self.schema.is_some() {
+                return Err(damaged("a second schema"));
+            }
+            self.schema = Some(Arc::new(fb_to_schema(schema)));
+            return Ok(None);
+        }
+        let schema = self
+            .schema
+            .as_ref()
+            .ok_or_else(|| damaged("there is no schema"))?;
+        if let Some(dictionary) = message.header_as_dictionary_batch() {
+            read_dictionary(
+                &body,
+                dictionary,
+                schema,
+                &mut self.dictionaries,
+                &message.version(),
+            )?;
+            return Ok(None);
+        }
+        let batch = message
+            .header_as_record_batch()
+            .ok_or_else(|| damaged("an empty frame"))?;
+        read_record_batch(
+            &body,
+            batch,
+            Arc::clone(schema),
+            &self.dictionaries,
+            None,
+            &message.version(),
+        )
+        .map(Some)
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the beginning. `input` should be buffered.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Io`], [`ReadError::NotOurs`], [`ReadError::Format`].
+    pub fn new(input: R) -> Result<Self, ReadError> {
+        let mut reader = Self {
+            input,
+            bytes: 0,
+            decoder: Decoder::default(),
+            about: About::default(),
+            rows: VecDeque::new(),
+            pending: HashMap::new(),
+            state: State::Reading,
+        };
+        let not_ours = |what: &str| ReadError::NotOurs { what: what.into() };
+        match reader.next_batch() {
+            Ok(Some(None)) => {}
+            Err(error @ ReadError::Io(_)) => return Err(error),
+            Err(ReadError::Damaged { what, .. }) => return Err(ReadError::NotOurs { what }),
+            Err(_) => return Err(not_ours("it is too short")),
+            Ok(_) => return Err(not_ours("it has no schema")),
+        }
+        let schema = reader
+            .decoder
+            .schema
+            .clone()
+            .ok_or_else(|| not_ours("it has no schema"))?;
+        let metadata = |key: &str| schema.metadata().get(key).cloned().unwrap_or_default();
+        match metadata(key::FORMAT).as_str() {
+            FORMAT => {}
+            "" => return Err(not_ours("it is an Arrow stream of something else")),
+            other => {
+                return Err(ReadError::Format {
+                    found: other.chars().take(20).collect(),
+                })
+            }
+        }
+        if !fits(&schema) {
+            return Err(not_ours("its columns are others"));
+        }
+        reader.about = About {
+            version: metadata(key::VERSION),
+            host: metadata(key::HOST),
+            kernel: metadata(key::KERNEL),
+            command: metadata(key::COMMAND),
+            clock: metadata(key::CLOCK),
+            wall_offset_ns: metadata(key::WALL_OFFSET).parse().unwrap_or(0),
+        };
+        Ok(reader)
+    }
+
+    /// What the trace says of itself.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Reads up to the next batch: `None` at the end of the stream, `Some(None)` for what is no batch.
+    fn next_batch(&mut self) -> Result<Option<Option<RecordBatch>>, ReadError> {
+        let byte = self.bytes;
+        let damaged = |what: String| ReadError::Damaged { byte, what };
+        let (head, body) = match self.next_frame()? {
+            Frame::Message { head, body } => (head, body),
+            Frame::End => return Ok(None),
+        };
+        let decoder = &mut self.decoder;
+        // What the checks of the frame did not find may still be beyond Arrow's decoder.
+        match catch_unwind(AssertUnwindSafe(|| decoder.decode(&head, body))) {
+            Ok(Ok(batch)) => Ok(Some(batch)),
+            Ok(Err(error)) => Err(damaged(error.to_string())),
+            Err(_) => Err(damaged("it cannot be decoded".into())),
+        }
+    }
+
+    /// Reads and checks the next frame.
+    fn next_frame(&mut self) -> Result<Frame, ReadError> {
+        let byte = self.bytes;
+        let damaged = |what: &str| ReadError::Damaged {
+            byte,
+            what: what.into(),
+        };
+        let start = self.read(8)?;
+        let (mark, length) = start.split_at(4);
+        if mark != CONTINUATION {
+            return Err(damaged("no frame begins there"));
+        }
+        let length = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;
+        if length == 0 {
+            return Ok(Frame::End);
+        }
+        if length > HEAD_BYTES_MOST {
+            return Err(damaged("a frame's head is too long"));
+        }
+        let head = self.read(length)?;
+        let message = root_as_message(&head).map_err(|error| damaged(&error.to_string()))?;
+        let length = usize::try_from(message.bodyLength())
+            .ok()
+            .filter(|&length| length <= BODY_BYTES_MOST)
+            .ok_or_else(|| damaged("a frame's body is too long"))?;
+        let body = self.read(length)?;
+        check_buffers(&head, &body).map_err(damaged)?;
+        Ok(Frame::Message { head, body })
+    }
+
+    /// Reads so many bytes of the input.
+    fn read(&mut self, count: usize) -> Result<Vec<u8>, ReadError> {
+        let mut to = Vec::new();
+        // Memory is taken for what is there, not for what is asked for.
+        let read = (&mut self.input)
+            .take(count as u64)
+            .read_to_end(&mut to)
+            .map_err(ReadError::Io)?;
+        if read < count {
+            return Err(ReadError::CutOff { bytes: self.bytes });
+        }
+        self.bytes += count as u64;
+        Ok(to)
+    }
+
+    fn next_row(&mut self) -> Option<Result<Row, ReadError>> {
+        loop {
+            if let Some(row) = self.rows.pop_front() {
+                return Some(Ok(row));
+            }
+            match &mut self.state {
+                State::Reading => {
+                    let byte = self.bytes;
+                    let rows = match self.next_batch() {
+                        Ok(Some(None)) => continue,
+                        Ok(Some(Some(batch))) => {
+                            rows_of(&batch).map_err(|what| ReadError::Damaged { byte, what })
+                        }
+                        Ok(None) => {
+                            self.state = State::Ending(None);
+                            continue;
+                        }
+                        Err(error) => Err(error),
+                    };
+                    match rows {
+                        Ok(rows) => self.settle(rows),
+                        Err(error) => self.state = State::Ending(Some(error)),
+                    }
+                }
+                State::Ending(error) => {
+                    let error = error.take();
+                    self.state = State::Ended;
+                    let mut left: Vec<_> = self
+                        .pending
+                        .drain()
+                        .map(|(_, fault)| Row::Fault(fault))
+                        .collect();
+                    left.sort_by_key(Row::time_ns);
+                    self.rows.extend(left);
+                    if let Some(error) = error {
+                        // Behind the faults that are left.
+                        if self.rows.is_empty() {
+                            return Some(Err(error));
+                        }
+                        self.state = State::Ending(Some(error));
+                    }
+                }
+                State::Ended => return None,
+            }
+        }
+    }
+
+    /// Takes the rows of a batch, and keeps pending faults back.
+    fn settle(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            match row {
+                Row::Pending(fault) => {
+                    self.pending
+                        .insert((fault.fault.tid, fault.fault.time_ns), fault);
+                }
+                Row::Fault(fault) => {
+                    if !self.pending.is_empty() {
+                        self.pending.remove(&(fault.fault.tid, fault.fault.time_ns));
+                    }
+                    self.rows.push_back(Row::Fault(fault));
+                }
+                other => self.rows.push_back(other),
+            }
+        }
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Result<Row, ReadError>;
+
+    /// The next row. After an `Err`, which is the last, there is none.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_row()
+    }
+}
+
+/// Whether a schema has this version's columns, maybe with others behind them.
+fn fits(schema: &Schema) -> bool {
+    let fields = fields();
+    schema.fields().len() >= fields.len()
+        && fields.iter().zip(schema.fields()).all(|(ours, theirs)| {
+            ours.name() == theirs.name() && ours.data_type() == theirs.data_type()
+        })
+}
+
+/// Checks what a frame's head says of its body.
+fn check_buffers(head: &[u8], body: &[u8]) -> Result<(), &'static str> {
+    let message = root_as_message(head).map_err(|_| "a frame's head is damaged")?;
+    let batch = match message.header_type() {
+        MessageHeader::Schema => return Ok(()),
+        MessageHeader::RecordBatch => message.header_as_record_batch(),
+        MessageHeader::DictionaryBatch => message
+            .header_as_dictionary_batch()
+            .and_then(|dictionary| dictionary.data()),
+        _ => return Err("a frame is of an unknown type"),
+    };
+    let batch = batch.ok_or("a frame's head is incomplete")?;
+    let rows = batch.length();
+    if !(0..=BODY_BYTES_MOST as i64).contains(&rows) {
+        return Err("a batch has an impossible number of rows");
+    }
+    let nodes = batch.nodes().ok_or("a batch has no columns")?;
+    if nodes
+        .iter()
+        .any(|node| !(0..=rows).contains(&node.null_count()) || node.length() != rows)
+    {
+        return Err("a column has another length than its batch");
+    }
+    let compressed = batch.compression().is_some();
+    let mut total = 0;
+    for buffer in batch.buffers().ok_or("a batch has no data")? {
+        let range = usize::try_from(buffer.offset())
+            .ok()
+            .zip(usize::try_from(buffer.length()).ok())
+            .and_then(|(offset, length)| Some(offset..offset.checked_add(length)?));
+        let bytes = range
+            .and_then(|range| body.get(range))
+            .ok_or("a column lies outside of its frame")?;
+        if let (true, Some((length, _))) =
+            (compressed && !bytes.is_empty(), bytes.split_first_chunk())
+        {
+            let length = i64::from_le_bytes(*length);
+            // -1 stands for data that did not get smaller.
+            if !(-1..=BODY_BYTES_MOST as i64).contains(&length) {
+                return Err("a column has an impossible length");
+            }
+            total += length.max(0);
+        } else if compressed && !bytes.is_empty() {
+            return Err("a column is shorter than its length");
+        }
+    }
+    if total > BODY_BYTES_MOST as i64 {
+        return Err("a batch is too long");
+    }
+    Ok(())
+}
+
+/// A column of names.
+struct Names {
+    keys: Vec<Option<usize>>,
+    values: Vec<Option<Name>>,
+}
+
+impl Names {
+    fn of<K: ArrowDictionaryKeyType>(column: &ArrayRef) -> Option<Self> {
+        let dictionary = column.as_dictionary_opt::<K>()?;
+        let values = dictionary.values().as_string_opt::<i32>()?;
+        Some(Self {
+            keys: dictionary
+                .keys()
+                .iter()
+                .map(|key| key.map(ArrowNativeType::as_usize))
+                .collect(),
+            values: values.iter().map(|value| value.map(Arc::from)).collect(),
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<&Name> {
+        self.values.get((*self.keys.get(row)?)?)?.as_ref()
+    }
+}
+
+/// A column of numbers.
+struct Numbers<T: ArrowPrimitiveType>(arrow_array::PrimitiveArray<T>);
+
+impl<T: ArrowPrimitiveType> Numbers<T> {
+    fn of(column: &ArrayRef) -> Option<Self> {
+        column.as_primitive_opt::<T>().cloned().map(Self)
+    }
+
+    fn get(&self, row: usize) -> Option<T::Native> {
+        self.0.is_valid(row).then(|| self.0.value(row))
+    }
+}
+
+/// The columns of [`fields`], by their types.
+struct Columns {
+    event: Names,
+    time_ns: Numbers<Int64Type>,
+    cpu: Numbers<UInt16Type>,
+    pid: Numbers<UInt32Type>,
+    tid: Numbers<UInt32Type>,
+    process: Names,
+    thread: Names,
+    kind: Names,
+    fate: Names,
+    access: Names,
+    address: Numbers<UInt64Type>,
+    ip: Numbers<UInt64Type>,
+    mapping: Names,
+    permissions: Names,
+    file_offset: Numbers<UInt64Type>,
+    flags: Names,
+    program: Names,
+    parent: Numbers<UInt32Type>,
+    old_tid: Numbers<UInt32Type>,
+    min_flt: Numbers<UInt64Type>,
+    maj_flt: Numbers<UInt64Type>,
+    end_ns: Numbers<Int64Type>,
+    count: Numbers<UInt64Type>,
+}
+
+impl Columns {
+    fn of(batch: &RecordBatch) -> Option<Self> {
+        let mut columns = batch.columns().iter();
+        // In the order of the fields, which are those of the columns.
+        Some(Self {
+            event: Names::of::<FewKey>(columns.next()?)?,
+            time_ns: Numbers::of(columns.next()?)?,
+            cpu: Numbers::of(columns.next()?)?,
+            pid: Numbers::of(columns.next()?)?,
+            tid: Numbers::of(columns.next()?)?,
+            process: Names::of::<ManyKey>(columns.next()?)?,
+            thread: Names::of::<ManyKey>(columns.next()?)?,
+            kind: Names::of::<FewKey>(columns.next()?)?,
+            fate: Names::of::<FewKey>(columns.next()?)?,
+            access: Names::of::<FewKey>(columns.next()?)?,
+            address: Numbers::of(columns.next()?)?,
+            ip: Numbers::of(columns.next()?)?,
+            mapping: Names::of::<ManyKey>(columns.next()?)?,
+            permissions: Names::of::<ManyKey>(columns.next()?)?,
+            file_offset: Numbers::of(columns.next()?)?,
+            flags: Names::of::<ManyKey>(columns.next()?)?,
+            program: Names::of::<ManyKey>(columns.next()?)?,
+            parent: Numbers::of(columns.next()?)?,
+            old_tid: Numbers::of(columns.next()?)?,
+            min_flt: Numbers::of(columns.next()?)?,
+            maj_flt: Numbers::of(columns.next()?)?,
+            end_ns: Numbers::of(columns.next()?)?,
+            count: Numbers::of(columns.next()?)?,
+        })
+    }
+
+    /// The row of an index; `Ok(None)` for an event that a later version may have added.
+    fn row(&self, row: usize) -> Result<Option<Row>, &'static str> {
+        // CAST: written from a `u64`.
+        let time_ns = self.time_ns.get(row).ok_or("a row without a time")? as u64;
+        let event = self.event.get(row).ok_or("a row without an event")?;
+        let cpu = self.cpu.get(row).map(u32::from);
+        let one_cpu = || cpu.ok_or("a row without a CPU");
+        let pid = || self.pid.get(row).ok_or("a row without a process");
+        let tid = || self.tid.get(row).ok_or("a row without a thread");
+        let count = || self.count.get(row).ok_or("a row without a count");
+        let end_ns = || {
+            let end = self.end_ns.get(row).ok_or("a row without an end");
+            end.map(|end| end as u64)
+        };
+        let thread = |event| {
+            Ok::<_, &'static str>(Row::Thread(Box::new(ThreadRow {
+                event,
+                time_ns,
+                cpu: one_cpu()?,
+                pid: pid()?,
+                tid: tid()?,
+                process: self.process.get(row).cloned(),
+                thread: self.thread.get(row).cloned(),
+                program: self.program.get(row).cloned(),
+                parent: self.parent.get(row),
+                old_tid: self.old_tid.get(row),
+                min_flt: self.min_flt.get(row).ok_or("a thread without counters")?,
+                maj_flt: self.maj_flt.get(row).ok_or("a thread without counters")?,
+            })))
+        };
+        let counter = |counter| {
+            Ok::<_, &'static str>(Row::Counter(CounterRow {
+                counter,
+                time_ns,
+                cpu,
+                count: count()?,
+            }))
+        };
+        let row = match &**event {
+            "fault" => Row::Fault(Box::new(self.fault(row, time_ns)?)),
+            "pending" => Row::Pending(Box::new(self.fault(row, time_ns)?)),
+            "present" => thread(ThreadEvent::Present)?,
+            "fork" => thread(ThreadEvent::Fork)?,
+            "exec" => thread(ThreadEvent::Exec)?,
+            "rename" => thread(ThreadEvent::Rename)?,
+            "exit" => thread(ThreadEvent::Exit)?,
+            "gap" => Row::Gap(GapRow {
+                time_ns,
+                end_ns: end_ns()?,
+                cpu: one_cpu()?,
+                pid: pid()?,
+                tid: tid()?,
+                count: count()?,
+            }),
+            "lost" => Row::Lost(LostRow {
+                time_ns,
+                end_ns: end_ns()?,
+                cpu: one_cpu()?,
+                count: count()?,
+            }),
+            "hits" => counter(Counter::Hits)?,
+            "recorded" => counter(Counter::Recorded)?,
+            "dropped" => counter(Counter::Dropped)?,
+            "overwritten" => counter(Counter::Overwritten)?,
+            "missed" => counter(Counter::Missed)?,
+            "end" => counter(Counter::End)?,
+            other => {
+                debug_assert!(!EVENTS.contains(&other));
+                return Ok(None);
+            }
+        };
+        Ok(Some(row))
+    }
+
+    fn fault(&self, row: usize, time_ns: u64) -> Result<ResolvedFault, &'static str> {
+        let number = |number: Option<u64>| number.ok_or("a fault without an address");
+        let place = self.mapping.get(row).zip(self.permissions.get(row));
+        let name = |names: &Names| names.get(row).map(ToString::to_string);
+        let kind = name(&self.kind).ok_or("a fault without a kind")?;
+        let access = name(&self.access).ok_or("a fault without an access")?;
+        let flags = name(&self.flags).ok_or("a fault without flags")?;
+        let fate = name(&self.fate);
+        Ok(ResolvedFault {
+            fault: Fault {
+                time_ns,
+                cpu: self
+                    .cpu
+                    .get(row)
+                    .map(u32::from)
+                    .ok_or("a fault without a CPU")?,
+                pid: self.pid.get(row).ok_or("a fault without a process")?,
+                tid: self.tid.get(row).ok_or("a fault without a thread")?,
+                address: number(self.address.get(row))?,
+                ip: number(self.ip.get(row))?,
+                access: Access::ALL
+                    .into_iter()
+                    .find(|known| known.name() == access)
+                    .ok_or("an unknown access")?,
+                flags: parse_flags(&flags).ok_or("unknown flags")?,
+            },
+            process: self.process.get(row).cloned(),
+            thread: self.thread.get(row).cloned(),
+            place: place.map(|(name, permissions)| Place {
+                name: Arc::clone(name),
+                permissions: Arc::clone(permissions),
+                file_offset: self.file_offset.get(row),
+            }),
+            kind: Kind::ALL
+                .into_iter()
+                .find(|known| known.name() == kind)
+                .ok_or("an unknown kind of fault")?,
+            fate: match fate {
+                None => Fate::Unknown,
+                Some(fate) => Fate::ALL
+                    .into_iter()
+                    .find(|known| known.name() == fate)
+                    .ok_or("an unknown fate")?,
+            },
+        })
+    }
+}
+
+fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>, String> {
+    let columns = Columns::of(batch).ok_or("its columns are of other types")?;
+    let rows = (0..batch.num_rows()).filter_map(|row| columns.row(row).transpose());
+    rows.collect::<Result<_, _>>().map_err(Into::into)
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The columns of the table, and what the schema's metadata says.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow_array::types::{ArrowDictionaryKeyType, Int16Type, Int8Type};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+
+use crate::About;
+
+/// Version of the format. It changes when a column or a meaning changes; new events and new columns at
+/// the end leave it as it is.
+pub const FORMAT: &str = "1";
+
+/// Keys of the metadata.
+pub mod key {
+    pub const FORMAT: &str = "fault_tracer.format";
+    pub const VERSION: &str = "fault_tracer.version";
+    pub const HOST: &str = "host";
+    pub const KERNEL: &str = "kernel";
+    pub const COMMAND: &str = "command";
+    pub const CLOCK: &str = "clock";
+    pub const WALL_OFFSET: &str = "wall_offset_ns";
+}
+
+/// Keys of columns with some tens of different values, all of them known before.
+pub type FewKey = Int8Type;
+/// Keys of columns with at most as many different values as a batch has rows.
+pub type ManyKey = Int16Type;
+
+/// Rows of the largest batch: what [`ManyKey`] can tell apart.
+pub const BATCH_ROWS: usize = 1 << 15;
+
+fn dictionary<K: ArrowDictionaryKeyType>() -> DataType {
+    DataType::Dictionary(Box::new(K::DATA_TYPE), Box::new(DataType::Utf8))
+}
+
+/// Names, types and order of the columns.
+pub fn fields() -> Vec<Field> {
+    let few = dictionary::<FewKey>;
+    let many = dictionary::<ManyKey>;
+    vec![
+        Field::new("event", few(), false),
+        Field::new("time_ns", DataType::Int64, false),
+        Field::new("cpu", DataType::UInt16, true),
+        Field::new("pid", DataType::UInt32, true),
+        Field::new("tid", DataType::UInt32, true),
+        Field::new("process", many(), true),
+        Field::new("thread", many(), true),
+        Field::new("kind", few(), true),
+        Field::new("fate", few(), true),
+        Field::new("access", few(), true),
+        Field::new("address", DataType::UInt64, true),
+        Field::new("ip", DataType::UInt64, true),
+        Field::new("mapping", many(), true),
+        Field::new("permissions", many(), true),
+        Field::new("file_offset", DataType::UInt64, true),
+        Field::new("flags", many(), true),
+        Field::new("program", many(), true),
+        Field::new("parent", DataType::UInt32, true),
+        Field::new("old_tid", DataType::UInt32, true),
+        Field::new("min_flt", DataType::UInt64, true),
+        Field::new("maj_flt", DataType::UInt64, true),
+        Field::new("end_ns", DataType::Int64, true),
+        Field::new("count", DataType::UInt64, true),
+    ]
+}
+
+/// The schema of a trace.
+pub fn schema(about: &About) -> SchemaRef {
+    let About {
+        version,
+        host,
+        kernel,
+        command,
+        clock,
+        wall_offset_ns,
+    } = about;
+    let metadata = [
+        (key::FORMAT, FORMAT),
+        (key::VERSION, version),
+        (key::HOST, host),
+        (key::KERNEL, kernel),
+        (key::COMMAND, command),
+        (key::CLOCK, clock),
+        (key::WALL_OFFSET, &wall_offset_ns.to_string()),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Arc::new(Schema::new(fields()).with_metadata(HashMap::from(metadata)))
+}

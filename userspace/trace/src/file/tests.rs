@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is written is read back, and whatever a file holds, reading it ends with a message.
+
+use std::sync::Arc;
+
+use fault_tracer_uapi::fault_flag;
+use proptest::prelude::*;
+
+use super::{schema::BATCH_ROWS, ReadError, Reader, Writer};
+use crate::{
+    About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, LostRow, Name, Place,
+    ResolvedFault, Row, ThreadEvent, ThreadRow,
+};
+
+fn about() -> About {
+    About {
+        version: "1.2.3".into(),
+        host: "machine".into(),
+        kernel: "Linux 7.2.12 x86_64".into(),
+        command: "ls -l".into(),
+        clock: "CLOCK_MONOTONIC".into(),
+        wall_offset_ns: -5,
+    }
+}
+
+fn name(text: &str) -> Name {
+    Arc::from(text)
+}
+
+fn fault(time_ns: u64) -> Box<ResolvedFault> {
+    Box::new(ResolvedFault {
+        fault: Fault {
+            time_ns,
+            cpu: (time_ns % 3) as u32,
+            pid: 70,
+            tid: 70 + (time_ns % 5) as u32,
+            address: time_ns << 12,
+            ip: u64::MAX >> 8,
+            access: Access::ALL[time_ns as usize % 3],
+            flags: (fault_flag::USER | fault_flag::FILE) as u16,
+        },
+        process: (time_ns % 7 != 0).then(|| name("make")),
+        thread: Some(name(&format!("cc{}", time_ns % 11))),
+        place: (time_ns % 4 != 0).then(|| Place {
+            name: name(&format!("/lib/{}.so", time_ns % 13)),
+            permissions: name("r-xp"),
+            file_offset: (time_ns % 2 == 0).then_some(time_ns),
+        }),
+        kind: Kind::ALL[time_ns as usize % Kind::ALL.len()],
+        fate: Fate::ALL[time_ns as usize % Fate::ALL.len()],
+    })
+}
+
+fn rows(faults: u64) -> Vec<Row> {
+    let mut rows: Vec<_> = (1..=faults).map(|time| Row::Fault(fault(time))).collect();
+    let mut time_ns = faults;
+    let mut next = || {
+        time_ns += 1;
+        time_ns
+    };
+    for event in [
+        ThreadEvent::Present,
+        ThreadEvent::Fork,
+        ThreadEvent::Exec,
+        ThreadEvent::Rename,
+        ThreadEvent::Exit,
+    ] {
+        let own = event == ThreadEvent::Exec;
+        rows.push(Row::Thread(Box::new(ThreadRow {
+            event,
+            time_ns: next(),
+            cpu: 2,
+            pid: 70,
+            tid: 71,
+            process: Some(name("make")),
+            thread: None,
+            program: own.then(|| name("/bin/make")),
+            parent: (event != ThreadEvent::Exit).then_some(1),
+            old_tid: own.then_some(72),
+            min_flt: u64::MAX,
+            maj_flt: 0,
+        })));
+    }
+    rows.push(Row::Gap(GapRow {
+        time_ns: next(),
+        end_ns: 1 << 40,
+        cpu: 0,
+        pid: 70,
+        tid: 71,
+        count: 3,
+    }));
+    rows.push(Row::Lost(LostRow {
+        cpu: 1,
+        time_ns: next(),
+        end_ns: 1 << 41,
+        count: 9,
+    }));
+    for (counter, cpu) in [
+        (Counter::Hits, Some(1)),
+        (Counter::Recorded, Some(1)),
+        (Counter::Dropped, Some(1)),
+        (Counter::Overwritten, Some(1)),
+        (Counter::Missed, None),
+        (Counter::End, None),
+    ] {
+        rows.push(Row::Counter(CounterRow {
+            counter,
+            time_ns: next(),
+            cpu,
+            count: faults,
+        }));
+    }
+    rows
+}
+
+/// A trace, with a batch for each so many rows.
+fn written(rows: &[Row], batch: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, &about()).unwrap();
+    for rows in rows.chunks(batch) {
+        for row in rows {
+            writer.push(row.clone()).unwrap();
+        }
+        writer.flush().unwrap();
+    }
+    let counted = writer.finish().unwrap();
+    assert_eq!(bytes.len() as u64, counted);
+    bytes
+}
+
+/// What comes out, and what it ends with.
+fn read(bytes: &[u8]) -> (Vec<Row>, Option<ReadError>) {
+    let reader = match Reader::new(bytes) {
+        Ok(reader) => reader,
+        Err(error) => return (Vec::new(), Some(error)),
+    };
+    let mut rows = Vec::new();
+    for row in reader {
+        match row {
+            Ok(row) => rows.push(row),
+            Err(error) => return (rows, Some(error)),
+        }
+    }
+    (rows, None)
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    for (faults, batch) in [(0, 1), (100, 7), (3 * BATCH_ROWS as u64, usize::MAX)] {
+        let rows = rows(faults);
+        let bytes = written(&rows, batch);
+        let (back, error) = read(&bytes);
+        assert!(error.is_none(), "{error:?}");
+        assert!(back == rows, "{faults} faults");
+        assert_eq!(*Reader::new(&bytes[..]).unwrap().about(), about());
+    }
+}
+
+#[test]
+fn a_trace_without_rows_is_one() {
+    let mut bytes = Vec::new();
+    Writer::new(&mut bytes, &about()).unwrap().finish().unwrap();
+    let (rows, error) = read(&bytes);
+    assert!(rows.is_empty() && error.is_none(), "{error:?}");
+}
+
+#[test]
+fn rows_of_a_batch_are_sorted_by_time() {
+    let mut shuffled = rows(50);
+    shuffled.reverse();
+    let (back, _) = read(&written(&shuffled, usize::MAX));
+    assert!(back.is_sorted_by_key(Row::time_ns));
+}
+
+#[test]
+fn pending_faults_come_out_once() {
+    let fault_1 = fault(1);
+    let settled = [
+        Row::Pending(fault_1.clone()),
+        Row::Pending(fault(2)),
+        Row::Fault(fault_1.clone()),
+    ];
+    let (back, error) = read(&written(&settled, 1));
+    assert!(error.is_none());
+    let unknown = Box::new(ResolvedFault {
+        fate: Fate::Unknown,
+        ..*fault(2)
+    });
+    assert_eq!(back, [Row::Fault(fault_1), Row::Fault(unknown)]);
+}
+
+#[test]
+fn a_trace_that_is_cut_off_is_read_as_far_as_it_goes() {
+    let rows = rows(60);
+    let bytes = written(&rows, 10);
+    let mut most = 0;
+    for length in (0..bytes.len()).step_by(41).chain([bytes.len() - 8]) {
+        let (back, error) = read(&bytes[..length]);
+        assert!(rows.starts_with(&back), "{length}");
+        assert!(back.len() >= most);
+        most = back.len();
+        let message = error.expect("cut off").to_string();
+        assert!(
+            message.contains("cut off") || message.contains("no trace"),
+            "{length}: {message}"
+        );
+    }
+    assert_eq!(most, rows.len(), "only the end mark is missing in the end");
+}
+
+#[test]
+fn other_files_are_refused() {
+    let others: [&[u8]; 6] = [
+        b"",
+        b"time_ns,cpu,pid\n1,2,3\n",
+        b"ARROW1\0\0\xff\xff\xff\xff\0\0\0\0",
+        b"\xff\xff\xff\xff\0\0\0\0",
+        b"\xff\xff\xff\xff\xff\xff\xff\x7f________",
+        &[0x7f; 4096],
+    ];
+    for other in others {
+        let (_, error) = read(other);
+        assert!(
+            matches!(error, Some(ReadError::NotOurs { .. })),
+            "{error:?}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Damage may go unnoticed (the format has no checksums), but reading ends, without a panic that
+    /// would come through.
+    #[test]
+    fn flipped_bits_do_no_harm(flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u32), 1..4)) {
+        let rows = rows(40);
+        let mut bytes = written(&rows, 20);
+        for (index, bit) in flips {
+            let index = index.index(bytes.len());
+            bytes[index] ^= 1 << bit;
+        }
+        let (back, _) = read(&bytes);
+        prop_assert!(back.len() <= rows.len() + BATCH_ROWS);
+    }
+
+    #[test]
+    fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(read(&bytes).1.is_some());
+    }
+}

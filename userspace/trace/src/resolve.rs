@@ -1,0 +1,728 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! From records to rows: the mapping, the names, the kind and the fate of each fault.
+//!
+//! **Mapping.** A fault's number refers to the last mapping record of that number of the same CPU.
+//!
+//! **Names.** Those of the task records, from their time on.
+//!
+//! **Fate.** Each fault carries how the low bits of its thread's two counters stood before it, and the
+//! kernel raises one of them by one when a fault completes. So the thread's next record tells what became
+//! of it, and a fault leaves only when that has come: rows of faults are in the order of their threads'
+//! next records. A difference that one fault cannot explain is a [`GapRow`].
+
+use std::{collections::HashMap, sync::Arc};
+
+use fault_tracer_client::{Exit, Lost, Mapping, Record, Task, TaskEvent};
+use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
+
+use crate::{
+    permissions, Fate, Fault, GapRow, Kind, LostRow, Name, Place, ResolvedFault, Row, ThreadEvent,
+    ThreadRow, ANONYMOUS,
+};
+
+/// Pages are not smaller than this: attempts of one fault are of the same page.
+const PAGE_SHIFT: u32 = 12;
+
+/// When more names than this are kept, those that nothing refers to are forgotten.
+const NAMES_MOST: usize = 1 << 16;
+
+/// Resolves a session's records. They must come in order of time, those of a CPU in their order;
+/// [`Record::Lost`] may come at any time.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    cpus: HashMap<u32, Vec<Option<Arc<Mapped>>>>,
+    threads: HashMap<u32, Thread>,
+    /// Names of processes, by id.
+    processes: HashMap<u32, Name>,
+    names: Names,
+}
+
+/// What faults need of a mapping.
+#[derive(Debug)]
+struct Mapped {
+    name: Name,
+    permissions: Name,
+    /// What is to be subtracted from an address to get the offset in the file.
+    base: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    name: Option<Name>,
+    /// The counters when the last record was written, as far as they are known.
+    counters: Option<Counters>,
+    /// Time of that record.
+    time_ns: u64,
+    /// The last fault, until its fate is known.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    fault: Box<ResolvedFault>,
+    /// Whether it was given out as pending.
+    told: bool,
+}
+
+/// A thread's two counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counters {
+    min: u64,
+    maj: u64,
+    /// Whether all bits are known, not only the low ones.
+    full: bool,
+}
+
+impl Counters {
+    fn low(record: &FaultRecord) -> Self {
+        Self {
+            min: record.min_flt_low().into(),
+            maj: record.maj_flt_low().into(),
+            full: false,
+        }
+    }
+
+    fn full(min: u64, maj: u64) -> Self {
+        Self {
+            min,
+            maj,
+            full: true,
+        }
+    }
+
+    /// How far they have risen until `next`: by as many bits as both know.
+    fn risen(&self, next: &Self) -> (u64, u64) {
+        let mask = if self.full && next.full {
+            u64::MAX
+        } else {
+            uapi::COUNTER_MASK
+        };
+        (
+            next.min.wrapping_sub(self.min) & mask,
+            next.maj.wrapping_sub(self.maj) & mask,
+        )
+    }
+
+    /// `next`, with the bits that only `self` knows carried on.
+    fn carried_to(&self, next: &Self) -> Self {
+        if next.full || !self.full {
+            return *next;
+        }
+        let (min, maj) = self.risen(next);
+        Self::full(self.min.wrapping_add(min), self.maj.wrapping_add(maj))
+    }
+}
+
+impl Resolver {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next record of a CPU, and adds the rows that come of it to `out`.
+    pub fn push(&mut self, cpu: u32, record: Record, out: &mut Vec<Row>) {
+        match record {
+            Record::Fault(record) => self.fault(cpu, &record, out),
+            Record::Mapping(mapping) => self.mapping(cpu, &mapping),
+            Record::Task(task) => self.task(cpu, &task, out),
+            Record::Exit(exit) => self.exit(cpu, &exit, out),
+            Record::Lost(Lost {
+                first_ns,
+                last_ns,
+                count,
+            }) => out.push(Row::Lost(LostRow {
+                cpu,
+                time_ns: first_ns,
+                end_ns: last_ns,
+                count,
+            })),
+        }
+    }
+
+    /// Adds those faults from before `time_ns` to `out` that still wait for their fate, each once: a
+    /// recording that is cut off has them nevertheless.
+    pub fn pending_before(&mut self, time_ns: u64, out: &mut Vec<Row>) {
+        for thread in self.threads.values_mut() {
+            if let Some(held) = &mut thread.held {
+                if !held.told && held.fault.fault.time_ns < time_ns {
+                    held.told = true;
+                    out.push(Row::Pending(held.fault.clone()));
+                }
+            }
+        }
+    }
+
+    /// Adds the faults whose fate will not become known to `out`: nothing else comes.
+    pub fn finish(&mut self, out: &mut Vec<Row>) {
+        let held = self
+            .threads
+            .values_mut()
+            .filter_map(|thread| thread.held.take());
+        let mut rows: Vec<_> = held.map(|held| Row::Fault(held.fault)).collect();
+        rows.sort_by_key(Row::time_ns);
+        out.append(&mut rows);
+    }
+
+    fn fault(&mut self, cpu: u32, record: &FaultRecord, out: &mut Vec<Row>) {
+        let fault = Fault::from_record(cpu, record);
+        let place = self.place(cpu, record);
+        let thread = self.threads.entry(fault.tid).or_default();
+        let before = Counters::low(record);
+        let counters = thread.advance(Some(&fault), &fault, &before, out);
+        thread.counters = Some(counters);
+        thread.time_ns = fault.time_ns;
+        thread.held = Some(Held {
+            fault: Box::new(ResolvedFault {
+                kind: Kind::of(
+                    fault.access,
+                    fault.flags,
+                    place.as_ref().map(|place| &*place.name),
+                ),
+                process: self.processes.get(&fault.pid).cloned(),
+                thread: thread.name.clone(),
+                place,
+                fate: Fate::Unknown,
+                fault,
+            }),
+            told: false,
+        });
+    }
+
+    fn place(&self, cpu: u32, record: &FaultRecord) -> Option<Place> {
+        let mappings = self.cpus.get(&cpu)?;
+        let mapped = mappings.get(usize::from(record.mapping()))?.as_ref()?;
+        Some(Place {
+            name: Arc::clone(&mapped.name),
+            permissions: Arc::clone(&mapped.permissions),
+            file_offset: mapped.base.map(|base| record.address().wrapping_sub(base)),
+        })
+    }
+
+    fn mapping(&mut self, cpu: u32, mapping: &Mapping) {
+        let name = match mapping.path.as_str() {
+            "" => ANONYMOUS,
+            path => path,
+        };
+        let mapped = Mapped {
+            name: self.names.of(name),
+            permissions: self.names.of(permissions(mapping.flags)),
+            base: (mapping.flags & mapping_flag::FILE != 0)
+                .then(|| mapping.start.wrapping_sub(mapping.offset)),
+        };
+        let mappings = self
+            .cpus
+            .entry(cpu)
+            .or_insert_with(|| vec![None; uapi::MAPPINGS]);
+        // The last number stands for mappings that nothing is known of.
+        if let Some(place) =
+            mappings[..usize::from(uapi::MAPPING_UNKNOWN)].get_mut(usize::from(mapping.number))
+        {
+            *place = Some(Arc::new(mapped));
+        }
+    }
+
+    fn task(&mut self, cpu: u32, task: &Task, out: &mut Vec<Row>) {
+        let name = self.names.of(&task.comm);
+        let counters = Counters::full(task.min_flt, task.maj_flt);
+        let event = match task.event {
+            TaskEvent::Present => ThreadEvent::Present,
+            TaskEvent::Fork => ThreadEvent::Fork,
+            TaskEvent::Exec => ThreadEvent::Exec,
+            TaskEvent::Rename => ThreadEvent::Rename,
+        };
+        let end = Fault {
+            time_ns: task.time_ns,
+            cpu,
+            ..Fault::default()
+        };
+        if task.event == TaskEvent::Exec && task.old_tid != task.tid {
+            // It takes the place of its process's first thread, which has ended.
+            if let Some(thread) = self.threads.remove(&task.old_tid) {
+                if let Some(old) = self.threads.insert(task.tid, thread) {
+                    out.extend(old.held.map(|held| Row::Fault(held.fault)));
+                }
+            }
+        }
+        if task.event == TaskEvent::Fork {
+            // The end of an earlier thread of this id is lost.
+            if let Some(old) = self.threads.remove(&task.tid) {
+                out.extend(old.held.map(|held| Row::Fault(held.fault)));
+            }
+        }
+        let thread = self.threads.entry(task.tid).or_default();
+        // Another thread may tell of a name (or of a target) while this one is inside of a fault: that its
+        // counters have not risen says nothing then.
+        let of_itself = matches!(task.event, TaskEvent::Exec | TaskEvent::Fork);
+        let risen = thread.counters.map(|known| known.risen(&counters));
+        if of_itself || thread.held.is_none() || risen != Some((0, 0)) {
+            thread.advance(None, &end, &counters, out);
+            thread.counters = Some(counters);
+            thread.time_ns = task.time_ns;
+        }
+        thread.name = Some(Arc::clone(&name));
+        if task.tid == task.pid {
+            self.processes.insert(task.pid, Arc::clone(&name));
+        }
+        let program = (!task.path.is_empty()).then(|| self.names.of(&task.path));
+        out.push(Row::Thread(Box::new(ThreadRow {
+            event,
+            time_ns: task.time_ns,
+            cpu,
+            pid: task.pid,
+            tid: task.tid,
+            process: self.processes.get(&task.pid).cloned(),
+            thread: Some(name),
+            program,
+            parent: Some(task.parent),
+            old_tid: (task.event == TaskEvent::Exec).then_some(task.old_tid),
+            min_flt: task.min_flt,
+            maj_flt: task.maj_flt,
+        })));
+    }
+
+    fn exit(&mut self, cpu: u32, exit: &Exit, out: &mut Vec<Row>) {
+        let mut thread = self.threads.remove(&exit.tid).unwrap_or_default();
+        let end = Fault {
+            time_ns: exit.time_ns,
+            cpu,
+            pid: exit.pid,
+            tid: exit.tid,
+            ..Fault::default()
+        };
+        thread.advance(None, &end, &Counters::full(exit.min_flt, exit.maj_flt), out);
+        out.push(Row::Thread(Box::new(ThreadRow {
+            event: ThreadEvent::Exit,
+            time_ns: exit.time_ns,
+            cpu,
+            pid: exit.pid,
+            tid: exit.tid,
+            process: self.processes.get(&exit.pid).cloned(),
+            thread: thread.name,
+            program: None,
+            parent: None,
+            old_tid: None,
+            min_flt: exit.min_flt,
+            maj_flt: exit.maj_flt,
+        })));
+    }
+}
+
+impl Thread {
+    /// Gives out the fault that was held, now that the thread's next record tells how the counters stand,
+    /// and a gap where they have risen by more. `next` is that record if it is a fault, `end` when and
+    /// where it was written. Returns the counters at the next record.
+    fn advance(
+        &mut self,
+        next: Option<&Fault>,
+        end: &Fault,
+        counters: &Counters,
+        out: &mut Vec<Row>,
+    ) -> Counters {
+        let held = self.held.take();
+        let Some(known) = self.counters else {
+            // A thread whose beginning is not in the trace.
+            out.extend(held.map(|held| Row::Fault(held.fault)));
+            return *counters;
+        };
+        let risen = known.risen(counters);
+        let (mut pid, mut tid) = (end.pid, end.tid);
+        let mut gap = risen.0.saturating_add(risen.1);
+        if let Some(Held { mut fault, .. }) = held {
+            fault.fate = match risen {
+                (1, 0) => Fate::Minor,
+                (0, 1) => Fate::Major,
+                (0, 0) if next.is_some_and(|next| goes_on(&fault.fault, next)) => Fate::Retried,
+                (0, 0) => Fate::Failed,
+                _ => Fate::Unknown,
+            };
+            gap = gap.saturating_sub(1);
+            (pid, tid) = (fault.fault.pid, fault.fault.tid);
+            out.push(Row::Fault(fault));
+        }
+        if gap != 0 {
+            out.push(Row::Gap(GapRow {
+                time_ns: self.time_ns,
+                end_ns: end.time_ns,
+                cpu: end.cpu,
+                pid,
+                tid,
+                count: gap,
+            }));
+        }
+        known.carried_to(counters)
+    }
+}
+
+/// Whether a fault is a further attempt of the one before, which did not complete.
+fn goes_on(before: &Fault, next: &Fault) -> bool {
+    let is = |fault: &Fault, flag| u64::from(fault.flags) & flag != 0;
+    before.address >> PAGE_SHIFT == next.address >> PAGE_SHIFT
+        && (is(next, fault_flag::TRIED)
+            || (is(before, fault_flag::VMA_LOCK) && !is(next, fault_flag::VMA_LOCK)))
+}
+
+/// One copy of each name.
+#[derive(Debug, Default)]
+struct Names(HashMap<Name, ()>);
+
+impl Names {
+    fn of(&mut self, name: &str) -> Name {
+        if let Some((name, ())) = self.0.get_key_value(name) {
+            return Arc::clone(name);
+        }
+        if self.0.len() >= NAMES_MOST {
+            self.0.retain(|name, ()| Arc::strong_count(name) > 1);
+        }
+        let name: Name = name.into();
+        self.0.insert(Arc::clone(&name), ());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TID: u32 = 70;
+
+    fn fault(time_ns: u64, tid: u32, address: u64, flags: u64, min: u64, maj: u64) -> Record {
+        in_mapping(
+            time_ns,
+            tid,
+            address,
+            flags,
+            min,
+            maj,
+            uapi::MAPPING_UNKNOWN,
+        )
+    }
+
+    fn in_mapping(
+        time_ns: u64,
+        tid: u32,
+        address: u64,
+        flags: u64,
+        min: u64,
+        maj: u64,
+        number: u16,
+    ) -> Record {
+        let number = u64::from(number);
+        Record::Fault(FaultRecord {
+            header: u64::from(tid)
+                | u64::from(TID) << uapi::HEADER_TGID_SHIFT
+                | flags << uapi::HEADER_FLAGS_SHIFT
+                | (number >> 8) << uapi::HEADER_MAPPING_SHIFT
+                | uapi::record_type::FAULT << uapi::HEADER_TYPE_SHIFT,
+            time_ns,
+            address_counters: address
+                | (min & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT
+                | (maj & uapi::COUNTER_MASK) << uapi::MAJ_FLT_SHIFT,
+            ip_mapping: (number & 0xff) << uapi::ADDRESS_BITS,
+        })
+    }
+
+    fn task(time_ns: u64, tid: u32, event: TaskEvent, comm: &str, min: u64, maj: u64) -> Record {
+        Record::Task(Box::new(Task {
+            time_ns,
+            tid,
+            pid: TID,
+            parent: 1,
+            event,
+            comm: comm.into(),
+            path: String::new(),
+            min_flt: min,
+            maj_flt: maj,
+            old_tid: tid,
+        }))
+    }
+
+    fn exit(time_ns: u64, tid: u32, min_flt: u64, maj_flt: u64) -> Record {
+        Record::Exit(Exit {
+            time_ns,
+            tid,
+            pid: TID,
+            min_flt,
+            maj_flt,
+        })
+    }
+
+    fn mapping(number: u16, start: u64, offset: u64, flags: u32, path: &str) -> Record {
+        Record::Mapping(Box::new(Mapping {
+            time_ns: 0,
+            tid: TID,
+            pid: TID,
+            number,
+            start,
+            end: start + 0x10000,
+            offset,
+            inode: 0,
+            device: 0,
+            flags,
+            path: path.into(),
+        }))
+    }
+
+    fn resolve(records: impl IntoIterator<Item = (u32, Record)>) -> Vec<Row> {
+        let mut resolver = Resolver::new();
+        let mut out = Vec::new();
+        for (cpu, record) in records {
+            resolver.push(cpu, record, &mut out);
+        }
+        resolver.finish(&mut out);
+        out
+    }
+
+    fn faults(rows: &[Row]) -> Vec<&ResolvedFault> {
+        rows.iter()
+            .filter_map(|row| match row {
+                Row::Fault(fault) => Some(&**fault),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn fates(rows: &[Row]) -> Vec<Fate> {
+        faults(rows).iter().map(|fault| fault.fate).collect()
+    }
+
+    fn gaps(rows: &[Row]) -> Vec<u64> {
+        let gap = |row: &Row| match row {
+            Row::Gap(gap) => Some(gap.count),
+            _ => None,
+        };
+        rows.iter().filter_map(gap).collect()
+    }
+
+    #[test]
+    fn the_next_record_tells_the_fate() {
+        let lock = fault_flag::VMA_LOCK;
+        let rows = resolve(
+            [
+                task(0, TID, TaskEvent::Fork, "x", 0, 0),
+                fault(1, TID, 0x1000, lock, 0, 0),
+                fault(2, TID, 0x2000, lock, 1, 0),
+                fault(3, TID, 0x2008, 0, 1, 0),
+                fault(4, TID, 0x2008, fault_flag::TRIED, 1, 0),
+                fault(5, TID, 0x3000, lock, 1, 1),
+                fault(6, TID, 0x3000, lock, 1, 1),
+                fault(7, TID, 0x4000, lock, 1, 1),
+                exit(8, TID, 2, 1),
+            ]
+            .map(|record| (0, record)),
+        );
+        use Fate::{Failed, Major, Minor, Retried};
+        assert_eq!(
+            fates(&rows),
+            [Minor, Retried, Retried, Major, Failed, Failed, Minor]
+        );
+        assert_eq!(gaps(&rows), []);
+        assert_eq!(rows.last().unwrap().event(), "exit");
+    }
+
+    #[test]
+    fn low_bits_wrap_around() {
+        let mut records = vec![task(0, TID, TaskEvent::Fork, "x", 0, 0)];
+        records.extend((0..100).map(|n| fault(n + 1, TID, 0x1000 * n, 0, n / 2, n.div_ceil(2))));
+        records.push(exit(200, TID, 50, 50));
+        let rows = resolve(records.into_iter().map(|record| (0, record)));
+        assert_eq!(gaps(&rows), []);
+        let major = fates(&rows)
+            .iter()
+            .filter(|&&fate| fate == Fate::Major)
+            .count();
+        let minor = fates(&rows)
+            .iter()
+            .filter(|&&fate| fate == Fate::Minor)
+            .count();
+        assert_eq!((minor, major), (50, 50));
+    }
+
+    #[test]
+    fn missing_faults_are_a_gap() {
+        let rows = resolve(
+            [
+                task(0, TID, TaskEvent::Fork, "x", 0, 0),
+                fault(1, TID, 0x1000, 0, 0, 0),
+                fault(2, TID, 0x2000, 0, 5, 0),
+                exit(3, TID, 39, 1),
+            ]
+            .map(|record| (0, record)),
+        );
+        assert_eq!(fates(&rows), [Fate::Unknown, Fate::Unknown]);
+        // Four between the faults; 34 and one major behind the second, which is one of them.
+        assert_eq!(gaps(&rows), [4, 34]);
+    }
+
+    #[test]
+    fn a_fault_that_was_under_way_at_the_beginning_is_a_gap() {
+        let rows = resolve(
+            [
+                task(0, TID, TaskEvent::Present, "x", 1000, 5),
+                fault(1, TID, 0x1000, 0, 1001, 5),
+                exit(2, TID, 1002, 5),
+            ]
+            .map(|record| (0, record)),
+        );
+        assert_eq!((fates(&rows), gaps(&rows)), (vec![Fate::Minor], vec![1]));
+    }
+
+    #[test]
+    fn a_name_that_another_thread_gives_does_not_tell_of_a_fault_under_way() {
+        let rows = resolve(
+            [
+                task(0, TID, TaskEvent::Fork, "old", 0, 0),
+                fault(1, TID, 0x1000, 0, 0, 0),
+                task(2, TID, TaskEvent::Rename, "new", 0, 0),
+                fault(3, TID, 0x2000, 0, 1, 0),
+                task(4, TID, TaskEvent::Rename, "newer", 2, 0),
+                exit(5, TID, 2, 0),
+            ]
+            .map(|record| (0, record)),
+        );
+        assert_eq!(fates(&rows), [Fate::Minor, Fate::Minor]);
+        let names: Vec<_> = faults(&rows)
+            .iter()
+            .map(|fault| fault.thread.clone().unwrap())
+            .collect();
+        assert_eq!(names, ["old".into(), "new".into()] as [Name; 2]);
+    }
+
+    #[test]
+    fn a_thread_that_executes_becomes_the_first_of_its_process() {
+        let exec = Record::Task(Box::new(Task {
+            time_ns: 4,
+            tid: TID,
+            pid: TID,
+            parent: 1,
+            event: TaskEvent::Exec,
+            comm: "new".into(),
+            path: "/bin/new".into(),
+            min_flt: 8,
+            maj_flt: 0,
+            old_tid: 71,
+        }));
+        let rows = resolve(
+            [
+                task(0, TID, TaskEvent::Fork, "main", 0, 0),
+                task(1, 71, TaskEvent::Fork, "worker", 7, 0),
+                fault(2, 71, 0x1000, 0, 7, 0),
+                exit(3, TID, 0, 0),
+                exec,
+                fault(5, TID, 0x1000, 0, 8, 0),
+                exit(6, TID, 9, 0),
+            ]
+            .map(|record| (0, record)),
+        );
+        assert_eq!(
+            (fates(&rows), gaps(&rows)),
+            (vec![Fate::Minor, Fate::Minor], vec![])
+        );
+        let names = |fault: &ResolvedFault| {
+            (
+                fault.process.clone().unwrap(),
+                fault.thread.clone().unwrap(),
+            )
+        };
+        assert_eq!(names(faults(&rows)[0]), ("main".into(), "worker".into()));
+        assert_eq!(names(faults(&rows)[1]), ("new".into(), "new".into()));
+    }
+
+    #[test]
+    fn mappings_are_those_of_the_same_cpu_at_that_time() {
+        let file = mapping_flag::FILE | mapping_flag::READ | mapping_flag::EXEC;
+        let exec = fault_flag::FILE | fault_flag::INSTRUCTION;
+        let rows = resolve([
+            (0, mapping(300, 0x10000, 0x2000, file, "/bin/a")),
+            (1, mapping(300, 0x10000, 0, mapping_flag::WRITE, "")),
+            (0, in_mapping(1, 70, 0x10123, exec, 0, 0, 300)),
+            (1, in_mapping(2, 71, 0x10456, fault_flag::WRITE, 0, 0, 300)),
+            (0, mapping(300, 0x10000, 0, file, "/bin/b")),
+            (0, in_mapping(3, 72, 0x10789, exec, 0, 0, 300)),
+            (2, in_mapping(4, 73, 0x10789, exec, 0, 0, 300)),
+            (
+                0,
+                in_mapping(5, 74, 0x10789, exec, 0, 0, uapi::MAPPING_UNKNOWN),
+            ),
+        ]);
+        let places: Vec<_> = faults(&rows)
+            .iter()
+            .map(|fault| {
+                let place = fault.place.as_ref()?;
+                Some((
+                    place.name.to_string(),
+                    place.permissions.to_string(),
+                    place.file_offset,
+                ))
+            })
+            .collect();
+        assert_eq!(
+            places,
+            [
+                Some(("/bin/a".into(), "r-xp".into(), Some(0x2123))),
+                Some(("[anon]".into(), "-w-p".into(), None)),
+                Some(("/bin/b".into(), "r-xp".into(), Some(0x789))),
+                None,
+                None,
+            ]
+        );
+        assert_eq!(faults(&rows)[1].kind, Kind::ZeroFill);
+    }
+
+    #[test]
+    fn faults_that_wait_are_told_of_once() {
+        let mut resolver = Resolver::new();
+        let mut out = Vec::new();
+        resolver.push(0, fault(5, TID, 0x1000, 0, 0, 0), &mut out);
+        resolver.pending_before(5, &mut out);
+        assert!(out.is_empty());
+        for _ in 0..2 {
+            resolver.pending_before(6, &mut out);
+        }
+        resolver.finish(&mut out);
+        let events: Vec<_> = out.iter().map(Row::event).collect();
+        assert_eq!(events, ["pending", "fault"]);
+    }
+
+    #[test]
+    fn names_that_nothing_uses_are_forgotten() {
+        let mut names = Names::default();
+        let kept = names.of("kept");
+        for n in 0..2 * NAMES_MOST {
+            names.of(&n.to_string());
+        }
+        assert!(names.0.len() <= NAMES_MOST + 1);
+        assert!(Arc::ptr_eq(&kept, &names.of("kept")));
+    }
+
+    proptest! {
+        /// However faults are dropped, those found and the gaps add up to the counters.
+        #[test]
+        fn gaps_and_faults_add_up(
+            faults in prop::collection::vec((0..4u32, any::<bool>(), 0..10u8), 0..200),
+        ) {
+            let mut counters = [(0u64, 0u64); 4];
+            let mut records: Vec<_> =
+                (0..4).map(|n| (0, task(0, TID + n, TaskEvent::Fork, "x", 0, 0))).collect();
+            let mut kept = 0;
+            for (time, (thread, major, drop)) in (1..).zip(faults) {
+                let (min, maj) = counters[thread as usize];
+                if drop != 0 {
+                    kept += 1;
+                    records.push((0, fault(time, TID + thread, time << 12, 0, min, maj)));
+                }
+                counters[thread as usize] = if major { (min, maj + 1) } else { (min + 1, maj) };
+            }
+            for (n, (min, maj)) in (0..).zip(counters) {
+                records.push((0, exit(1000, TID + n, min, maj)));
+            }
+            let rows = resolve(records);
+            let total: u64 = counters.iter().map(|(min, maj)| min + maj).sum();
+            prop_assert_eq!(fates(&rows).len(), kept);
+            let gaps: u64 = gaps(&rows).iter().sum();
+            prop_assert_eq!(gaps % 16, (total - kept as u64) % 16);
+            prop_assert_eq!(gaps, total - kept as u64);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a trace consists of.
+
+use std::sync::Arc;
+
+use crate::{Fate, Fault, Kind};
+
+/// A name that many rows share.
+pub type Name = Arc<str>;
+
+/// Where in a process's memory a fault was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What `/proc/PID/maps` calls the mapping; [`ANONYMOUS`] where it calls it nothing.
+    pub name: Name,
+    /// Its rights, as in `/proc/PID/maps`.
+    pub permissions: Name,
+    /// Offset of the address in the file, if it is a file.
+    pub file_offset: Option<u64>,
+}
+
+/// The name of anonymous memory that has no other.
+pub const ANONYMOUS: &str = "[anon]";
+
+/// A fault and all that is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedFault {
+    /// The record.
+    pub fault: Fault,
+    /// Name of the process (of its first thread), if it is known.
+    pub process: Option<Name>,
+    /// Name of the thread, if it is known.
+    pub thread: Option<Name>,
+    /// Its mapping, if it is known.
+    pub place: Option<Place>,
+    /// What it asked the kernel to do.
+    pub kind: Kind,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// Why there is a [`ThreadRow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ThreadEvent {
+    /// It was there when its process became a target.
+    Present,
+    /// It was made.
+    Fork,
+    /// It executed a program.
+    Exec,
+    /// It got a new name.
+    Rename,
+    /// It ended.
+    Exit,
+}
+
+/// A thread's beginning, end or change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadRow {
+    /// What happened.
+    pub event: ThreadEvent,
+    /// When.
+    pub time_ns: u64,
+    /// The CPU that told of it.
+    pub cpu: u32,
+    /// Its process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Name of the process, if it is known.
+    pub process: Option<Name>,
+    /// Name of the thread, if it is known.
+    pub thread: Option<Name>,
+    /// Path of its program, where the event tells it.
+    pub program: Option<Name>,
+    /// Process id of the parent; not of an exit.
+    pub parent: Option<u32>,
+    /// The thread's id before, of an exec.
+    pub old_tid: Option<u32>,
+    /// Its minor-fault counter.
+    pub min_flt: u64,
+    /// Its major-fault counter.
+    pub maj_flt: u64,
+}
+
+/// Faults of one thread that happened between two of its records and are not in the trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapRow {
+    /// The record before.
+    pub time_ns: u64,
+    /// The record behind.
+    pub end_ns: u64,
+    /// The CPU of the record behind.
+    pub cpu: u32,
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// How many: at least, as the records carry the low bits of the counters alone; exactly for one that
+    /// ends with the thread's exit.
+    pub count: u64,
+}
+
+/// Faults of one CPU that found its ring full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRow {
+    /// The CPU.
+    pub cpu: u32,
+    /// The first.
+    pub time_ns: u64,
+    /// The last.
+    pub end_ns: u64,
+    /// How many.
+    pub count: u64,
+}
+
+/// A number in the final account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// See [`crate::Account::hits`].
+    Hits,
+    /// See [`crate::Account::recorded`].
+    Recorded,
+    /// See [`crate::Account::dropped`].
+    Dropped,
+    /// See [`crate::Account::overwritten`].
+    Overwritten,
+    /// See [`crate::Account::missed`].
+    Missed,
+    /// Rows of faults in the trace. The last row: without it, the recording was cut off.
+    End,
+}
+
+/// A line of the final account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterRow {
+    /// Which number.
+    pub counter: Counter,
+    /// When it was read.
+    pub time_ns: u64,
+    /// Of which CPU; `None` for all.
+    pub cpu: Option<u32>,
+    /// The number.
+    pub count: u64,
+}
+
+/// One row of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A fault whose fate is known, or cannot become known any more.
+    Fault(Box<ResolvedFault>),
+    /// A fault that waits for its fate. A row [`Row::Fault`] of the same thread and time follows, unless
+    /// the recording was cut off.
+    Pending(Box<ResolvedFault>),
+    /// A thread.
+    Thread(Box<ThreadRow>),
+    /// Faults of a thread that are not there.
+    Gap(GapRow),
+    /// Faults of a CPU that were dropped.
+    Lost(LostRow),
+    /// The account.
+    Counter(CounterRow),
+}
+
+impl Row {
+    /// Its time.
+    pub fn time_ns(&self) -> u64 {
+        match self {
+            Self::Fault(row) | Self::Pending(row) => row.fault.time_ns,
+            Self::Thread(row) => row.time_ns,
+            Self::Gap(row) => row.time_ns,
+            Self::Lost(row) => row.time_ns,
+            Self::Counter(row) => row.time_ns,
+        }
+    }
+
+    /// Its name in the column `event`.
+    pub fn event(&self) -> &'static str {
+        EVENTS[self.event_index()]
+    }
+
+    /// Index in [`EVENTS`].
+    pub(crate) fn event_index(&self) -> usize {
+        match self {
+            Self::Fault(_) => 0,
+            Self::Pending(_) => 1,
+            Self::Thread(row) => 2 + row.event as usize,
+            Self::Gap(_) => 7,
+            Self::Lost(_) => 8,
+            Self::Counter(row) => 9 + row.counter as usize,
+        }
+    }
+}
+
+/// The names in the column `event`.
+pub const EVENTS: [&str; 15] = [
+    "fault",
+    "pending",
+    "present",
+    "fork",
+    "exec",
+    "rename",
+    "exit",
+    "gap",
+    "lost",
+    "hits",
+    "recorded",
+    "dropped",
+    "overwritten",
+    "missed",
+    "end",
+];
+
+/// What a trace says of itself before its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Version of the program that recorded it.
+    pub version: String,
+    /// Name of the machine.
+    pub host: String,
+    /// Its kernel.
+    pub kernel: String,
+    /// What was traced.
+    pub command: String,
+    /// The clock of `time_ns`.
+    pub clock: String,
+    /// What is to be added to `time_ns` to get nanoseconds since 1970, as of the beginning.
+    pub wall_offset_ns: i64,
+}
