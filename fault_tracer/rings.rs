@@ -227,11 +227,12 @@ impl Rings {
     pub(crate) fn total(&self) -> uapi::CpuCounters {
         let mut total = uapi::CpuCounters::default();
         for account in (0..self.cpus.len()).filter_map(|cpu| self.account(cpu)) {
-            total.hits += account.hits;
-            total.recorded += account.recorded;
-            total.dropped += account.dropped;
-            total.overwritten += account.overwritten;
-            total.pending += account.pending;
+            // What is recorded is in part the consumer's own count, and so may be anything.
+            total.hits = total.hits.wrapping_add(account.hits);
+            total.recorded = total.recorded.wrapping_add(account.recorded);
+            total.dropped = total.dropped.wrapping_add(account.dropped);
+            total.overwritten = total.overwritten.wrapping_add(account.overwritten);
+            total.pending = total.pending.wrapping_add(account.pending);
         }
         total
     }
