@@ -70,6 +70,16 @@ impl Session {
         session
     }
 
+    /// A running session without targets, set up by the very structure that the kernel gets.
+    pub fn configured(mut config: uapi::Config) -> Self {
+        let session = Self::open().expect("cannot open the device");
+        session
+            .with(uapi::FT_IOC_CONFIGURE, &mut config)
+            .expect("the configuration is refused");
+        session.start().expect("the session does not start");
+        session
+    }
+
     /// Makes any call.
     ///
     /// # Safety
@@ -170,6 +180,14 @@ impl Session {
         total
     }
 
+    /// Asks for the account of each CPU, whatever the answers are: where a consumer page holds nonsense,
+    /// their sum may not even be a number.
+    pub fn totals_or_nonsense(&self) {
+        for cpu in 0..self.info().cpus {
+            self.counters(cpu).expect("the counters cannot be read");
+        }
+    }
+
     /// `FT_IOC_SESSION`
     pub fn overview(&self, index: u32) -> uapi::SessionInfo {
         let mut info = uapi::SessionInfo {
@@ -205,6 +223,21 @@ impl Session {
             buffer.len() * 8
         );
         Ok(bytes / 8)
+    }
+
+    /// All that one CPU's ring holds at this time, as words.
+    pub fn drain_words(&self, cpu: u32) -> Vec<u64> {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut words = Vec::new();
+        loop {
+            let got = self
+                .drain_into(cpu, &mut buffer)
+                .unwrap_or_else(|error| panic!("cannot drain CPU {cpu}: {error}"));
+            if got == 0 {
+                return words;
+            }
+            words.extend_from_slice(&buffer[..got]);
+        }
     }
 
     /// All that one CPU's ring holds at this time.

@@ -19,6 +19,8 @@ pub mod check;
 pub mod device;
 pub mod guest;
 pub mod log;
+pub mod mapped;
 pub mod module;
 pub mod program;
+pub mod sideband;
 pub mod truth;

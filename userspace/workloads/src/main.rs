@@ -9,11 +9,13 @@
 mod children;
 mod files;
 mod kernel_side;
+mod mappings;
 mod memory;
 mod spin;
 mod storm;
 mod touch;
 mod truth;
+mod turmoil;
 
 use std::path::PathBuf;
 
@@ -50,10 +52,14 @@ enum Command {
     ForkCow(children::CowOptions),
     /// Let the kernel touch fresh memory: system calls and `get_user_pages`
     Gup(kernel_side::GupOptions),
+    /// Make and touch a mapping of each kind, then stop (`SIGSTOP`), to be looked at and killed
+    Mappings(mappings::Options),
     /// Touch huge pages (some must be reserved: /proc/sys/vm/nr_hugepages)
     Hugetlb(kernel_side::HugetlbOptions),
     /// Write pages, have them swapped out, and read them again (needs a swap device)
     Swap(kernel_side::SwapOptions),
+    /// Fork, start threads, execute this program and kill, as a seed decides
+    Turmoil(turmoil::Options),
     /// Touch and give back memory for ever: load, until it is killed
     Spin(spin::Options),
 }
@@ -69,8 +75,10 @@ fn main() -> Result<()> {
         Command::File(options) => files::run(&options, truth),
         Command::ForkCow(options) => children::cow(&options, truth),
         Command::Gup(options) => kernel_side::gup(&options, truth),
+        Command::Mappings(options) => mappings::run(&options),
         Command::Hugetlb(options) => kernel_side::hugetlb(&options, truth),
         Command::Swap(options) => kernel_side::swap(&options, truth),
+        Command::Turmoil(options) => turmoil::run(&options),
         Command::Spin(options) => spin::run(&options),
     }
 }

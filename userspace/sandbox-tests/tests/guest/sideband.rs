@@ -1,0 +1,1110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The records beside the faults: each fault's mapping and each thread's names, beginning and end are told
+//! of, rightly and in time; the counters at beginning and end prove that no fault is missing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::CString,
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    ptr,
+};
+
+use fault_tracer_uapi::{
+    clock, fault_flag, mapping_flag, mode, session_flag, task_event, Config, MAPPING_UNKNOWN,
+};
+use sandbox_tests::{
+    device::{Session, Setup},
+    guest, module,
+    program::{find, Program, WORKLOAD},
+    sideband::{assert_balanced, assert_holds, config, parse, Balance, Mapping, Record, Task, Trace},
+};
+
+const PAGE: usize = 4096;
+
+/// A session that records this process alone, without its children.
+fn of_ourselves() -> Session {
+    let session = Session::configured(Config {
+        flags: session_flag::SIDEBAND,
+        ..config()
+    });
+    session.add(guest::own_pid()).unwrap();
+    session
+}
+
+fn own_tid() -> u32 {
+    rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs()
+}
+
+/// Waits until no target of a session is left.
+fn wait_for_end(session: &Session) {
+    while session.info().live_targets != 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// Runs a program with its children to the end of all of them, and checks what is true of any trace.
+fn run(config: Config, name: &str, arguments: &[&str]) -> (u32, Trace) {
+    let mut program = Program::new(name, arguments, None);
+    program.wait_at_gate();
+    let session = Session::configured(config);
+    session.add(program.pid()).unwrap();
+    let pid = program.pid().unsigned_abs();
+    program.go();
+    program.wait().assert_success();
+    wait_for_end(&session);
+    let trace = Trace::finish(&session, &[]);
+    trace.assert_resolved();
+    (pid, trace)
+}
+
+// ---------------------------------------------------------------------------------------------
+// Mappings
+// ---------------------------------------------------------------------------------------------
+
+/// A line of `/proc/PID/maps`.
+#[derive(Debug)]
+struct Line {
+    start: u64,
+    end: u64,
+    rights: String,
+    offset: u64,
+    device: (u32, u32),
+    inode: u64,
+    path: String,
+}
+
+fn maps(pid: i32) -> Vec<Line> {
+    let text = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let hex = |digits: &str| u64::from_str_radix(digits, 16).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut rest = line;
+            let mut field = || {
+                let (field, behind) = rest.split_once(' ').unwrap();
+                rest = behind;
+                field
+            };
+            let (start, end) = field().split_once('-').unwrap();
+            let rights = field().to_owned();
+            let offset = hex(field());
+            let (major, minor) = field().split_once(':').unwrap();
+            let inode = field().parse().unwrap();
+            Line {
+                start: hex(start),
+                end: hex(end),
+                rights,
+                offset,
+                device: (hex(major) as u32, hex(minor) as u32),
+                inode,
+                path: rest.trim_start().to_owned(),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn a_mapping_is_told_as_proc_maps_shows_it() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        fs::write("/proc/sys/vm/nr_hugepages", "2").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Program::new(
+            WORKLOAD,
+            [
+                "mappings",
+                "--huge",
+                "--folder",
+                folder.path().to_str().unwrap(),
+            ],
+            None,
+        );
+        program.wait_at_gate();
+        let session = Session::configured(config());
+        session.add(program.pid()).unwrap();
+        program.go();
+        let mut status = 0;
+        // SAFETY: A system call on a child of ours, with an integer of ours.
+        let waited = unsafe { libc::waitpid(program.pid(), &raw mut status, libc::WUNTRACED) };
+        assert_eq!(waited, program.pid());
+        assert!(libc::WIFSTOPPED(status), "wait status {status:#x}");
+        let lines = maps(program.pid());
+        let trace = Trace::finish(&session, &[]);
+        program.kill();
+        fs::write("/proc/sys/vm/nr_hugepages", "0").unwrap();
+        trace.assert_complete();
+        trace.assert_resolved();
+
+        // The last that was said of each range.
+        let told: BTreeMap<(u64, u64), &Mapping> = trace
+            .in_time_order()
+            .into_iter()
+            .filter_map(|record| match record {
+                Record::Mapping(mapping) => Some(((mapping.start, mapping.end), mapping)),
+                _ => None,
+            })
+            .collect();
+        let executable = find(WORKLOAD).canonicalize().unwrap();
+        let executable = executable.to_str().unwrap();
+        let mut kinds = BTreeSet::new();
+        let mut problems = Vec::new();
+        for line in &lines {
+            let Some(mapping) = told.get(&(line.start, line.end)) else {
+                continue;
+            };
+            // Of anonymous memory the record tells what the kernel keeps there, and /proc nothing.
+            let offset = if line.inode == 0 {
+                line.offset
+            } else {
+                mapping.offset
+            };
+            let same = (
+                line.offset,
+                line.device,
+                line.inode,
+                line.path.as_str(),
+            ) == (
+                offset,
+                mapping.device,
+                mapping.inode,
+                mapping.path.as_str(),
+            );
+            // What the dynamic linker has made read-only after its last fault keeps its range.
+            let rights = line.rights == mapping.rights()
+                || (line.rights == "r--p" && mapping.rights() == "rw-p" && line.inode != 0);
+            if !same || !rights {
+                problems.push(format!("/proc says {line:x?}, the record {mapping:x?}"));
+            }
+            assert_eq!(mapping.flags & mapping_flag::FILE != 0, line.inode != 0, "{mapping:x?}");
+            let pages = (line.end - line.start) as usize / PAGE;
+            kinds.insert(match line.path.as_str() {
+                path if path == executable => format!("program {}", line.rights),
+                path if path.starts_with('[') => path.to_owned(),
+                _ => format!("{pages} pages"),
+            });
+        }
+        assert!(problems.is_empty(), "{}", problems.join("\n"));
+        for kind in [
+            &format!("program {}", "r-xp"),
+            &format!("program {}", "rw-p"),
+            "[heap]",
+            "[stack]",
+            "[vdso]",
+            "11 pages",
+            "12 pages",
+            "13 pages",
+            "14 pages",
+            "15 pages",
+            "16 pages",
+            "17 pages",
+            "18 pages",
+            "19 pages",
+            "512 pages",
+        ] {
+            assert!(
+                kinds.contains(kind),
+                "no mapping of the kind {kind} was compared: {kinds:?}, of {lines:x?}"
+            );
+        }
+        let by_pages = |pages: u64| {
+            *told
+                .iter()
+                .find(|((start, end), _)| {
+                    end - start == pages * PAGE as u64
+                        && lines.iter().any(|line| line.start == *start && line.end == *end)
+                })
+                .unwrap()
+                .1
+        };
+        let flags = |pages| by_pages(pages).flags & (mapping_flag::LOCKED | mapping_flag::HUGETLB | mapping_flag::GROWSDOWN);
+        assert_eq!(flags(11), 0);
+        assert_eq!(flags(19), mapping_flag::LOCKED);
+        assert_eq!(flags(512), mapping_flag::HUGETLB);
+        assert!(by_pages(17).path.ends_with("/deleted (deleted)"));
+        let stack = told.values().find(|mapping| mapping.path == "[stack]").unwrap();
+        assert_ne!(stack.flags & mapping_flag::GROWSDOWN, 0, "{stack:x?}");
+    });
+}
+
+#[test]
+fn named_anonymous_memory_is_told_by_its_name() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let session = of_ourselves();
+        let place = Place::new(2);
+        let start = place.map(None, 0, libc::PROT_WRITE, libc::MAP_PRIVATE);
+        // SAFETY: The mapping just made; the call reads a C string.
+        let result = unsafe {
+            start.write_volatile(1);
+            libc::prctl(
+                libc::PR_SET_VMA,
+                libc::PR_SET_VMA_ANON_NAME,
+                start,
+                2 * PAGE,
+                c"a name".as_ptr(),
+            )
+        };
+        let named = result == 0;
+        // SAFETY: As above.
+        unsafe { start.add(PAGE).write_volatile(1) };
+        let line = maps(guest::own_pid())
+            .into_iter()
+            .find(|line| line.start == start as u64)
+            .unwrap();
+        assert_eq!(line.path, if named { "[anon:a name]" } else { "" });
+        let trace = Trace::finish(&session, &[]);
+        let told: Vec<&str> = faults_in(&trace, &place)
+            .iter()
+            .map(|(_, mapping)| mapping.path.as_str())
+            .collect();
+        assert_eq!(told, ["", line.path.as_str()]);
+    });
+}
+
+/// Addresses at which mappings are made, one after the other.
+struct Place {
+    start: *mut u8,
+    pages: usize,
+}
+
+impl Place {
+    fn new(pages: usize) -> Self {
+        // SAFETY: A new mapping at an address of the kernel's choice. It has no rights, so that it is not
+        // merged with its neighbours; two pages more keep them off what is mapped in its midst.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                (pages + 2) * PAGE,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        assert_ne!(start, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        Self {
+            start: start.cast::<u8>().wrapping_add(PAGE),
+            pages,
+        }
+    }
+
+    fn map(&self, file: Option<&File>, page: usize, rights: i32, flags: i32) -> *mut u8 {
+        let (fd, anonymous) = file.map_or((-1, libc::MAP_ANONYMOUS), |file| (file.as_raw_fd(), 0));
+        // SAFETY: The range is ours; nobody else uses what was mapped there.
+        let start = unsafe {
+            libc::mmap(
+                self.start.cast(),
+                self.pages * PAGE,
+                libc::PROT_READ | rights,
+                libc::MAP_FIXED | flags | anonymous,
+                fd,
+                (page * PAGE) as i64,
+            )
+        };
+        assert_eq!(start.cast(), self.start, "{}", io::Error::last_os_error());
+        self.start
+    }
+
+    fn unmap(&self) {
+        // SAFETY: As in `map`.
+        let result = unsafe { libc::munmap(self.start.cast(), self.pages * PAGE) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
+    fn forget_pages(&self) {
+        // SAFETY: As in `map`.
+        let result =
+            unsafe { libc::madvise(self.start.cast(), self.pages * PAGE, libc::MADV_DONTNEED) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
+    fn protect(&self, rights: i32) {
+        // SAFETY: As in `map`.
+        let result = unsafe { libc::mprotect(self.start.cast(), self.pages * PAGE, rights) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
+
+    fn read(&self) {
+        // SAFETY: Mapped with the right to read.
+        std::hint::black_box(unsafe { self.start.read_volatile() });
+    }
+
+    fn write(&self) {
+        // SAFETY: Mapped with the right to write.
+        unsafe { self.start.write_volatile(1) };
+    }
+}
+
+/// The faults of this thread in a place that completed, with their mappings.
+fn faults_in<'a>(
+    trace: &'a Trace,
+    place: &Place,
+) -> Vec<(fault_tracer_uapi::FaultRecord, &'a Mapping)> {
+    trace.assert_complete();
+    trace.assert_resolved();
+    let range = place.start as u64..place.start as u64 + (place.pages * PAGE) as u64;
+    trace
+        .completed_by(own_tid())
+        .into_iter()
+        .filter(|(fault, _)| range.contains(&fault.address()))
+        .map(|(fault, mapping)| (fault, mapping.unwrap()))
+        .collect()
+}
+
+fn new_file(path: &Path, pages: usize) -> File {
+    fs::write(path, vec![7; pages * PAGE]).unwrap();
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+#[test]
+fn each_fault_names_the_mapping_at_its_time() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+        let (file_a, file_b) = (new_file(&a, 8), new_file(&b, 8));
+        let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+        let place = Place::new(2);
+        let session = of_ourselves();
+        let (private, shared) = (libc::MAP_PRIVATE, libc::MAP_SHARED);
+        let write = libc::PROT_WRITE;
+        // In turns, so that each mapping comes again at the place of every other.
+        let mut expected = Vec::new();
+        for _ in 0..20 {
+            for (file, path) in [(Some(&file_a), a), (Some(&file_b), b), (None, "")] {
+                for page in [0, 3] {
+                    let page = if file.is_some() { page } else { 0 };
+                    for flags in [private, shared] {
+                        place.map(file, page, write, flags);
+                        place.write();
+                        let path = if file.is_none() && flags == shared {
+                            "/dev/zero (deleted)"
+                        } else {
+                            path
+                        };
+                        let kind = if flags == private { 'p' } else { 's' };
+                        let offset = (page * PAGE) as u64;
+                        expected.push((path, offset, format!("rw-{kind}")));
+                        place.forget_pages();
+                        place.protect(libc::PROT_READ);
+                        place.read();
+                        expected.push((path, offset, format!("r--{kind}")));
+                        place.unmap();
+                    }
+                }
+            }
+        }
+        let trace = Trace::finish(&session, &[]);
+        let faults = faults_in(&trace, &place);
+        let told: Vec<_> = faults
+            .iter()
+            .map(|(_, mapping)| {
+                // Of private anonymous memory the kernel keeps the address there.
+                let offset = if mapping.flags & mapping_flag::FILE == 0 {
+                    assert_eq!(mapping.offset, mapping.start, "{mapping:x?}");
+                    0
+                } else {
+                    mapping.offset
+                };
+                (mapping.path.as_str(), offset, mapping.rights())
+            })
+            .collect();
+        assert_eq!(told.len(), expected.len());
+        for (i, (told, expected)) in told.iter().zip(&expected).enumerate() {
+            assert_eq!(told, expected, "fault {i}");
+        }
+        for (fault, mapping) in faults {
+            assert_eq!(
+                (mapping.start, mapping.end),
+                (place.start as u64, place.start as u64 + 2 * PAGE as u64)
+            );
+            assert_eq!(
+                mapping.flags & mapping_flag::FILE != 0,
+                fault.flags() & fault_flag::FILE != 0
+            );
+        }
+    });
+}
+
+/// Maps one file after the other at the same place, each closed before the next is opened, and checks that
+/// each fault names its file. `file` makes the file of a turn and says what it is called, `after` ends it.
+fn names_of_files_in_turn(
+    turns: usize,
+    file: impl Fn(usize) -> PathBuf,
+    after: impl Fn(&Path),
+) {
+    let place = Place::new(1);
+    let session = of_ourselves();
+    let mut expected = Vec::new();
+    for turn in 0..turns {
+        let path = file(turn);
+        let opened = File::open(&path).unwrap();
+        place.map(Some(&opened), 0, 0, libc::MAP_PRIVATE);
+        place.read();
+        place.unmap();
+        let metadata = opened.metadata().unwrap();
+        expected.push((path.to_str().unwrap().to_owned(), metadata.ino()));
+        drop(opened);
+        after(&path);
+    }
+    let trace = Trace::finish(&session, &[]);
+    let told: Vec<_> = faults_in(&trace, &place)
+        .iter()
+        .map(|(_, mapping)| (mapping.path.clone(), mapping.inode))
+        .collect();
+    assert_eq!(told.len(), expected.len());
+    let wrong: Vec<_> = told
+        .iter()
+        .zip(&expected)
+        .filter(|(told, expected)| told != expected)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {turns} faults name another file than the one mapped, such as (told, mapped) {:?}",
+        wrong.len(),
+        wrong[0]
+    );
+}
+
+#[test]
+fn files_that_stay_are_told_apart() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |turn: usize| {
+            let path = folder.path().join(format!("file {turn}"));
+            new_file(&path, 1);
+            path
+        };
+        names_of_files_in_turn(500, path, |_| {});
+    });
+}
+
+/// Where a file is made right after another was removed, many file systems give it the same inode number,
+/// and the kernel the same memory for file, name and inode.
+#[test]
+fn files_that_are_removed_are_told_apart() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let mut folders = vec![tempfile::tempdir().unwrap()];
+        folders.push(tempfile::tempdir_in("/dev/shm").unwrap());
+        for folder in folders {
+            let path = |turn: usize| {
+                let path = folder.path().join(format!("file {turn}"));
+                new_file(&path, 1);
+                path
+            };
+            names_of_files_in_turn(500, path, |path| fs::remove_file(path).unwrap());
+        }
+    });
+}
+
+#[test]
+fn names_of_the_same_file_are_told_apart() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let first = folder.path().join("first");
+        new_file(&first, 1);
+        let path = |turn: usize| {
+            let path = folder.path().join(format!("name {}", turn % 3));
+            if turn < 3 {
+                fs::hard_link(&first, &path).unwrap();
+            }
+            path
+        };
+        names_of_files_in_turn(30, path, |_| {});
+    });
+}
+
+#[test]
+fn a_renamed_file_is_told_by_its_new_name() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let name = |turn: usize| folder.path().join(format!("name {turn}"));
+        new_file(&name(0), 1);
+        let path = |turn: usize| {
+            if turn > 0 {
+                fs::rename(name(turn - 1), name(turn)).unwrap();
+            }
+            name(turn)
+        };
+        names_of_files_in_turn(30, path, |_| {});
+    });
+}
+
+#[test]
+fn a_thousand_mappings_at_once_are_told_apart() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = new_file(&path, 4);
+        let places: Vec<Place> = (0..4000).map(|_| Place::new(1)).collect();
+        let session = of_ourselves();
+        // More than there are numbers, so that numbers are given again; and each twice.
+        for (i, place) in places.iter().enumerate() {
+            place.map(Some(&file), i % 4, 0, libc::MAP_PRIVATE);
+        }
+        for _ in 0..2 {
+            for place in &places {
+                place.read();
+                place.forget_pages();
+            }
+        }
+        let trace = Trace::finish(&session, &[]);
+        trace.assert_complete();
+        trace.assert_resolved();
+        let expected: BTreeMap<u64, u64> = places
+            .iter()
+            .enumerate()
+            .map(|(i, place)| (place.start as u64, (i % 4 * PAGE) as u64))
+            .collect();
+        let mut seen = 0;
+        for (fault, mapping) in trace.completed_by(own_tid()) {
+            if let Some(offset) = expected.get(&fault.address()) {
+                let mapping = mapping.unwrap();
+                assert_eq!(
+                    (mapping.start, mapping.offset, mapping.path.as_str()),
+                    (fault.address(), *offset, path.to_str().unwrap())
+                );
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 8000);
+    });
+}
+
+#[test]
+fn a_path_of_almost_4096_bytes_is_told() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        // A path that a system call takes at once is at most 4,095 bytes long.
+        let mut path = folder.path().to_owned();
+        while path.as_os_str().len() < 3840 {
+            path.push("d".repeat(199));
+        }
+        path.push("f".repeat(4094 - path.as_os_str().len()));
+        assert_eq!(path.as_os_str().len(), 4095);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        names_of_files_in_turn(
+            1,
+            |_| {
+                new_file(&path, 1);
+                path.clone()
+            },
+            |_| {},
+        );
+    });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Tasks
+// ---------------------------------------------------------------------------------------------
+
+/// The records of a process: (event, name, path), in order; ends are "exit".
+fn story(trace: &Trace, pid: u32) -> Vec<(u32, &str, &str)> {
+    trace
+        .tasks()
+        .into_iter()
+        .filter(|task| task.pid == pid)
+        .map(|task| (task.event, task.comm.as_str(), task.path.as_str()))
+        .collect()
+}
+
+#[test]
+fn a_shell_and_its_child_are_told_by_name_and_path() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let (pid, trace) = run(config(), "sh", &["-c", "uname -a >/dev/null; exit 0"]);
+        let canonical = |name| find(name).canonicalize().unwrap().to_str().unwrap().to_owned();
+        let shell = canonical("sh");
+        let own = fs::read_to_string("/proc/thread-self/comm").unwrap();
+        let own = own.trim_end();
+        let of_shell = story(&trace, pid);
+        assert_eq!(of_shell[0].0, task_event::PRESENT);
+        assert_eq!(of_shell[0].1, own, "the name before it executed a program");
+        let executed: Vec<_> = of_shell
+            .iter()
+            .filter(|(event, ..)| *event == task_event::EXEC)
+            .collect();
+        assert_eq!(executed, [&(task_event::EXEC, "sh", shell.as_str())]);
+        let child = trace
+            .tasks()
+            .into_iter()
+            .find(|task| task.event == task_event::FORK)
+            .unwrap();
+        assert_eq!((child.parent, child.comm.as_str()), (pid, "sh"));
+        assert_eq!(child.counters, (0, 0));
+        let uname = canonical("uname");
+        let of_child: Vec<_> = story(&trace, child.pid)
+            .into_iter()
+            .filter(|(event, ..)| *event != task_event::RENAME)
+            .collect();
+        assert_eq!(
+            of_child,
+            [
+                (task_event::FORK, "sh", ""),
+                (task_event::EXEC, "uname", uname.as_str())
+            ]
+        );
+        assert_balanced(&trace);
+    });
+}
+
+#[test]
+fn new_names_of_processes_and_threads_are_told() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let session = of_ourselves();
+        let set_name = |name: &str| {
+            let name = CString::new(name).unwrap();
+            // SAFETY: The call reads a C string.
+            unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+        };
+        let before = fs::read_to_string("/proc/thread-self/comm").unwrap();
+        set_name("fifteen letters and more");
+        let thread = std::thread::Builder::new()
+            .name("named thread".into())
+            .spawn(own_tid)
+            .unwrap()
+            .join()
+            .unwrap();
+        // Another thread's name, by its file.
+        let (send, receive) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            send.send(own_tid()).unwrap();
+            stopped.recv().ok();
+        });
+        let other_tid = receive.recv().unwrap();
+        fs::write(format!("/proc/self/task/{other_tid}/comm"), "by another").unwrap();
+        drop(stop);
+        other.join().unwrap();
+        set_name(before.trim_end());
+        let trace = Trace::finish(&session, &[]);
+        let renamed = |tid: u32| -> Vec<String> {
+            trace
+                .tasks()
+                .into_iter()
+                .filter(|task| task.tid == tid && task.event == task_event::RENAME)
+                .map(|task| {
+                    assert_eq!(task.pid, std::process::id(), "{task:?}");
+                    task.comm.clone()
+                })
+                .collect()
+        };
+        assert_eq!(renamed(own_tid()), ["fifteen letters", before.trim_end()]);
+        assert_eq!(renamed(thread), ["named thread"]);
+        assert_eq!(renamed(other_tid), ["by another"]);
+        let exits: BTreeSet<u32> = trace.exits().iter().map(|exit| exit.tid).collect();
+        assert_eq!(exits, BTreeSet::from([thread, other_tid]));
+    });
+}
+
+#[test]
+fn a_thousand_children_of_a_millisecond_each_begin_and_end() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let (pid, trace) = run(
+            config(),
+            WORKLOAD,
+            &["children", "--count", "1000", "--pages", "10"],
+        );
+        let forks: BTreeMap<u32, &Task> = trace
+            .tasks()
+            .into_iter()
+            .filter(|task| task.event == task_event::FORK)
+            .map(|task| (task.tid, task))
+            .collect();
+        let exits: BTreeMap<u32, u64> = trace
+            .exits()
+            .into_iter()
+            .map(|exit| (exit.tid, exit.time_ns))
+            .collect();
+        assert_eq!((forks.len(), exits.len()), (1000, 1001));
+        for (tid, fork) in forks {
+            assert_eq!((fork.pid, fork.parent, fork.old_tid), (tid, pid, tid), "{fork:?}");
+            assert_eq!((fork.counters, fork.comm.as_str()), ((0, 0), WORKLOAD), "{fork:?}");
+            assert!(fork.time_ns < exits[&tid], "{fork:?}");
+        }
+        assert_balanced(&trace);
+    });
+}
+
+#[test]
+fn all_threads_of_a_running_process_are_told_of() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let program = Program::load(&["spin", "--threads", "8", "--pages", "32"]);
+        let folder = format!("/proc/{}/task", program.pid());
+        let threads = || -> BTreeMap<u32, String> {
+            fs::read_dir(&folder)
+                .unwrap()
+                .map(|entry| {
+                    let entry = entry.unwrap();
+                    let comm = fs::read_to_string(entry.path().join("comm")).unwrap();
+                    let tid = entry.file_name().to_str().unwrap().parse().unwrap();
+                    (tid, comm.trim_end().to_owned())
+                })
+                .collect()
+        };
+        while threads().len() != 9 {
+            std::thread::yield_now();
+        }
+        let expected = threads();
+        let session = Session::configured(config());
+        session.add(program.pid()).unwrap();
+        while session.totals().hits < 1000 {
+            std::thread::yield_now();
+        }
+        let trace = Trace::finish(&session, &[]);
+        let program_path = find(WORKLOAD).canonicalize().unwrap();
+        let pid = program.pid().unsigned_abs();
+        program.kill();
+        trace.assert_complete();
+        trace.assert_resolved();
+        let present: BTreeMap<u32, String> = trace
+            .tasks()
+            .into_iter()
+            .map(|task| {
+                assert_eq!(
+                    (task.event, task.pid, task.parent, task.old_tid),
+                    (task_event::PRESENT, pid, std::process::id(), task.tid),
+                    "{task:?}"
+                );
+                assert_eq!(task.path, program_path.to_str().unwrap(), "{task:?}");
+                (task.tid, task.comm.clone())
+            })
+            .collect();
+        assert_eq!(present, expected);
+        for record in trace.in_time_order() {
+            if let Record::Fault(fault) = record {
+                assert!(expected.contains_key(&fault.tid()), "{fault:x?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_thread_that_executes_a_program_takes_over_the_process_and_keeps_its_counters() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let (_, trace) = run(
+            config(),
+            WORKLOAD,
+            &[
+                "children",
+                "--count",
+                "20",
+                "--pages",
+                "20",
+                "--how",
+                "thread-exec",
+            ],
+        );
+        let balance = assert_balanced(&trace);
+        assert_eq!(balance.took_over, 20, "{balance:?}");
+        for task in trace.tasks() {
+            if task.event == task_event::EXEC {
+                assert_eq!(task.tid, task.pid, "{task:?}");
+                assert_eq!(task.path, find(WORKLOAD).canonicalize().unwrap().to_str().unwrap());
+            }
+        }
+    });
+}
+
+// ---------------------------------------------------------------------------------------------
+// The balance of each thread
+// ---------------------------------------------------------------------------------------------
+
+#[test]
+fn every_thread_balances_in_a_turmoil_of_forks_threads_programs_and_kills() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        for seed in ["1", "2", "3"] {
+            let large = Config {
+                ring_bytes: 64 << 20,
+                ..config()
+            };
+            let (_, trace) = run(large, WORKLOAD, &["turmoil", "--seed", seed]);
+            let Balance {
+                threads,
+                completed,
+                took_over,
+            } = assert_balanced(&trace);
+            assert!(
+                threads > 100 && completed > 10_000 && took_over > 0,
+                "seed {seed}: {threads} threads, {completed} faults, {took_over} took over: too few"
+            );
+        }
+    });
+}
+
+#[test]
+fn every_thread_balances_in_a_pipeline_of_a_shell() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let pipeline = "cat /proc/cpuinfo /etc/passwd | tr a-z A-Z | sort -u | (head -n 3; wc -l) \
+                        >/dev/null; for i in 1 2 3 4 5; do echo $(uname -r | cut -c1); done >/dev/null";
+        let (_, trace) = run(config(), "sh", &["-c", pipeline]);
+        let balance = assert_balanced(&trace);
+        assert!(balance.threads > 10, "{balance:?}");
+    });
+}
+
+#[test]
+fn every_thread_balances_in_a_compilation() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("small.c");
+        fs::write(
+            &source,
+            "#include <stdio.h>\nint main(void) { puts(\"hello\"); return 0; }\n",
+        )
+        .unwrap();
+        let program = folder.path().join("small");
+        let large = Config {
+            ring_bytes: 64 << 20,
+            ..config()
+        };
+        let (_, trace) = run(
+            large,
+            "gcc",
+            &[
+                "-O2",
+                "-o",
+                program.to_str().unwrap(),
+                source.to_str().unwrap(),
+            ],
+        );
+        let balance = assert_balanced(&trace);
+        // The driver, compiler, assembler, collect2 and linker.
+        assert!(
+            balance.threads >= 5 && balance.completed > 1000,
+            "{balance:?}"
+        );
+    });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Losses
+// ---------------------------------------------------------------------------------------------
+
+/// Runs a program of many mappings and processes with a tiny ring that is drained now and then; returns
+/// the trace and what was drained before the last.
+fn with_tiny_rings(mode: u32) -> Trace {
+    let mut program = Program::new(
+        WORKLOAD,
+        ["children", "--count", "150", "--pages", "40", "--how", "exec"],
+        Some(0),
+    );
+    let session = Session::configured(Config {
+        ring_bytes: 8192,
+        mode,
+        ..config()
+    });
+    session.add(program.pid()).unwrap();
+    let mut drained = vec![Vec::new(); session.info().cpus as usize];
+    program.go();
+    while session.info().live_targets != 0 {
+        for (cpu, words) in drained.iter_mut().enumerate() {
+            words.extend(session.drain_words(cpu as u32));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(150));
+    }
+    program.wait().assert_success();
+    Trace::finish(&session, &drained)
+}
+
+#[test]
+fn losses_are_told_where_and_when_they_were_and_add_up() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let trace = with_tiny_rings(mode::DISCARD);
+        let mut told_of = 0;
+        for (cpu, (records, account)) in trace.cpus.iter().zip(&trace.accounts).enumerate() {
+            let losses: Vec<_> = records
+                .iter()
+                .filter_map(|record| match record {
+                    Record::Lost(lost) => Some(lost),
+                    _ => None,
+                })
+                .collect();
+            for lost in &losses {
+                assert!(lost.count > 0 && lost.time_ns <= lost.last_ns, "{lost:?}");
+                assert!(
+                    lost.count > 1 || lost.time_ns == lost.last_ns,
+                    "{lost:?}"
+                );
+            }
+            let told: u64 = losses.iter().map(|lost| lost.count).sum();
+            // Those after the last record are told of when there is room, and then nothing came.
+            assert!(told <= account.dropped, "CPU {cpu}: {told} told, {account:?}");
+            let untold = account.dropped - told;
+            let last_is_loss = records.last().is_some_and(|record| matches!(record, Record::Lost(_)));
+            assert!(!last_is_loss, "CPU {cpu}: nothing follows the last loss told of");
+            let faults = account.recorded;
+            assert_eq!(faults + told + untold, account.hits, "CPU {cpu}: {account:?}");
+            told_of += losses.len();
+        }
+        assert!(told_of > 3, "{told_of} losses told of: {:?}", trace.accounts);
+        // What is known of a mapping stays right over losses.
+        for faults in trace.resolved() {
+            for (fault, mapping) in faults {
+                if fault.mapping() != MAPPING_UNKNOWN {
+                    assert_holds(mapping.expect("a number that was given"), &fault);
+                }
+            }
+        }
+    });
+}
+
+/// Overwritten records are gone with what they said: each mapping whose record is overwritten is told of
+/// anew before the next fault in it.
+#[test]
+fn what_is_left_when_records_are_overwritten_can_be_resolved() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let trace = with_tiny_rings(mode::OVERWRITE);
+        let (mut resolved, mut unknown, mut before) = (0u64, 0u64, 0u64);
+        for faults in trace.resolved() {
+            for (fault, mapping) in faults {
+                match mapping {
+                    Some(mapping) => {
+                        assert_holds(mapping, &fault);
+                        resolved += 1;
+                    }
+                    None if fault.mapping() == MAPPING_UNKNOWN => unknown += 1,
+                    None => before += 1,
+                }
+            }
+        }
+        let overwritten: u64 = trace.accounts.iter().map(|account| account.overwritten).sum();
+        assert!(overwritten > 1000, "{:?}", trace.accounts);
+        assert!(
+            resolved > 1000,
+            "{resolved} resolved, {unknown} unknown, {before} before their mapping: {:?}",
+            trace.accounts
+        );
+        assert_eq!(unknown, 0, "there is always room for a mapping");
+        eprintln!("{resolved} resolved, {before} whose mapping was overwritten");
+    });
+}
+
+#[test]
+fn without_the_flag_there_are_faults_alone() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let mut program = Program::workload(&["children", "--count", "20", "--how", "exec"], None, None);
+        let session = Session::running(Setup::default());
+        session.add(program.pid()).unwrap();
+        program.go();
+        program.wait().assert_success();
+        let recording = session.finish();
+        recording.assert_complete();
+        assert!(recording.len() > 1000);
+        for fault in recording.cpus.iter().flatten() {
+            assert_eq!(fault.mapping(), MAPPING_UNKNOWN, "{fault:x?}");
+        }
+    });
+}
+
+#[test]
+fn each_clock_is_the_one_asked_for() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let clocks = [
+            (clock::MONOTONIC, libc::CLOCK_MONOTONIC),
+            (clock::BOOTTIME, libc::CLOCK_BOOTTIME),
+            (clock::RAW, libc::CLOCK_MONOTONIC_RAW),
+        ];
+        let now = |id: i32| -> u64 {
+            let mut time = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            // SAFETY: The structure is ours.
+            assert_eq!(unsafe { libc::clock_gettime(id, &raw mut time) }, 0);
+            time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+        };
+        let place = Place::new(1);
+        // In this guest, which never slept and whose clock nobody adjusts, they may run alike: then any
+        // would do, and the bounds are as close as they can be.
+        for (clock, id) in clocks {
+            for _ in 0..100 {
+                let session = Session::configured(Config {
+                    flags: session_flag::SIDEBAND,
+                    clock,
+                    ring_bytes: 1 << 20,
+                    ..config()
+                });
+                session.add(guest::own_pid()).unwrap();
+                place.map(None, 0, libc::PROT_WRITE, libc::MAP_PRIVATE);
+                let before = now(id);
+                place.write();
+                let after = now(id);
+                let trace = Trace::finish(&session, &[]);
+                let faults = faults_in(&trace, &place);
+                assert_eq!(faults.len(), 1);
+                let (fault, mapping) = faults[0];
+                assert!(
+                    (before..=after).contains(&fault.time_ns),
+                    "clock {clock}: {} is not between {before} and {after}",
+                    fault.time_ns
+                );
+                assert_eq!(mapping.time_ns, fault.time_ns);
+            }
+        }
+    });
+}
+
+/// A record is whole whatever its length and wherever the ring ends.
+#[test]
+fn records_of_any_length_cross_the_end_of_the_ring_whole() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let session = Session::configured(Config {
+            ring_bytes: 8192,
+            flags: session_flag::SIDEBAND,
+            ..config()
+        });
+        let place = Place::new(1);
+        let mut expected = Vec::new();
+        let mut drained = vec![Vec::new(); session.info().cpus as usize];
+        for turn in 0..400 {
+            let path = folder.path().join("n".repeat(1 + turn * 7 % 250));
+            let file = new_file(&path, 1);
+            session.add(guest::own_pid()).unwrap();
+            place.map(Some(&file), 0, 0, libc::MAP_PRIVATE);
+            place.read();
+            place.unmap();
+            session.remove(guest::own_pid()).unwrap();
+            expected.push(path.to_str().unwrap().to_owned());
+            for (cpu, words) in drained.iter_mut().enumerate() {
+                let new = session.drain_words(cpu as u32);
+                parse(&new);
+                words.extend(new);
+            }
+        }
+        let trace = Trace::finish(&session, &drained);
+        let told: Vec<String> = faults_in(&trace, &place)
+            .into_iter()
+            .map(|(_, mapping)| mapping.path.clone())
+            .collect();
+        assert_eq!(told, expected);
+    });
+}
