@@ -60,8 +60,10 @@ struct Identity {
     start: u64,
     end: u64,
     offset: u64,
-    inode: u64,
-    inode_number: u64,
+    /// Address of the file's name (its dentry).
+    name: u64,
+    /// Of what the file is called and which inode it is.
+    content: u64,
     flags: u64,
     pid: u64,
 }
@@ -96,8 +98,8 @@ impl Side {
                 start: 0,
                 end: 0,
                 offset: 0,
-                inode: 0,
-                inode_number: 0,
+                name: 0,
+                content: 0,
                 flags: 0,
                 pid: 0,
             },
@@ -149,17 +151,24 @@ impl Identity {
         unsafe {
             let range = &(*vma).__bindgen_anon_1.__bindgen_anon_1;
             let file = (*vma).vm_file;
-            let (inode, inode_number) = if file.is_null() {
+            let (name, content) = if file.is_null() {
                 (0, 0)
             } else {
-                ((*file).f_inode as u64, (*(*file).f_inode).i_ino as u64)
+                let dentry = (*file).__bindgen_anon_1.f_path.dentry;
+                (
+                    dentry as u64,
+                    // Not to be told apart by the place of the name alone: a renamed file keeps it, and
+                    // memory of a name that is gone is given out again. The hash is salted by the folder.
+                    (*dentry).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len
+                        ^ ((*(*file).f_inode).i_ino as u64).rotate_left(32),
+                )
             };
             Identity {
                 start: range.vm_start as u64,
                 end: range.vm_end as u64,
                 offset: (*vma).vm_pgoff as u64,
-                inode,
-                inode_number,
+                name,
+                content,
                 flags: (*vma).__bindgen_anon_2.vm_flags as u64 & FLAGS_TOLD,
                 // CAST: positive.
                 pid: (*task).tgid as u64,
