@@ -56,6 +56,33 @@ impl Process {
         }
     }
 
+    /// The file of the program that it executes; `None` when it has ended. May sleep.
+    pub(crate) fn executable(&self) -> Option<Executable> {
+        let memory = {
+            let _guard = rcu::read_lock();
+            // SAFETY: Under RCU the task stays valid; `get_task_mm` takes a reference of its memory.
+            unsafe {
+                let leader = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
+                if leader.is_null() {
+                    return None;
+                }
+                bindings::get_task_mm(leader)
+            }
+        };
+        if memory.is_null() {
+            return None;
+        }
+        // SAFETY: The memory is ours until `mmput`; `get_file_active` copes with a file that is being
+        // replaced, and takes a reference.
+        let file = unsafe {
+            let file = bindings::get_file_active(&raw mut (*memory).__bindgen_anon_1.exe_file);
+            bindings::mmput(memory);
+            file
+        };
+        // INVARIANT: The reference is ours.
+        (!file.is_null()).then_some(Executable(file))
+    }
+
     /// Calls a function with each of its threads.
     pub(crate) fn each_thread(&self, call: impl Fn(*const bindings::task_struct)) {
         let _guard = rcu::read_lock();
@@ -90,5 +117,26 @@ impl Drop for Process {
     fn drop(&mut self) {
         // SAFETY: By the type invariant the reference is ours.
         unsafe { bindings::put_pid(self.0) };
+    }
+}
+
+/// An open file that a process executes.
+///
+/// # Invariants
+///
+/// Owns a reference to a `struct file`.
+pub(crate) struct Executable(*mut bindings::file);
+
+impl Executable {
+    /// It, open as long as `self` lives.
+    pub(crate) fn as_ptr(&self) -> *const bindings::file {
+        self.0
+    }
+}
+
+impl Drop for Executable {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the reference is ours.
+        unsafe { bindings::fput(self.0) };
     }
 }

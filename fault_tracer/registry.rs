@@ -5,12 +5,13 @@
 //! Everything here runs under one lock, which the fault path does not take. Nothing touches user memory
 //! while it is held.
 
+use core::ptr::null;
 use kernel::{bindings, prelude::*, sync::Arc};
 
 use super::{
     cpu,
     probe::Kprobe,
-    process::Process,
+    process::{Executable, Process},
     recorder,
     rings::Rings,
     targets::{self, Table},
@@ -147,8 +148,10 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
         targets::remove(slot, id);
         return Err(ESRCH);
     }
-    // SAFETY: `each_thread` gives live tasks.
-    process.each_thread(|thread| unsafe { tasks::tell_present(slot, thread) });
+    let executable = process.executable();
+    let file = executable.as_ref().map_or(null(), Executable::as_ptr);
+    // SAFETY: `each_thread` gives live tasks; `executable` keeps the file open.
+    process.each_thread(|thread| unsafe { tasks::tell_present(slot, thread, file) });
     Ok(id)
 }
 

@@ -114,8 +114,12 @@ unsafe fn comm_of(task: *const bindings::task_struct) -> [u8; 16] {
 ///
 /// # Safety
 ///
-/// `task` is a live task.
-pub(crate) unsafe fn tell_present(session: usize, task: *const bindings::task_struct) {
+/// `task` is a live task; `executable` is null, or a file that stays open during the call.
+pub(crate) unsafe fn tell_present(
+    session: usize,
+    task: *const bindings::task_struct,
+    executable: *const bindings::file,
+) {
     // SAFETY: By this function's contract.
     unsafe {
         tell(
@@ -124,7 +128,7 @@ pub(crate) unsafe fn tell_present(session: usize, task: *const bindings::task_st
             task_event::PRESENT,
             comm_of(task),
             (*task).pid as u32,
-            core::ptr::null(),
+            executable,
         )
     };
 }
