@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the fault path of the built module calls.
 
-The handler runs on every fault of every process while anything is traced: it must not sleep, lock,
-allocate or panic. The module's machine code is looked at, not its source: each call and jump out of a
-function is a relocation or names its target.
+The handler runs on every fault of every process while anything is traced: it must not sleep,
+lock, allocate or panic. The module's machine code is looked at, not its source: each call and
+jump out of a function is a relocation or names its target.
 """
 
 from __future__ import annotations
