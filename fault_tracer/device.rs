@@ -9,6 +9,7 @@ use core::mem::size_of;
 use kernel::{
     bindings,
     error::to_result,
+    ffi::{c_int, c_long, c_uint, c_ulong},
     mm::virt::VmaNew,
     new_mutex,
     page::PAGE_SIZE,
@@ -325,8 +326,6 @@ unsafe extern "C" fn poll(
     // SAFETY: These are the kernel's arguments. The file keeps its sessions until it is released.
     unsafe { this.session().poll(file, table) }
 }
-
-use kernel::ffi::{c_int, c_long, c_uint, c_ulong};
 
 /// Implements the kernel's marker traits for structures of the ABI.
 macro_rules! plain_data {

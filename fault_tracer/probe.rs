@@ -7,7 +7,7 @@
 //! C headers: `include/linux/kprobes.h`, `include/linux/tracepoint.h`.
 
 use core::{
-    ffi::c_void,
+    ffi::{c_int, c_void},
     mem::{offset_of, size_of},
 };
 use kernel::{bindings, error::to_result, prelude::*, str::CStrExt, types::Opaque};
@@ -15,8 +15,6 @@ use kernel::{bindings, error::to_result, prelude::*, str::CStrExt, types::Opaque
 /// What runs when a probed function is entered: in the context of its caller, preemption disabled. It
 /// finds the function's arguments in the registers and returns 0.
 pub(crate) type Handler = unsafe extern "C" fn(*mut RawKprobe, *mut bindings::pt_regs) -> c_int;
-
-use core::ffi::c_int;
 
 /// `struct kprobe` of `include/linux/kprobes.h`, for 64-bit kernels with `CONFIG_KPROBES`. A test
 /// compares it with the running kernel's type information.

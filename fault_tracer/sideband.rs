@@ -10,7 +10,7 @@
 //! Everything here runs with preemption disabled, as the ring's producer must.
 
 use core::{cell::UnsafeCell, mem::size_of_val};
-use kernel::{bindings, prelude::*};
+use kernel::{bindings, ffi::c_int, prelude::*};
 
 use super::{
     ring::{Ring, SLOT_WORDS},
@@ -475,5 +475,3 @@ unsafe fn name(vma: *const bindings::vm_area_struct, buffer: &mut [u8]) -> usize
     }
     end_with_zeros(buffer, length)
 }
-
-use kernel::ffi::c_int;
