@@ -198,7 +198,8 @@ fn deliver(fault: Fault, session: usize) {
         fault.address,
         fault.ip | number << uapi::ADDRESS_BITS,
     ];
-    if cpu_ring.ring().push_fault(words) == Pushed::Crossed {
+    let pushed = cpu_ring.ring().push_fault(words);
+    if matches!(pushed, Pushed::Crossed | Pushed::Full) {
         wake::raise(session);
     }
     if rings.log() {

@@ -83,6 +83,9 @@ pub struct Shape {
 pub enum Pushed {
     /// It found the ring full.
     Dropped,
+    /// As `Dropped`, and the reader was not woken since the last record: nothing more will come until it
+    /// reads.
+    Full,
     /// It is in the ring.
     Written,
     /// It is in the ring, and since the reader was last woken as many bytes as the watermark have come.
@@ -175,8 +178,7 @@ impl<'a> Ring<'a> {
             match self.room_for(head, SLOT_BYTES) {
                 Some(behind_lost) => head = behind_lost,
                 None => {
-                    self.drop_fault(record[1]);
-                    return Pushed::Dropped;
+                    return self.drop_fault(head, record[1]);
                 }
             }
         }
@@ -292,10 +294,10 @@ impl<'a> Ring<'a> {
         Some(head)
     }
 
-    /// Counts a fault that found the ring full.
+    /// Counts a fault that found the ring full, `head` being its end.
     #[cold]
     #[inline(never)]
-    fn drop_fault(&self, time_ns: u64) {
+    fn drop_fault(&self, head: u64, time_ns: u64) -> Pushed {
         let producer = self.producer;
         Self::count(&producer.dropped);
         if self.shape.sideband {
@@ -305,6 +307,12 @@ impl<'a> Ring<'a> {
             producer.lost_last_ns.store(time_ns, Ordering::Relaxed);
             Self::count(&producer.lost);
         }
+        // A reader out of step with the watermark might otherwise sleep on: `head` does not move.
+        if producer.woken.load(Ordering::Relaxed) == head {
+            return Pushed::Dropped;
+        }
+        producer.woken.store(head, Ordering::Relaxed);
+        Pushed::Full
     }
 
     /// Gives up the oldest records until `bytes` fit, if they do not.

@@ -100,7 +100,10 @@ impl Memory {
 
 /// Pushes the record of a sequence number; returns whether it was written.
 pub fn push(ring: &Ring<'_>, number: u64) -> bool {
-    ring.push_fault(record(number)) != Pushed::Dropped
+    !matches!(
+        ring.push_fault(record(number)),
+        Pushed::Dropped | Pushed::Full
+    )
 }
 
 /// The record of a sequence number: each of its words tells it, so that a mixture of two is no record.

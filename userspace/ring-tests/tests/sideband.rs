@@ -130,6 +130,29 @@ fn a_loss_is_told_of_before_the_next_record() {
 }
 
 #[test]
+fn a_full_ring_wakes_its_reader_once_whatever_the_watermark() {
+    let memory = Memory::new(8);
+    let ring = memory
+        .ring_of(Shape {
+            watermark_bytes: 8 * SLOT,
+            ..DISCARD
+        })
+        .unwrap();
+    // A reader out of step: it has taken four before it was woken.
+    for number in 0..4 {
+        assert_eq!(ring.push_fault(record(number)), Pushed::Written);
+    }
+    take(&ring, 4);
+    let pushed: Vec<Pushed> = (4..15)
+        .map(|number| ring.push_fault(record(number)))
+        .collect();
+    let (written, dropped) = pushed.split_at(8);
+    assert_eq!(written[3], Pushed::Crossed);
+    assert_eq!(dropped, [Pushed::Full, Pushed::Dropped, Pushed::Dropped]);
+    assert!(ring.is_worth_reading());
+}
+
+#[test]
 fn the_reader_is_woken_after_every_watermark() {
     for overwrite in [false, true] {
         let memory = Memory::new(8);
