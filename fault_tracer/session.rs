@@ -179,7 +179,12 @@ impl Session {
                 processes.retain(|other| !other.is(&process));
                 processes.len() < before
             }
-            State::Running(slot) => registry::remove(*slot, &process),
+            State::Running(slot) => {
+                let removed = registry::remove(*slot, &process);
+                // It may have been the last: whoever waits looks anew.
+                self.wake.now();
+                removed
+            }
             State::Stopped { .. } => return Err(self.is_stopped()),
         };
         if removed {
