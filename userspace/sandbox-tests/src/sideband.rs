@@ -568,7 +568,11 @@ pub fn assert_balanced(trace: &Trace) -> Balance {
                 });
                 assert_eq!(life.pid, fault.pid(), "{life:?}");
                 if life.ended {
-                    assert_eq!(fault.tid(), fault.pid(), "a fault after the end of {life:?}");
+                    assert_eq!(
+                        fault.tid(),
+                        fault.pid(),
+                        "a fault after the end of {life:?}"
+                    );
                     between.entry(fault.tid()).or_default().push(*fault);
                 } else {
                     life.fault(fault);

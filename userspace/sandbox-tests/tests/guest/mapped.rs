@@ -113,9 +113,8 @@ fn a_mapped_ring_shows_what_another_session_drains() {
         );
         for (cpu, (seen, drained)) in seen.iter().zip(&drained.cpus).enumerate() {
             // Each session reads the clock for itself.
-            let key = |fault: &FaultRecord| {
-                (fault.header, fault.address_counters, fault.ip_mapping)
-            };
+            let key =
+                |fault: &FaultRecord| (fault.header, fault.address_counters, fault.ip_mapping);
             if mapped.counters(cpu as u32).unwrap().dropped == 0 {
                 assert_eq!(seen.len(), drained.len(), "CPU {cpu}");
             }
@@ -136,7 +135,9 @@ fn records_of_all_kinds_come_whole_through_a_small_mapped_ring() {
         let _module = module::load_idle();
         let mut program = Program::new(
             WORKLOAD,
-            ["children", "--count", "100", "--pages", "50", "--how", "exec"],
+            [
+                "children", "--count", "100", "--pages", "50", "--how", "exec",
+            ],
             None,
         );
         let session = Session::configured(Config {
@@ -261,18 +262,12 @@ fn what_may_not_be_mapped_is_refused() {
             }
         }
         // SAFETY: As above: refused.
-        let result =
-            unsafe { libc::mprotect(page.start().cast(), PAGE, WRITE | libc::PROT_EXEC) };
+        let result = unsafe { libc::mprotect(page.start().cast(), PAGE, WRITE | libc::PROT_EXEC) };
         assert_eq!(result, -1, "the consumer page became executable");
         for mapping in [&page, &rest, &whole] {
             // SAFETY: As above: a mapping that cannot be expanded.
             let moved = unsafe {
-                libc::mremap(
-                    mapping.start().cast(),
-                    PAGE,
-                    4 * PAGE,
-                    libc::MREMAP_MAYMOVE,
-                )
+                libc::mremap(mapping.start().cast(), PAGE, 4 * PAGE, libc::MREMAP_MAYMOVE)
             };
             assert_eq!(moved, libc::MAP_FAILED, "a mapping was expanded");
         }
@@ -313,9 +308,10 @@ fn a_fresh_ring_shows_zeros_and_nothing_of_the_kernel() {
         // And in use, no address of the kernel's half.
         let session = Session::configured(config());
         session.add(guest::own_pid()).unwrap();
-        drop(vec![1u8; 8 << 20]);
+        // In pieces too small for huge pages.
+        drop((0..64).map(|_| vec![1u8; 256 << 10]).collect::<Vec<_>>());
         session.stop().unwrap();
-        assert!(session.totals().hits > 1000);
+        assert!(session.totals().hits > 500, "{:?}", session.totals());
         for ring in rings(&session) {
             for word in ring.producer() {
                 assert!(word.load(Ordering::Relaxed) < 1 << 63);

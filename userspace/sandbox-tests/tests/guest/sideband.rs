@@ -8,10 +8,7 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
-    os::{
-        fd::AsRawFd,
-        unix::fs::MetadataExt,
-    },
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     ptr,
 };
@@ -23,7 +20,9 @@ use sandbox_tests::{
     device::{Session, Setup},
     guest, module,
     program::{find, Program, WORKLOAD},
-    sideband::{assert_balanced, assert_holds, config, parse, Balance, Mapping, Record, Task, Trace},
+    sideband::{
+        assert_balanced, assert_holds, config, parse, Balance, Mapping, Record, Task, Trace,
+    },
 };
 
 const PAGE: usize = 4096;
@@ -167,24 +166,19 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
             } else {
                 mapping.offset
             };
-            let same = (
-                line.offset,
-                line.device,
-                line.inode,
-                line.path.as_str(),
-            ) == (
-                offset,
-                mapping.device,
-                mapping.inode,
-                mapping.path.as_str(),
-            );
+            let same = (line.offset, line.device, line.inode, line.path.as_str())
+                == (offset, mapping.device, mapping.inode, mapping.path.as_str());
             // What the dynamic linker has made read-only after its last fault keeps its range.
             let rights = line.rights == mapping.rights()
                 || (line.rights == "r--p" && mapping.rights() == "rw-p" && line.inode != 0);
             if !same || !rights {
                 problems.push(format!("/proc says {line:x?}, the record {mapping:x?}"));
             }
-            assert_eq!(mapping.flags & mapping_flag::FILE != 0, line.inode != 0, "{mapping:x?}");
+            assert_eq!(
+                mapping.flags & mapping_flag::FILE != 0,
+                line.inode != 0,
+                "{mapping:x?}"
+            );
             let pages = (line.end - line.start) as usize / PAGE;
             kinds.insert(match line.path.as_str() {
                 path if path == executable => format!("program {}", line.rights),
@@ -220,17 +214,25 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
                 .iter()
                 .find(|((start, end), _)| {
                     end - start == pages * PAGE as u64
-                        && lines.iter().any(|line| line.start == *start && line.end == *end)
+                        && lines
+                            .iter()
+                            .any(|line| line.start == *start && line.end == *end)
                 })
                 .unwrap()
                 .1
         };
-        let flags = |pages| by_pages(pages).flags & (mapping_flag::LOCKED | mapping_flag::HUGETLB | mapping_flag::GROWSDOWN);
+        let flags = |pages| {
+            by_pages(pages).flags
+                & (mapping_flag::LOCKED | mapping_flag::HUGETLB | mapping_flag::GROWSDOWN)
+        };
         assert_eq!(flags(11), 0);
         assert_eq!(flags(19), mapping_flag::LOCKED);
         assert_eq!(flags(512), mapping_flag::HUGETLB);
         assert!(by_pages(17).path.ends_with("/deleted (deleted)"));
-        let stack = told.values().find(|mapping| mapping.path == "[stack]").unwrap();
+        let stack = told
+            .values()
+            .find(|mapping| mapping.path == "[stack]")
+            .unwrap();
         assert_ne!(stack.flags & mapping_flag::GROWSDOWN, 0, "{stack:x?}");
     });
 }
@@ -437,11 +439,7 @@ fn each_fault_names_the_mapping_at_its_time() {
 
 /// Maps one file after the other at the same place, each closed before the next is opened, and checks that
 /// each fault names its file. `file` makes the file of a turn and says what it is called, `after` ends it.
-fn names_of_files_in_turn(
-    turns: usize,
-    file: impl Fn(usize) -> PathBuf,
-    after: impl Fn(&Path),
-) {
+fn names_of_files_in_turn(turns: usize, file: impl Fn(usize) -> PathBuf, after: impl Fn(&Path)) {
     let place = Place::new(1);
     let session = of_ourselves();
     let mut expected = Vec::new();
@@ -628,7 +626,14 @@ fn a_shell_and_its_child_are_told_by_name_and_path() {
     guest::test(|_| {
         let _module = module::load_idle();
         let (pid, trace) = run(config(), "sh", &["-c", "uname -a >/dev/null; exit 0"]);
-        let canonical = |name| find(name).canonicalize().unwrap().to_str().unwrap().to_owned();
+        let canonical = |name| {
+            find(name)
+                .canonicalize()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
         let shell = canonical("sh");
         let own = fs::read_to_string("/proc/thread-self/comm").unwrap();
         let own = own.trim_end();
@@ -735,8 +740,16 @@ fn a_thousand_children_of_a_millisecond_each_begin_and_end() {
             .collect();
         assert_eq!((forks.len(), exits.len()), (1000, 1001));
         for (tid, fork) in forks {
-            assert_eq!((fork.pid, fork.parent, fork.old_tid), (tid, pid, tid), "{fork:?}");
-            assert_eq!((fork.counters, fork.comm.as_str()), ((0, 0), WORKLOAD), "{fork:?}");
+            assert_eq!(
+                (fork.pid, fork.parent, fork.old_tid),
+                (tid, pid, tid),
+                "{fork:?}"
+            );
+            assert_eq!(
+                (fork.counters, fork.comm.as_str()),
+                ((0, 0), WORKLOAD),
+                "{fork:?}"
+            );
             assert!(fork.time_ns < exits[&tid], "{fork:?}");
         }
         assert_balanced(&trace);
@@ -819,7 +832,10 @@ fn a_thread_that_executes_a_program_takes_over_the_process_and_keeps_its_counter
         for task in trace.tasks() {
             if task.event == task_event::EXEC {
                 assert_eq!(task.tid, task.pid, "{task:?}");
-                assert_eq!(task.path, find(WORKLOAD).canonicalize().unwrap().to_str().unwrap());
+                assert_eq!(
+                    task.path,
+                    find(WORKLOAD).canonicalize().unwrap().to_str().unwrap()
+                );
             }
         }
     });
@@ -903,37 +919,45 @@ fn every_thread_balances_in_a_compilation() {
 // Losses
 // ---------------------------------------------------------------------------------------------
 
-/// Runs a program of many mappings and processes with a tiny ring that is drained now and then; returns
-/// the trace and what was drained before the last.
-fn with_tiny_rings(mode: u32) -> Trace {
+/// Runs a program of many mappings and processes on one CPU with a tiny ring. `meanwhile` takes from it while
+/// the program runs.
+fn with_tiny_rings(mode: u32, meanwhile: impl Fn(&Session) -> Vec<Vec<u64>>) -> Trace {
     let mut program = Program::new(
         WORKLOAD,
-        ["children", "--count", "150", "--pages", "40", "--how", "exec"],
+        [
+            "children", "--count", "60", "--pages", "40", "--how", "exec",
+        ],
         Some(0),
     );
     let session = Session::configured(Config {
-        ring_bytes: 8192,
+        ring_bytes: 32 << 10,
         mode,
         ..config()
     });
     session.add(program.pid()).unwrap();
-    let mut drained = vec![Vec::new(); session.info().cpus as usize];
     program.go();
+    let drained = meanwhile(&session);
+    program.wait().assert_success();
+    Trace::finish(&session, &drained)
+}
+
+/// Drains now and then, until no target is left.
+fn now_and_then(session: &Session) -> Vec<Vec<u64>> {
+    let mut drained = vec![Vec::new(); session.info().cpus as usize];
     while session.info().live_targets != 0 {
         for (cpu, words) in drained.iter_mut().enumerate() {
             words.extend(session.drain_words(cpu as u32));
         }
-        std::thread::sleep(std::time::Duration::from_millis(150));
+        std::thread::sleep(std::time::Duration::from_millis(300));
     }
-    program.wait().assert_success();
-    Trace::finish(&session, &drained)
+    drained
 }
 
 #[test]
 fn losses_are_told_where_and_when_they_were_and_add_up() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let trace = with_tiny_rings(mode::DISCARD);
+        let trace = with_tiny_rings(mode::DISCARD, now_and_then);
         let mut told_of = 0;
         for (cpu, (records, account)) in trace.cpus.iter().zip(&trace.accounts).enumerate() {
             let losses: Vec<_> = records
@@ -945,22 +969,35 @@ fn losses_are_told_where_and_when_they_were_and_add_up() {
                 .collect();
             for lost in &losses {
                 assert!(lost.count > 0 && lost.time_ns <= lost.last_ns, "{lost:?}");
-                assert!(
-                    lost.count > 1 || lost.time_ns == lost.last_ns,
-                    "{lost:?}"
-                );
+                assert!(lost.count > 1 || lost.time_ns == lost.last_ns, "{lost:?}");
             }
             let told: u64 = losses.iter().map(|lost| lost.count).sum();
             // Those after the last record are told of when there is room, and then nothing came.
-            assert!(told <= account.dropped, "CPU {cpu}: {told} told, {account:?}");
+            assert!(
+                told <= account.dropped,
+                "CPU {cpu}: {told} told, {account:?}"
+            );
             let untold = account.dropped - told;
-            let last_is_loss = records.last().is_some_and(|record| matches!(record, Record::Lost(_)));
-            assert!(!last_is_loss, "CPU {cpu}: nothing follows the last loss told of");
+            let last_is_loss = records
+                .last()
+                .is_some_and(|record| matches!(record, Record::Lost(_)));
+            assert!(
+                !last_is_loss,
+                "CPU {cpu}: nothing follows the last loss told of"
+            );
             let faults = account.recorded;
-            assert_eq!(faults + told + untold, account.hits, "CPU {cpu}: {account:?}");
+            assert_eq!(
+                faults + told + untold,
+                account.hits,
+                "CPU {cpu}: {account:?}"
+            );
             told_of += losses.len();
         }
-        assert!(told_of > 3, "{told_of} losses told of: {:?}", trace.accounts);
+        assert!(
+            told_of > 3,
+            "{told_of} losses told of: {:?}",
+            trace.accounts
+        );
         // What is known of a mapping stays right over losses.
         for faults in trace.resolved() {
             for (fault, mapping) in faults {
@@ -973,12 +1010,13 @@ fn losses_are_told_where_and_when_they_were_and_add_up() {
 }
 
 /// Overwritten records are gone with what they said: each mapping whose record is overwritten is told of
-/// anew before the next fault in it.
+/// anew before the next fault in it. So in what is left, which has no gap, whatever follows the first record
+/// of a number is right.
 #[test]
 fn what_is_left_when_records_are_overwritten_can_be_resolved() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let trace = with_tiny_rings(mode::OVERWRITE);
+        let trace = with_tiny_rings(mode::OVERWRITE, |_| Vec::new());
         let (mut resolved, mut unknown, mut before) = (0u64, 0u64, 0u64);
         for faults in trace.resolved() {
             for (fault, mapping) in faults {
@@ -992,10 +1030,14 @@ fn what_is_left_when_records_are_overwritten_can_be_resolved() {
                 }
             }
         }
-        let overwritten: u64 = trace.accounts.iter().map(|account| account.overwritten).sum();
+        let overwritten: u64 = trace
+            .accounts
+            .iter()
+            .map(|account| account.overwritten)
+            .sum();
         assert!(overwritten > 1000, "{:?}", trace.accounts);
         assert!(
-            resolved > 1000,
+            resolved > 100,
             "{resolved} resolved, {unknown} unknown, {before} before their mapping: {:?}",
             trace.accounts
         );
@@ -1008,7 +1050,8 @@ fn what_is_left_when_records_are_overwritten_can_be_resolved() {
 fn without_the_flag_there_are_faults_alone() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let mut program = Program::workload(&["children", "--count", "20", "--how", "exec"], None, None);
+        let mut program =
+            Program::workload(&["children", "--count", "20", "--how", "exec"], None, None);
         let session = Session::running(Setup::default());
         session.add(program.pid()).unwrap();
         program.go();
