@@ -6,6 +6,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 use fault_tracer_client::{uapi, Clock, Mode};
+use fault_tracer_trace::export::Format;
 
 /// Ring of a session that is not asked for another, in KiB per CPU.
 pub const RING_KIB_DEFAULT: u64 = 4096;
@@ -58,6 +59,16 @@ Examples:
   fault-tracer record --pid 1234 --duration 10 -o faults.arrow
   python3 -c 'import polars; print(polars.read_ipc_stream(\"faults.arrow\"))'";
 
+const EXPORT_MORE: &str = "\
+A trace that is damaged or cut off is exported as far as it can be read.
+
+Exit status: 0, also for a trace that was cut off; 1 if it is damaged or FILE cannot be written.
+
+Examples:
+  fault-tracer export faults.arrow -f csv -o faults.csv
+  fault-tracer export faults.arrow -f folded | inferno-flamegraph > faults.svg
+  fault-tracer export faults.arrow -f perfetto -o faults.json";
+
 const VERIFY_MORE: &str = "\
 For each thread whose beginning and end are in the trace, the faults found in it must be as many as its \
 own counters rose by in the kernel. Threads that still ran at the end are checked up to their last fault.
@@ -88,6 +99,9 @@ pub enum Subcommand {
     /// Prove that a trace has every fault of its threads, or say which are missing
     #[command(after_long_help = VERIFY_MORE)]
     Verify(Verify),
+    /// Write a trace in the format of another program
+    #[command(after_long_help = EXPORT_MORE)]
+    Export(Export),
     /// Say what the module is doing now
     ///
     /// Exit status: 0, or 1 if the module is not loaded or cannot be asked.
@@ -132,6 +146,49 @@ pub struct Verify {
     /// The trace that `fault-tracer record` has written; - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+/// What `export` takes.
+#[derive(Args, Debug)]
+pub struct Export {
+    /// The trace that `fault-tracer record` has written; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// The format to write
+    #[arg(short, long, value_enum)]
+    pub format: FormatName,
+
+    /// Write to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// A format's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// The faults, with the columns of drain and more behind them
+    Csv,
+    /// All rows, a JSON object on each line
+    Jsonl,
+    /// process;thread;mapping and a count, for flame graphs
+    Folded,
+    /// Chrome trace JSON, for ui.perfetto.dev: rates of all faults, the first 200,000 one by one
+    Perfetto,
+    /// The text of perf script
+    PerfScript,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Csv => Self::Csv,
+            FormatName::Jsonl => Self::Jsonl,
+            FormatName::Folded => Self::Folded,
+            FormatName::Perfetto => Self::Perfetto,
+            FormatName::PerfScript => Self::PerfScript,
+        }
+    }
 }
 
 /// What is traced, and how.
@@ -274,6 +331,27 @@ mod tests {
         assert!(command.no_follow && command.pids.is_empty());
         assert_eq!(refused("--pid 1 -- ls").0, ErrorKind::ArgumentConflict);
         assert_eq!(refused("ls").0, ErrorKind::UnknownArgument);
+    }
+
+    #[test]
+    fn what_to_record_and_for_how_long() {
+        let parse = |line: &str| {
+            let words = ["fault-tracer", "record"].into_iter();
+            let arguments = Arguments::try_parse_from(words.chain(line.split_whitespace()))?;
+            match arguments.subcommand {
+                Subcommand::Record(record) => Ok::<_, clap::Error>(record),
+                _ => unreachable!(),
+            }
+        };
+        let record = parse("-p 7 --duration 0.5 --clock raw").unwrap();
+        assert_eq!(record.target.pids, [7]);
+        assert_eq!(record.duration, Some(Duration::from_millis(500)));
+        assert_eq!(record.clock, ClockName::Raw);
+        assert_eq!(record.output.to_str(), Some("faults.arrow"));
+        for duration in ["0", "-1", "x", "inf", "nan", "1e300"] {
+            let error = parse(&format!("-p 7 --duration={duration}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{duration}");
+        }
     }
 
     #[test]

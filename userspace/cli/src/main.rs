@@ -16,6 +16,7 @@ mod collector;
 mod command;
 mod drain;
 mod events;
+mod export;
 mod format;
 mod output;
 mod record;
@@ -57,6 +58,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match &arguments.subcommand {
         Subcommand::Drain(arguments) => drain::run(arguments),
         Subcommand::Record(arguments) => record::run(arguments),
+        Subcommand::Export(arguments) => export::run(arguments),
         Subcommand::Verify(arguments) => verify::run(arguments),
         Subcommand::Status => status::run(),
     }

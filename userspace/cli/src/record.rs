@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What is recorded is in the file after this time, whatever happens to this program.
-const FLUSH_PERIOD: Duration = Duration::from_millis(800);
+const FLUSH_PERIOD: Duration = Duration::from_millis(900);
 /// A fault that waits for its fate for longer than this is written as pending.
 const PENDING_NS: u64 = 100_000_000;
 /// How often the live line changes.

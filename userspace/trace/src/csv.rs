@@ -85,14 +85,13 @@ impl<W: Write> Writer<W> {
             kernel,
             command,
         } = preamble;
-        for comment in [
-            format!("fault-tracer {}", one_line(version)),
-            format!("kernel: {}", one_line(kernel)),
-            format!("command: {}", one_line(command)),
-            "clock: CLOCK_MONOTONIC".to_owned(),
-        ] {
-            writeln!(writer.buffer, "# {comment}")?;
-        }
+        write_preamble(
+            &mut writer.buffer,
+            version,
+            kernel,
+            command,
+            "CLOCK_MONOTONIC",
+        )?;
         writeln!(writer.buffer, "{HEADER}")?;
         writer.make_room()?;
         Ok(writer)
@@ -104,22 +103,8 @@ impl<W: Write> Writer<W> {
     ///
     /// Those of `out`.
     pub fn write(&mut self, fault: &Fault) -> io::Result<()> {
-        let mut decimal = itoa::Buffer::new();
-        let buffer = &mut self.buffer;
-        buffer.extend_from_slice(decimal.format(fault.time_ns).as_bytes());
-        for number in [fault.cpu, fault.pid, fault.tid] {
-            buffer.push(b',');
-            buffer.extend_from_slice(decimal.format(number).as_bytes());
-        }
-        for address in [fault.address, fault.ip] {
-            buffer.push(b',');
-            push_hex(buffer, address);
-        }
-        buffer.push(b',');
-        buffer.push(fault.access.letter() as u8);
-        buffer.push(b',');
-        push_flags(buffer, fault.flags);
-        buffer.push(b'\n');
+        push_fault(&mut self.buffer, fault);
+        self.buffer.push(b'\n');
         self.make_room()
     }
 
@@ -129,19 +114,7 @@ impl<W: Write> Writer<W> {
     ///
     /// Those of `out`.
     pub fn finish(mut self, account: &Account) -> io::Result<W> {
-        let Account {
-            hits,
-            recorded,
-            dropped,
-            overwritten,
-            missed,
-        } = account;
-        writeln!(
-            self.buffer,
-            "# hits={hits} recorded={recorded} dropped={dropped} overwritten={overwritten} \
-             missed={missed}\n\
-             # lost: dropped={dropped} overwritten={overwritten} missed={missed}"
-        )?;
+        write_account(&mut self.buffer, account)?;
         self.flush()?;
         Ok(self.out)
     }
@@ -169,6 +142,59 @@ impl<W: Write> Writer<W> {
         self.buffer.clear();
         result
     }
+}
+
+/// Writes the comments above the header.
+pub(crate) fn write_preamble(
+    out: &mut (impl Write + ?Sized),
+    version: &str,
+    kernel: &str,
+    command: &str,
+    clock: &str,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "# fault-tracer {}\n# kernel: {}\n# command: {}\n# clock: {}",
+        one_line(version),
+        one_line(kernel),
+        one_line(command),
+        one_line(clock)
+    )
+}
+
+/// Writes the comments behind the faults.
+pub(crate) fn write_account(out: &mut (impl Write + ?Sized), account: &Account) -> io::Result<()> {
+    let Account {
+        hits,
+        recorded,
+        dropped,
+        overwritten,
+        missed,
+    } = account;
+    writeln!(
+        out,
+        "# hits={hits} recorded={recorded} dropped={dropped} overwritten={overwritten} \
+         missed={missed}\n\
+         # lost: dropped={dropped} overwritten={overwritten} missed={missed}"
+    )
+}
+
+/// Writes the fields of a fault.
+pub(crate) fn push_fault(buffer: &mut Vec<u8>, fault: &Fault) {
+    let mut decimal = itoa::Buffer::new();
+    buffer.extend_from_slice(decimal.format(fault.time_ns).as_bytes());
+    for number in [fault.cpu, fault.pid, fault.tid] {
+        buffer.push(b',');
+        buffer.extend_from_slice(decimal.format(number).as_bytes());
+    }
+    for address in [fault.address, fault.ip] {
+        buffer.push(b',');
+        push_hex(buffer, address);
+    }
+    buffer.push(b',');
+    buffer.push(fault.access.letter() as u8);
+    buffer.push(b',');
+    push_flags(buffer, fault.flags);
 }
 
 /// Replaces what would end a comment's line.

@@ -6,6 +6,7 @@
 
 mod balance;
 pub mod csv;
+pub mod export;
 mod fault;
 pub mod file;
 mod kind;

@@ -517,7 +517,7 @@ mod tests {
             fates(&rows),
             [Minor, Retried, Retried, Major, Failed, Failed, Minor]
         );
-        assert_eq!(gaps(&rows), []);
+        assert!(gaps(&rows).is_empty());
         assert_eq!(rows.last().unwrap().event(), "exit");
     }
 
@@ -527,7 +527,7 @@ mod tests {
         records.extend((0..100).map(|n| fault(n + 1, TID, 0x1000 * n, 0, n / 2, n.div_ceil(2))));
         records.push(exit(200, TID, 50, 50));
         let rows = resolve(records.into_iter().map(|record| (0, record)));
-        assert_eq!(gaps(&rows), []);
+        assert!(gaps(&rows).is_empty());
         let major = fates(&rows)
             .iter()
             .filter(|&&fate| fate == Fate::Major)

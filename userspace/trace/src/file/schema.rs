@@ -26,11 +26,14 @@ pub mod key {
 
 /// Keys of columns with some tens of different values, all of them known before.
 pub type FewKey = Int8Type;
-/// Keys of columns with at most as many different values as a batch has rows.
+/// Keys of columns with at most as many different values as a batch has rows, and some from before.
 pub type ManyKey = Int16Type;
 
+/// A dictionary with more names than this is not carried on when there is a new one.
+pub const CARRIED_MOST: usize = 256;
+
 /// Rows of the largest batch: what [`ManyKey`] can tell apart.
-pub const BATCH_ROWS: usize = 1 << 15;
+pub const BATCH_ROWS: usize = (1 << 15) - CARRIED_MOST;
 
 fn dictionary<K: ArrowDictionaryKeyType>() -> DataType {
     DataType::Dictionary(Box::new(K::DATA_TYPE), Box::new(DataType::Utf8))

@@ -9,22 +9,24 @@ use std::{
 };
 
 use arrow_array::{
-    builder::{PrimitiveBuilder, StringBuilder},
     types::{Int64Type, UInt16Type, UInt32Type, UInt64Type},
     Array, ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, RecordBatch, StringArray,
 };
 use arrow_buffer::Buffer;
 use arrow_ipc::{
     writer::{IpcWriteOptions, StreamEncoder},
-    CompressionType,
+    CompressionType, MetadataVersion,
 };
 use arrow_schema::{ArrowError, SchemaRef};
 
-use super::schema::{schema, FewKey, ManyKey, BATCH_ROWS};
-use crate::{csv::push_flags, About, Access, Fate, Kind, Row, EVENTS};
+use super::schema::{schema, FewKey, ManyKey, BATCH_ROWS, CARRIED_MOST};
+use crate::{csv::push_flags, About, Access, Fate, Kind, Name, Row, EVENTS};
 
 /// A good trade of size against time for these columns: higher levels save little.
-const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: i32 = 5;
+
+/// Of buffers in the file. Nobody maps compressed ones, so that more than the format asks for is a waste.
+const ALIGNMENT: usize = 8;
 
 /// Writes a trace, batch by batch.
 ///
@@ -37,6 +39,7 @@ pub struct Writer<W> {
     rows: Vec<Row>,
     written: u64,
     fixed: Fixed,
+    names: Dictionaries,
 }
 
 impl<W: Write> Writer<W> {
@@ -47,8 +50,8 @@ impl<W: Write> Writer<W> {
     /// Those of `out`.
     pub fn new(out: W, about: &About) -> io::Result<Self> {
         let schema = schema(about);
-        let options = IpcWriteOptions::default()
-            .try_with_compression(Some(CompressionType::ZSTD))
+        let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)
+            .and_then(|options| options.try_with_compression(Some(CompressionType::ZSTD)))
             .and_then(|options| options.try_with_compression_level(Some(ZSTD_LEVEL)))
             .map_err(other)?;
         let mut writer = Self {
@@ -58,6 +61,7 @@ impl<W: Write> Writer<W> {
             rows: Vec::with_capacity(BATCH_ROWS),
             written: 0,
             fixed: Fixed::new(),
+            names: Dictionaries::default(),
         };
         writer.write_batch()?;
         Ok(writer)
@@ -109,7 +113,7 @@ impl<W: Write> Writer<W> {
 
     fn write_batch(&mut self) -> io::Result<()> {
         self.rows.sort_by_key(Row::time_ns);
-        let batch = columns(&self.rows, &self.fixed)
+        let batch = columns(&self.rows, &self.fixed, &mut self.names)
             .and_then(|columns| RecordBatch::try_new(Arc::clone(&self.schema), columns))
             .map_err(other)?;
         self.rows.clear();
@@ -155,48 +159,72 @@ impl Fixed {
     }
 }
 
-/// A column of names, each of which is kept once.
-struct NamesBuilder<'a> {
-    known: HashMap<&'a str, i16>,
-    values: StringBuilder,
-    keys: PrimitiveBuilder<ManyKey>,
-    /// The last name and its key: most rows repeat it.
-    last: Option<(&'a str, i16)>,
+/// The names of a column. They are kept from batch to batch, as a dictionary that stays the same is not
+/// written again.
+#[derive(Default)]
+struct Dictionary {
+    keys: HashMap<Name, i16>,
+    values: Option<ArrayRef>,
 }
 
-impl<'a> NamesBuilder<'a> {
-    fn new(rows: usize) -> Self {
-        Self {
-            known: HashMap::new(),
-            values: StringBuilder::new(),
-            keys: PrimitiveBuilder::with_capacity(rows),
-            last: None,
-        }
-    }
-
-    fn push(&mut self, name: Option<&'a str>) {
-        let key = name.map(|name| match self.last {
-            Some((last, key)) if std::ptr::eq(last, name) => key,
-            _ => {
-                // CAST: at most `BATCH_ROWS` different names.
-                let next = self.known.len() as i16;
-                let key = *self.known.entry(name).or_insert_with(|| {
-                    self.values.append_value(name);
-                    next
-                });
-                self.last = Some((name, key));
-                key
+impl Dictionary {
+    /// The column of these names.
+    fn column<'a>(
+        &mut self,
+        names: impl Iterator<Item = Option<&'a Name>> + Clone,
+    ) -> Result<ArrayRef, ArrowError> {
+        let known = |name: &Name| self.keys.contains_key(name);
+        if self.values.is_none() || !names.clone().flatten().all(known) {
+            if self.keys.len() > CARRIED_MOST {
+                self.keys.clear();
             }
-        });
-        self.keys.append_option(key);
+            for name in names.clone().flatten() {
+                // CAST: at most `CARRIED_MOST` and `BATCH_ROWS` different names.
+                let next = self.keys.len() as i16;
+                self.keys.entry(Arc::clone(name)).or_insert(next);
+            }
+            let mut values: Vec<_> = self.keys.iter().collect();
+            values.sort_unstable_by_key(|(_, key)| **key);
+            self.values = Some(Arc::new(StringArray::from_iter_values(
+                values.iter().map(|(name, _)| name),
+            )));
+        }
+        let keys = names.map(|name| self.keys.get(name?).copied());
+        let keys = PrimitiveArray::<ManyKey>::from_iter(keys);
+        let values = self
+            .values
+            .clone()
+            .unwrap_or_else(|| Arc::new(StringArray::new_null(0)));
+        Ok(Arc::new(DictionaryArray::try_new(keys, values)?))
     }
+}
 
-    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
-        let values = Arc::new(self.values.finish());
-        Ok(Arc::new(DictionaryArray::try_new(
-            self.keys.finish(),
-            values,
-        )?))
+/// The dictionaries of the columns of names.
+#[derive(Default)]
+struct Dictionaries {
+    process: Dictionary,
+    thread: Dictionary,
+    mapping: Dictionary,
+    permissions: Dictionary,
+    flags: Dictionary,
+    program: Dictionary,
+    flag_names: HashMap<u16, Name>,
+}
+
+impl Dictionaries {
+    /// The texts of the flags of all faults.
+    fn name_flags(&mut self, rows: &[Row]) {
+        for row in rows {
+            if let Row::Fault(fault) | Row::Pending(fault) = row {
+                self.flag_names
+                    .entry(fault.fault.flags)
+                    .or_insert_with_key(|&flags| {
+                        let mut text = Vec::new();
+                        push_flags(&mut text, flags);
+                        String::from_utf8_lossy(&text).into()
+                    });
+            }
+        }
     }
 }
 
@@ -223,40 +251,17 @@ fn few(
     )?))
 }
 
-/// A column of names.
-fn names<'a>(
-    rows: &'a [Row],
-    name: impl Fn(&'a Row) -> Option<&'a str>,
-) -> Result<ArrayRef, ArrowError> {
-    let mut builder = NamesBuilder::new(rows.len());
-    for row in rows {
-        builder.push(name(row));
-    }
-    builder.finish()
-}
-
-/// The texts of the flags of some rows, one for each row's index in the result.
-fn flag_texts(rows: &[Row]) -> HashMap<u16, String> {
-    let mut texts = HashMap::new();
-    for row in rows {
-        if let Row::Fault(fault) | Row::Pending(fault) = row {
-            texts.entry(fault.fault.flags).or_insert_with_key(|&flags| {
-                let mut text = Vec::new();
-                push_flags(&mut text, flags);
-                String::from_utf8_lossy(&text).into_owned()
-            });
-        }
-    }
-    texts
-}
-
 /// Times fit in 63 bits for 292 years after the boot.
 fn signed(time_ns: u64) -> i64 {
     i64::try_from(time_ns).unwrap_or(i64::MAX)
 }
 
 /// The columns of [`super::schema::fields`].
-fn columns(rows: &[Row], fixed: &Fixed) -> Result<Vec<ArrayRef>, ArrowError> {
+fn columns(
+    rows: &[Row],
+    fixed: &Fixed,
+    names: &mut Dictionaries,
+) -> Result<Vec<ArrayRef>, ArrowError> {
     let fault = |row: &Row| match row {
         Row::Fault(fault) | Row::Pending(fault) => Some(fault.fault),
         _ => None,
@@ -277,7 +282,8 @@ fn columns(rows: &[Row], fixed: &Fixed) -> Result<Vec<ArrayRef>, ArrowError> {
             }
         };
     }
-    let flags = flag_texts(rows);
+    names.name_flags(rows);
+    let flag_names = &names.flag_names;
     let columns: Vec<ArrayRef> = vec![
         few(rows, &fixed.events, |row| Some(row.event_index()))?,
         numbers::<Int64Type>(rows, |row| Some(signed(row.time_ns()))),
@@ -304,16 +310,16 @@ fn columns(rows: &[Row], fixed: &Fixed) -> Result<Vec<ArrayRef>, ArrowError> {
             Row::Gap(gap) => Some(gap.tid),
             Row::Lost(_) | Row::Counter(_) => None,
         }),
-        names(rows, |row| match row {
-            Row::Fault(fault) | Row::Pending(fault) => fault.process.as_deref(),
-            Row::Thread(thread) => thread.process.as_deref(),
+        names.process.column(rows.iter().map(|row| match row {
+            Row::Fault(fault) | Row::Pending(fault) => fault.process.as_ref(),
+            Row::Thread(thread) => thread.process.as_ref(),
             _ => None,
-        })?,
-        names(rows, |row| match row {
-            Row::Fault(fault) | Row::Pending(fault) => fault.thread.as_deref(),
-            Row::Thread(thread) => thread.thread.as_deref(),
+        }))?,
+        names.thread.column(rows.iter().map(|row| match row {
+            Row::Fault(fault) | Row::Pending(fault) => fault.thread.as_ref(),
+            Row::Thread(thread) => thread.thread.as_ref(),
             _ => None,
-        })?,
+        }))?,
         few(rows, &fixed.kinds, |row| {
             of_fault!(row, fault, Some(fault.kind as usize))
         })?,
@@ -326,21 +332,27 @@ fn columns(rows: &[Row], fixed: &Fixed) -> Result<Vec<ArrayRef>, ArrowError> {
         })?,
         numbers::<UInt64Type>(rows, |row| Some(fault(row)?.address)),
         numbers::<UInt64Type>(rows, |row| Some(fault(row)?.ip)),
-        names(rows, |row| {
-            of_fault!(row, fault, Some(&*fault.place.as_ref()?.name))
-        })?,
-        names(rows, |row| {
-            of_fault!(row, fault, Some(&*fault.place.as_ref()?.permissions))
-        })?,
+        names.mapping.column(
+            rows.iter()
+                .map(|row| of_fault!(row, fault, fault.place.as_ref().map(|place| &place.name))),
+        )?,
+        names.permissions.column(rows.iter().map(|row| {
+            of_fault!(
+                row,
+                fault,
+                fault.place.as_ref().map(|place| &place.permissions)
+            )
+        }))?,
         numbers::<UInt64Type>(rows, |row| {
             of_fault!(row, fault, fault.place.as_ref()?.file_offset)
         }),
-        names(rows, |row| {
-            flags.get(&fault(row)?.flags).map(String::as_str)
-        })?,
-        names(rows, |row| {
-            of_thread!(row, thread, thread.program.as_deref())
-        })?,
+        names
+            .flags
+            .column(rows.iter().map(|row| flag_names.get(&fault(row)?.flags)))?,
+        names.program.column(
+            rows.iter()
+                .map(|row| of_thread!(row, thread, thread.program.as_ref())),
+        )?,
         numbers::<UInt32Type>(rows, |row| of_thread!(row, thread, thread.parent)),
         numbers::<UInt32Type>(rows, |row| of_thread!(row, thread, thread.old_tid)),
         numbers::<UInt64Type>(rows, |row| of_thread!(row, thread, Some(thread.min_flt))),

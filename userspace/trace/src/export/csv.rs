@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! CSV: what `drain` writes, and further columns.
+
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
+
+use super::Export;
+use crate::{
+    csv::{push_fault, write_account, write_preamble, HEADER},
+    About, Account, Counter, Row,
+};
+
+/// The columns behind those of `drain`.
+const MORE: &str = "process,thread,kind,fate,mapping,permissions,file_offset";
+
+pub struct Csv {
+    line: Vec<u8>,
+    account: Account,
+    ended: bool,
+}
+
+impl Csv {
+    pub fn begin(about: &About, out: &mut dyn Write) -> io::Result<Self> {
+        write_preamble(
+            out,
+            &about.version,
+            &about.kernel,
+            &about.command,
+            &about.clock,
+        )?;
+        writeln!(out, "{HEADER},{MORE}")?;
+        Ok(Self {
+            line: Vec::new(),
+            account: Account::default(),
+            ended: false,
+        })
+    }
+}
+
+impl Export for Csv {
+    fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+        let fault = match row {
+            Row::Fault(fault) => fault,
+            Row::Counter(row) => {
+                let sum = match row.counter {
+                    Counter::Hits => &mut self.account.hits,
+                    Counter::Recorded => &mut self.account.recorded,
+                    Counter::Dropped => &mut self.account.dropped,
+                    Counter::Overwritten => &mut self.account.overwritten,
+                    Counter::Missed => &mut self.account.missed,
+                    Counter::End => {
+                        self.ended = true;
+                        return Ok(());
+                    }
+                };
+                *sum = sum.saturating_add(row.count);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let line = &mut self.line;
+        line.clear();
+        push_fault(line, &fault.fault);
+        let place = fault.place.as_ref();
+        for text in [
+            fault.process.as_deref().unwrap_or(""),
+            fault.thread.as_deref().unwrap_or(""),
+            fault.kind.name(),
+            fault.fate.name(),
+            place.map_or("", |place| &place.name),
+            place.map_or("", |place| &place.permissions),
+        ] {
+            line.push(b',');
+            line.extend_from_slice(quoted(text).as_bytes());
+        }
+        line.push(b',');
+        if let Some(offset) = place.and_then(|place| place.file_offset) {
+            line.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
+        }
+        line.push(b'\n');
+        out.write_all(line)
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        // Their absence tells that the recording was cut off.
+        if self.ended {
+            write_account(out, &self.account)?;
+        }
+        Ok(())
+    }
+}
+
+/// A text as RFC 4180 wants it.
+fn quoted(text: &str) -> Cow<'_, str> {
+    if text.contains([',', '"', '\n', '\r']) {
+        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(text)
+    }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Chrome's trace event format, which ui.perfetto.dev and chrome://tracing open: for each process a track of
+//! its fault rate, for each thread its faults, as far as they are not too many.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Write},
+};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::Export;
+use crate::{About, Fate, Name, ResolvedFault, Row, ThreadEvent};
+
+/// Faults that are shown one by one. Browsers load some hundred MB at most; the rates have all faults.
+const INSTANTS_MOST: u64 = 200_000;
+
+/// The time over which a rate is taken.
+const BUCKET_NS: u64 = 10_000_000;
+
+pub struct Perfetto {
+    first: bool,
+    instants: u64,
+    faults: u64,
+    /// Minor, major and other faults, by process and time.
+    rates: BTreeMap<(u32, u64), [u64; 3]>,
+    processes: HashMap<u32, Name>,
+    threads: HashMap<(u32, u32), Name>,
+}
+
+impl Perfetto {
+    pub fn begin(about: &About, out: &mut dyn Write) -> io::Result<Self> {
+        let About {
+            version,
+            host,
+            kernel,
+            command,
+            clock,
+            wall_offset_ns,
+        } = about;
+        let about = json!({
+            "fault_tracer": version,
+            "host": host,
+            "kernel": kernel,
+            "command": command,
+            "clock": clock,
+            "wall_offset_ns": wall_offset_ns,
+        });
+        write!(
+            out,
+            "{{\"displayTimeUnit\":\"ns\",\"otherData\":{about},\"traceEvents\":["
+        )?;
+        Ok(Self {
+            first: true,
+            instants: 0,
+            faults: 0,
+            rates: BTreeMap::new(),
+            processes: HashMap::new(),
+            threads: HashMap::new(),
+        })
+    }
+
+    fn event(&mut self, event: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(if std::mem::take(&mut self.first) {
+            b"\n"
+        } else {
+            b",\n"
+        })?;
+        serde_json::to_writer(out, event).map_err(Into::into)
+    }
+
+    fn fault(&mut self, fault: &ResolvedFault, out: &mut dyn Write) -> io::Result<()> {
+        let record = &fault.fault;
+        if fault.fate != Fate::Retried {
+            let rates = self
+                .rates
+                .entry((record.pid, record.time_ns / BUCKET_NS))
+                .or_default();
+            rates[match fault.fate {
+                Fate::Minor => 0,
+                Fate::Major => 1,
+                _ => 2,
+            }] += 1;
+        }
+        self.faults += 1;
+        if self.instants >= INSTANTS_MOST {
+            return Ok(());
+        }
+        self.instants += 1;
+        let place = fault.place.as_ref();
+        let event = json!({
+            "ph": "i",
+            "s": "t",
+            "cat": fault.fate.name(),
+            "name": fault.kind.name(),
+            "ts": micros(record.time_ns),
+            "pid": record.pid,
+            "tid": record.tid,
+            "args": {
+                "fate": fault.fate.name(),
+                "access": record.access.name(),
+                "address": format!("{:#x}", record.address),
+                "ip": format!("{:#x}", record.ip),
+                "mapping": place.map(|place| &*place.name),
+                "file_offset": place.and_then(|place| place.file_offset),
+                "cpu": record.cpu,
+            },
+        });
+        self.event(&event, out)
+    }
+}
+
+/// Nanoseconds as the format's microseconds. 2^53 of them are more than a hundred days of nanoseconds.
+fn micros(time_ns: u64) -> f64 {
+    time_ns as f64 / 1000.0
+}
+
+impl Export for Perfetto {
+    fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+        match row {
+            Row::Fault(fault) => self.fault(fault, out),
+            Row::Thread(thread) => {
+                if let Some(name) = &thread.process {
+                    self.processes.insert(thread.pid, name.clone());
+                }
+                if let Some(name) = &thread.thread {
+                    self.threads.insert((thread.pid, thread.tid), name.clone());
+                }
+                let event = match thread.event {
+                    ThreadEvent::Exec => json!({
+                        "ph": "i", "s": "p", "name": "exec", "ts": micros(thread.time_ns),
+                        "pid": thread.pid, "tid": thread.tid,
+                        "args": { "program": thread.program.as_deref() },
+                    }),
+                    _ => return Ok(()),
+                };
+                self.event(&event, out)
+            }
+            Row::Lost(lost) => self.event(
+                &json!({
+                    "ph": "i", "s": "g", "name": format!("lost {} faults on CPU {}", lost.count, lost.cpu),
+                    "ts": micros(lost.time_ns), "pid": 0, "tid": 0,
+                }),
+                out,
+            ),
+            Row::Pending(_) | Row::Gap(_) | Row::Counter(_) => Ok(()),
+        }
+    }
+
+    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let rates = std::mem::take(&mut self.rates);
+        let per_second = |count: u64| count * (1_000_000_000 / BUCKET_NS);
+        let mut counter = |pid: u32, bucket: u64, [minor, major, other]: [u64; 3]| {
+            let event = json!({
+                "ph": "C", "name": "faults/s", "pid": pid, "ts": micros(bucket * BUCKET_NS),
+                "args": {
+                    "minor": per_second(minor), "major": per_second(major), "other": per_second(other),
+                },
+            });
+            self.event(&event, out)
+        };
+        for (&(pid, bucket), &counts) in &rates {
+            counter(pid, bucket, counts)?;
+            if !rates.contains_key(&(pid, bucket + 1)) {
+                counter(pid, bucket + 1, [0; 3])?;
+            }
+        }
+        for (pid, name) in std::mem::take(&mut self.processes) {
+            let event = json!({
+                "ph": "M", "name": "process_name", "pid": pid, "args": { "name": &*name },
+            });
+            self.event(&event, out)?;
+        }
+        for ((pid, tid), name) in std::mem::take(&mut self.threads) {
+            let event = json!({
+                "ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": { "name": &*name },
+            });
+            self.event(&event, out)?;
+        }
+        writeln!(
+            out,
+            "\n],\"metadata\":{{\"faults\":{},\"faults_shown_one_by_one\":{}}}}}",
+            self.faults, self.instants
+        )
+    }
+}
