@@ -4,7 +4,9 @@
 //! harm nobody by it.
 
 use std::{
-    fs, io, ptr,
+    fs, io,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    ptr,
     sync::{
         atomic::{AtomicBool, Ordering},
         Arc,
@@ -13,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fault_tracer_uapi::{mode, Config, FaultRecord};
+use fault_tracer_uapi::{self as uapi, mode, Config, FaultRecord};
 use sandbox_tests::{
     check,
     device::{Session, Setup},
@@ -281,6 +283,101 @@ fn what_may_not_be_mapped_is_refused() {
     });
 }
 
+/// Ways around the rights of a mapping that root has with other memory.
+#[test]
+fn a_read_only_mapping_cannot_be_written_by_any_way_around() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let session = Session::running(Setup::default());
+        session.add(guest::own_pid()).unwrap();
+        drop(vec![1u8; 1 << 20]);
+        session.stop().unwrap();
+        let info = session.info();
+        let mapping = Mapped::new(
+            &session,
+            u64::from(info.producer_offset),
+            PAGE,
+            READ,
+            libc::MAP_SHARED,
+        )
+        .unwrap();
+        let before: Vec<u64> = mapping
+            .words()
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed))
+            .collect();
+        let start = mapping.start();
+        // As debuggers write to private mappings that are read-only.
+        let memory = fs::File::options()
+            .write(true)
+            .open("/proc/self/mem")
+            .unwrap();
+        let written = memory.write_at(&[0xff; 64], start as u64);
+        assert!(written.is_err(), "/proc/self/mem wrote {written:?}");
+        let local = libc::iovec {
+            iov_base: [0xffu8; 64].as_mut_ptr().cast(),
+            iov_len: 64,
+        };
+        let remote = libc::iovec {
+            iov_base: start.cast(),
+            iov_len: 64,
+        };
+        // SAFETY: Both structures are ours; the call is to refuse the write.
+        let written = unsafe {
+            libc::process_vm_writev(
+                guest::own_pid(),
+                &raw const local,
+                1,
+                &raw const remote,
+                1,
+                0,
+            )
+        };
+        assert_eq!(written, -1, "process_vm_writev");
+        // A system call that writes to memory.
+        // SAFETY: As above.
+        let read = unsafe { libc::getrandom(start.cast(), 64, 0) };
+        assert_eq!(read, -1, "getrandom");
+        // The answer of one of the device's own.
+        // SAFETY: As above.
+        let answer = unsafe { session.call(uapi::FT_IOC_INFO, start as usize) };
+        assert_error("INFO into the producer page", answer, libc::EFAULT);
+        for (what, advice) in [
+            ("MADV_DOFORK", libc::MADV_DOFORK),
+            ("MADV_DODUMP", libc::MADV_DODUMP),
+            ("MADV_REMOVE", libc::MADV_REMOVE),
+        ] {
+            // SAFETY: A mapping of ours; the advice is to be refused.
+            let result = unsafe { libc::madvise(start.cast(), PAGE, advice) };
+            assert_eq!(result, -1, "{what} is taken");
+        }
+        // SAFETY: A mapping of ours; the duplicate is to be refused.
+        let twice = unsafe { libc::mremap(start.cast(), 0, PAGE, libc::MREMAP_MAYMOVE) };
+        assert_eq!(twice, libc::MAP_FAILED, "a mapping was duplicated");
+        let after: Vec<u64> = mapping
+            .words()
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed))
+            .collect();
+        assert_eq!(before, after);
+        // Given away, it does not come back, and no other memory in its place.
+        // SAFETY: Nothing refers to what is mapped there.
+        unsafe { libc::madvise(start.cast(), PAGE, libc::MADV_DONTNEED) };
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
+        // SAFETY: The call reads 8 bytes of the mapping, or fails.
+        let result = unsafe { libc::write(writer.as_raw_fd(), start.cast(), 8) };
+        assert_error(
+            "a page that was given away",
+            if result < 0 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(())
+            },
+            libc::EFAULT,
+        );
+    });
+}
+
 #[test]
 fn a_fresh_ring_shows_zeros_and_nothing_of_the_kernel() {
     guest::test(|_| {
@@ -477,7 +574,6 @@ fn a_hostile_consumer_page_harms_its_own_session_alone() {
 }
 
 fn poll_once(session: &Session) {
-    use std::os::fd::AsRawFd;
     let mut poll = libc::pollfd {
         fd: session.as_raw_fd(),
         events: libc::POLLIN,

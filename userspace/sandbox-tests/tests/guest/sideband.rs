@@ -541,6 +541,76 @@ fn a_renamed_file_is_told_by_its_new_name() {
     });
 }
 
+/// Several threads fault in places that another replaces all the time.
+#[test]
+fn mappings_replaced_under_other_threads_are_told_rightly() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<(u64, String, File)> = (0..8)
+            .map(|number| {
+                let path = folder.path().join(format!("file {number}"));
+                let file = new_file(&path, 8);
+                let inode = file.metadata().unwrap().ino();
+                (inode, path.to_str().unwrap().to_owned(), file)
+            })
+            .collect();
+        let place = Place::new(4);
+        place.map(None, 0, 0, libc::MAP_PRIVATE);
+        let session = of_ourselves();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (stop, start) = (&stop, place.start as usize);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(move || {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        for page in 0..4 {
+                            let address = (start + page * PAGE) as *const u8;
+                            // SAFETY: Something readable is mapped there at any time.
+                            std::hint::black_box(unsafe { address.read_volatile() });
+                        }
+                    }
+                });
+            }
+            for turn in 0..2000 {
+                let (_, _, file) = &files[turn % files.len()];
+                // Replaced at once: there is no time at which nothing is mapped.
+                let offset = turn / 3 % 4;
+                place.map(
+                    (turn % 5 != 0).then_some(file),
+                    offset,
+                    0,
+                    libc::MAP_PRIVATE,
+                );
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let trace = Trace::finish(&session, &[]);
+        trace.assert_complete();
+        trace.assert_resolved();
+        let range = place.start as u64..place.start as u64 + 4 * PAGE as u64;
+        let mut of_files = 0;
+        for (fault, mapping) in trace.resolved().into_iter().flatten() {
+            if !range.contains(&fault.address()) {
+                continue;
+            }
+            let mapping = mapping.unwrap();
+            let is_file = fault.flags() & fault_flag::FILE != 0;
+            assert_eq!(
+                mapping.flags & mapping_flag::FILE != 0,
+                is_file,
+                "{mapping:x?}"
+            );
+            let known = files
+                .iter()
+                .any(|(inode, path, _)| (*inode, path) == (mapping.inode, &mapping.path));
+            assert_eq!(known, is_file, "{mapping:x?}");
+            of_files += u64::from(is_file);
+        }
+        assert!(of_files > 500, "{of_files} faults in files");
+    });
+}
+
 #[test]
 fn a_thousand_mappings_at_once_are_told_apart() {
     guest::test(|_| {
