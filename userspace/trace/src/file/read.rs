@@ -6,10 +6,12 @@
 //! and lengths that damage can make anything.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, VecDeque},
     io::{self, Read},
-    panic::{catch_unwind, AssertUnwindSafe},
-    sync::Arc,
+    panic::{catch_unwind, set_hook, take_hook, AssertUnwindSafe},
+    sync::{Arc, Once},
+    thread,
 };
 
 use arrow_array::{
@@ -220,7 +222,7 @@ impl<R: Read> Reader<R> {
         };
         let decoder = &mut self.decoder;
         // What the checks of the frame did not find may still be beyond Arrow's decoder.
-        match catch_unwind(AssertUnwindSafe(|| decoder.decode(&head, body))) {
+        match quietly(|| decoder.decode(&head, body)) {
             Ok(Ok(batch)) => Ok(Some(batch)),
             Ok(Err(error)) => Err(damaged(error.to_string())),
             Err(_) => Err(damaged("it cannot be decoded".into())),
@@ -407,6 +409,26 @@ fn check_buffers(head: &[u8], body: &[u8]) -> Result<(), &'static str> {
         return Err("a batch is too long");
     }
     Ok(())
+}
+
+/// Catches a panic of `work`, without its message: the caller tells what is wrong in its own words.
+fn quietly<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
+    thread_local! {
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let other = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                other(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(false);
+    result
 }
 
 /// A column of names.
