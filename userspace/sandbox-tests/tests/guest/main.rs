@@ -11,6 +11,7 @@ mod lifetime;
 mod mapped;
 mod numbers;
 mod order;
+mod record;
 mod refusals;
 mod rings;
 mod sessions;

@@ -572,7 +572,7 @@ fn mappings_replaced_under_other_threads_are_told_rightly() {
                     }
                 });
             }
-            for turn in 0..2000 {
+            for turn in 0..10_000 {
                 let (_, _, file) = &files[turn % files.len()];
                 // Replaced at once: there is no time at which nothing is mapped.
                 let offset = turn / 3 % 4;
@@ -768,6 +768,12 @@ fn new_names_of_processes_and_threads_are_told() {
         drop(stop);
         other.join().unwrap();
         set_name(before.trim_end());
+        // Whoever joins a thread goes on when it has given up its memory: a little before its end.
+        for tid in [thread, other_tid] {
+            while Path::new(&format!("/proc/self/task/{tid}")).exists() {
+                std::thread::yield_now();
+            }
+        }
         let trace = Trace::finish(&session, &[]);
         let renamed = |tid: u32| -> Vec<String> {
             trace
