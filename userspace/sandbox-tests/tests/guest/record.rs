@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `fault-tracer record`, `verify` and `export`, end to end.
+
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use sandbox_tests::{guest, module, program};
+
+fn tool(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program::find("fault-tracer"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the tool to its end, which must be of that status; returns what it wrote.
+#[track_caller]
+fn run(arguments: &[&str], status: i32) -> String {
+    let Output {
+        status: ended,
+        stdout,
+        stderr,
+    } = tool(arguments).output().expect("cannot run the tool");
+    let text = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert_eq!(ended.code(), Some(status), "{arguments:?} wrote:\n{text:?}");
+    text.concat()
+}
+
+/// The trace of a command in the current kernel, and its folder.
+fn recorded(options: &[&str], command: &[&str]) -> (tempfile::TempDir, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder
+        .path()
+        .join("faults.arrow")
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let arguments = [&["record", "-o", &file], options, &["--"], command].concat();
+    let text = run(&arguments, 0);
+    (folder, file, text)
+}
+
+#[test]
+fn a_record_of_a_command_and_its_children_is_proved_complete() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        for options in [
+            &[][..],
+            &["--clock", "raw"],
+            &["--clock", "boottime", "--mode", "overwrite"],
+        ] {
+            let script = "for i in 1 2 3 4 5 6 7 8; do ls /usr/lib >/dev/null & done; wait";
+            let (_folder, file, _) = recorded(options, &["sh", "-c", script]);
+            let text = run(&["verify", &file], 0);
+            assert!(text.contains("9 threads from beginning to end"), "{text}");
+            assert!(text.contains("difference 0"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn threads_that_fork_execute_and_kill_at_random_balance() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let turmoil = program::find("ft-workload").to_str().unwrap().to_owned();
+        for seed in ["1", "2", "3"] {
+            let (_folder, file, _) = recorded(
+                &["--ring-kib", "16384"],
+                &[&turmoil, "turmoil", "--threads", "8", "--seed", seed],
+            );
+            let text = run(&["verify", &file], 0);
+            assert!(text.contains("difference 0"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn faults_are_explained() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let (_folder, file, _) = recorded(&[], &["ls", "/"]);
+        let text = run(&["export", &file, "-f", "csv"], 0);
+        let has = |words: &[&str]| {
+            let all = |line: &str| words.iter().all(|word| line.contains(word));
+            assert!(text.lines().any(all), "no line with {words:?} in:\n{text}");
+        };
+        has(&[",ls,ls,file-exec,", "/usr/bin/ls,r-xp,"]);
+        has(&[",ls,ls,zero-fill,minor,[heap],rw-p,"]);
+        has(&[",ls,ls,copy-on-write,"]);
+        has(&[",[stack],rw-p,"]);
+        has(&["libc.so.6,r-xp,"]);
+        let text = run(&["export", &file, "-f", "folded"], 0);
+        assert!(text.contains("ls;ls;/usr/bin/ls "), "{text}");
+    });
+}
+
+#[test]
+fn what_is_lost_is_named() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let (_folder, file, text) =
+            recorded(&["--ring-kib", "4"], &["ls", "-lR", "/usr/share/doc"]);
+        assert!(text.contains("lost: "), "{text}");
+        let told = text.contains("lost: 0 ");
+        let text = run(&["verify", &file], i32::from(!told));
+        if !told {
+            assert!(text.contains("its ring was full"), "{text}");
+            assert!(text.contains("missing"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_recording_that_is_killed_is_readable() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrow");
+        let file = file.to_str().unwrap();
+        let script = "for i in 1 2 3 4 5 6; do ls / >/dev/null; sleep 0.5; done";
+        let mut recorder = tool(&["record", "-o", file, "--", "sh", "-c", script])
+            .spawn()
+            .unwrap();
+        let mut size = 0;
+        while size < 20_000 {
+            thread::sleep(Duration::from_millis(100));
+            size = fs::metadata(file).map_or(0, |about| about.len());
+        }
+        recorder.kill().unwrap();
+        recorder.wait().unwrap();
+        let text = run(&["verify", file], 1);
+        assert!(
+            text.contains("cut off") && text.contains("difference 0"),
+            "{text}"
+        );
+        let text = run(&["export", file, "-f", "jsonl"], 0);
+        assert!(text.contains("\"kind\":\"zero-fill\""), "{text}");
+    });
+}
