@@ -216,7 +216,7 @@ impl<'a> Ring<'a> {
         }
         let gap = self.gap(head, bytes);
         if gap != 0 {
-            let pad = gap / SLOT_BYTES << uapi::HEADER_SLOTS_SHIFT
+            let pad = (gap / SLOT_BYTES) << uapi::HEADER_SLOTS_SHIFT
                 | uapi::record_type::PAD << uapi::HEADER_TYPE_SHIFT;
             self.word(head).store(pad, Ordering::Relaxed);
             head = head.wrapping_add(gap);

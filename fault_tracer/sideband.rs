@@ -160,7 +160,7 @@ impl Identity {
                     // Not to be told apart by the place of the name alone: a renamed file keeps it, and
                     // memory of a name that is gone is given out again. The hash is salted by the folder.
                     (*dentry).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len
-                        ^ ((*(*file).f_inode).i_ino as u64).rotate_left(32),
+                        ^ (*(*file).f_inode).i_ino.rotate_left(32),
                 )
             };
             Identity {
@@ -210,7 +210,7 @@ impl Side {
             // SAFETY: The dentry of an open file has an inode.
             unsafe {
                 let inode = (*(*user_path(file)).dentry).d_inode;
-                inode_number = (*inode).i_ino as u64;
+                inode_number = (*inode).i_ino;
                 // `MAJOR` and `MINOR` of `include/linux/kdev_t.h`.
                 let number = u64::from((*(*inode).i_sb).s_dev);
                 device = number >> 20 << 32 | number & 0xf_ffff;
