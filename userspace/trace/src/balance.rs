@@ -133,7 +133,16 @@ impl Balance {
             }
             ThreadEvent::Exec => {
                 if let Some(old) = row.old_tid.filter(|&old| old != row.tid) {
-                    if let Some(thread) = self.threads.remove(&old) {
+                    if let Some(mut thread) = self.threads.remove(&old) {
+                        // It may have had the new id for some faults before it is told.
+                        if let Some(new) = self.threads.remove(&row.tid) {
+                            if new.start.is_none() {
+                                thread.found.minor += new.found.minor;
+                                thread.found.major += new.found.major;
+                                thread.found.unknown += new.found.unknown;
+                                thread.gaps += new.gaps;
+                            }
+                        }
                         self.threads.insert(row.tid, thread);
                     }
                 }

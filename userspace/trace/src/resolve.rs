@@ -52,7 +52,9 @@ struct Thread {
     name: Option<Name>,
     /// The counters when the last record was written, as far as they are known.
     counters: Option<Counters>,
-    /// Time of that record.
+    /// The counters at its first record, if that did not tell of its beginning.
+    first: Option<Counters>,
+    /// Time of the last record.
     time_ns: u64,
     /// The last fault, until its fate is known.
     held: Option<Held>,
@@ -167,11 +169,13 @@ impl Resolver {
     fn fault(&mut self, cpu: u32, record: &FaultRecord, out: &mut Vec<Row>) {
         let fault = Fault::from_record(cpu, record);
         let place = self.place(cpu, record);
+        let unknown = !self.threads.contains_key(&fault.tid);
         let thread = self.threads.entry(fault.tid).or_default();
         let before = Counters::low(record);
         let counters = thread.advance(Some(&fault), &fault, &before, out);
         thread.counters = Some(counters);
         thread.time_ns = fault.time_ns;
+        thread.first = thread.first.or(unknown.then_some(before));
         thread.held = Some(Held {
             fault: Box::new(ResolvedFault {
                 kind: Kind::of(
@@ -237,10 +241,18 @@ impl Resolver {
             ..Fault::default()
         };
         if task.event == TaskEvent::Exec && task.old_tid != task.tid {
-            // It takes the place of its process's first thread, which has ended.
-            if let Some(thread) = self.threads.remove(&task.old_tid) {
-                if let Some(old) = self.threads.insert(task.tid, thread) {
-                    out.extend(old.held.map(|held| Row::Fault(held.fault)));
+            // It takes the place of its process's first thread, which has ended. It has the new id already
+            // since its new name was told, some faults earlier.
+            if let Some(mut old) = self.threads.remove(&task.old_tid) {
+                match self.threads.get(&task.tid).and_then(|new| new.first) {
+                    Some(first) => {
+                        old.advance(None, &end, &first, out);
+                    }
+                    None => {
+                        if let Some(dead) = self.threads.insert(task.tid, old) {
+                            out.extend(dead.held.map(|held| Row::Fault(held.fault)));
+                        }
+                    }
                 }
             }
         }
@@ -250,7 +262,11 @@ impl Resolver {
                 out.extend(old.held.map(|held| Row::Fault(held.fault)));
             }
         }
+        let unknown = !self.threads.contains_key(&task.tid);
         let thread = self.threads.entry(task.tid).or_default();
+        if unknown && task.event == TaskEvent::Rename {
+            thread.first = Some(counters);
+        }
         // Another thread may tell of a name (or of a target) while this one is inside of a fault: that its
         // counters have not risen says nothing then.
         let of_itself = matches!(task.event, TaskEvent::Exec | TaskEvent::Fork);
@@ -599,7 +615,7 @@ mod tests {
             event: TaskEvent::Exec,
             comm: "new".into(),
             path: "/bin/new".into(),
-            min_flt: 8,
+            min_flt: 9,
             maj_flt: 0,
             old_tid: 71,
         }));
@@ -609,24 +625,30 @@ mod tests {
                 task(1, 71, TaskEvent::Fork, "worker", 7, 0),
                 fault(2, 71, 0x1000, 0, 7, 0),
                 exit(3, TID, 0, 0),
+                task(3, TID, TaskEvent::Rename, "new", 8, 0),
+                fault(3, TID, 0x5000, 0, 8, 0),
                 exec,
-                fault(5, TID, 0x1000, 0, 8, 0),
-                exit(6, TID, 9, 0),
+                fault(5, TID, 0x1000, 0, 9, 0),
+                exit(6, TID, 10, 0),
             ]
             .map(|record| (0, record)),
         );
-        assert_eq!(
-            (fates(&rows), gaps(&rows)),
-            (vec![Fate::Minor, Fate::Minor], vec![])
-        );
+        assert_eq!((fates(&rows), gaps(&rows)), (vec![Fate::Minor; 3], vec![]));
         let names = |fault: &ResolvedFault| {
             (
                 fault.process.clone().unwrap(),
                 fault.thread.clone().unwrap(),
             )
         };
-        assert_eq!(names(faults(&rows)[0]), ("main".into(), "worker".into()));
-        assert_eq!(names(faults(&rows)[1]), ("new".into(), "new".into()));
+        let of = |time| {
+            *faults(&rows)
+                .iter()
+                .find(|fault| fault.fault.time_ns == time)
+                .unwrap()
+        };
+        assert_eq!(names(of(2)), ("main".into(), "worker".into()));
+        assert_eq!(names(of(3)), ("new".into(), "new".into()));
+        assert_eq!(names(of(5)), ("new".into(), "new".into()));
     }
 
     #[test]
