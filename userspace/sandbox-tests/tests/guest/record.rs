@@ -51,7 +51,7 @@ fn a_record_of_a_command_and_its_children_is_proved_complete() {
         for options in [
             &[][..],
             &["--clock", "raw"],
-            &["--clock", "boottime", "--mode", "overwrite"],
+            &["--clock", "boottime", "--mode", "discard"],
         ] {
             let script = "for i in 1 2 3 4 5 6 7 8; do ls /usr/lib >/dev/null & done; wait";
             let (_folder, file, _) = recorded(options, &["sh", "-c", script]);
@@ -59,6 +59,20 @@ fn a_record_of_a_command_and_its_children_is_proved_complete() {
             assert!(text.contains("9 threads from beginning to end"), "{text}");
             assert!(text.contains("difference 0"), "{text}");
         }
+    });
+}
+
+#[test]
+fn recording_what_could_not_be_explained_is_refused() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let file = "/tmp/not-to-be-made.arrow";
+        let text = run(
+            &["record", "-o", file, "--mode", "overwrite", "--", "true"],
+            1,
+        );
+        assert!(text.contains("drain --mode overwrite"), "{text}");
+        assert!(!std::path::Path::new(file).exists());
     });
 }
 
