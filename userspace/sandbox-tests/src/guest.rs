@@ -47,3 +47,26 @@ pub fn test(body: impl FnOnce(&Log)) {
 pub fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
 }
+
+/// Takes a fault on each of so many pages of fresh memory, which no allocator has used before and no huge
+/// page serves.
+pub fn touch_fresh(pages: usize) {
+    const PAGE: usize = 4096;
+    // SAFETY: A new mapping of our own, written within its length and then given up.
+    unsafe {
+        let memory = libc::mmap(
+            std::ptr::null_mut(),
+            pages * PAGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        assert_ne!(memory, libc::MAP_FAILED);
+        libc::madvise(memory, pages * PAGE, libc::MADV_NOHUGEPAGE);
+        for page in 0..pages {
+            memory.cast::<u8>().add(page * PAGE).write_volatile(1);
+        }
+        libc::munmap(memory, pages * PAGE);
+    }
+}

@@ -290,7 +290,7 @@ fn a_read_only_mapping_cannot_be_written_by_any_way_around() {
         let _module = module::load_idle();
         let session = Session::running(Setup::default());
         session.add(guest::own_pid()).unwrap();
-        drop(vec![1u8; 1 << 20]);
+        guest::touch_fresh(256);
         session.stop().unwrap();
         let info = session.info();
         let mapping = Mapped::new(
@@ -453,7 +453,7 @@ fn a_mapping_outlives_its_file_and_holds_the_module() {
         let loaded = module::load_idle();
         let session = Session::running(Setup::default());
         session.add(guest::own_pid()).unwrap();
-        drop(vec![1u8; 1 << 20]);
+        guest::touch_fresh(256);
         session.stop().unwrap();
         let mut rings = rings(&session);
         let recorded = session.totals().recorded;
