@@ -69,7 +69,7 @@ fn recording_what_could_not_be_explained_is_refused() {
         let file = "/tmp/not-to-be-made.arrow";
         let text = run(
             &["record", "-o", file, "--mode", "overwrite", "--", "true"],
-            1,
+            125,
         );
         assert!(text.contains("drain --mode overwrite"), "{text}");
         assert!(!std::path::Path::new(file).exists());
