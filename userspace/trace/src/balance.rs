@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Account, Counter, CounterRow, Fate, LostRow, Name, Row, ThreadEvent, ThreadRow};
+use crate::{Account, CounterRow, Fate, LostRow, Name, Row, ThreadEvent, ThreadRow};
 
 /// More threads than this that do not balance are only counted.
 const THREADS_SHOWN: usize = 20;
@@ -100,18 +100,9 @@ impl Balance {
     }
 
     fn counter(&mut self, row: &CounterRow) {
-        let sum = match row.counter {
-            Counter::Hits => &mut self.account.hits,
-            Counter::Recorded => &mut self.account.recorded,
-            Counter::Dropped => &mut self.account.dropped,
-            Counter::Overwritten => &mut self.account.overwritten,
-            Counter::Missed => &mut self.account.missed,
-            Counter::End => {
-                self.end = Some(row.count);
-                return;
-            }
-        };
-        *sum = sum.saturating_add(row.count);
+        if !row.add_to(&mut self.account) {
+            self.end = Some(row.count);
+        }
     }
 
     fn thread(&mut self, row: &ThreadRow) {
@@ -339,7 +330,7 @@ fn wrong_line(thread: &ThreadRow, found: Found, expected: (u64, u64)) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Fault, GapRow, Kind, ResolvedFault};
+    use crate::{Counter, Fault, GapRow, Kind, ResolvedFault};
 
     fn thread(event: ThreadEvent, tid: u32, min_flt: u64, maj_flt: u64) -> Row {
         Row::Thread(Box::new(ThreadRow {

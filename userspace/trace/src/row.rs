@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::{Fate, Fault, Kind};
+use crate::{Account, Fate, Fault, Kind};
 
 /// A name that many rows share.
 pub type Name = Arc<str>;
@@ -143,6 +143,22 @@ pub struct CounterRow {
     pub cpu: Option<u32>,
     /// The number.
     pub count: u64,
+}
+
+impl CounterRow {
+    /// Adds the number to the sums over the CPUs; false for the last line, which has none of them.
+    pub fn add_to(&self, account: &mut Account) -> bool {
+        let sum = match self.counter {
+            Counter::Hits => &mut account.hits,
+            Counter::Recorded => &mut account.recorded,
+            Counter::Dropped => &mut account.dropped,
+            Counter::Overwritten => &mut account.overwritten,
+            Counter::Missed => &mut account.missed,
+            Counter::End => return false,
+        };
+        *sum = sum.saturating_add(self.count);
+        true
+    }
 }
 
 /// One row of a trace.

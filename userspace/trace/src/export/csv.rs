@@ -10,7 +10,7 @@ use std::{
 use super::Export;
 use crate::{
     csv::{push_fault, write_account, write_preamble, HEADER},
-    About, Account, Counter, Row,
+    About, Account, Row,
 };
 
 /// The columns behind those of `drain`.
@@ -45,18 +45,9 @@ impl Export for Csv {
         let fault = match row {
             Row::Fault(fault) => fault,
             Row::Counter(row) => {
-                let sum = match row.counter {
-                    Counter::Hits => &mut self.account.hits,
-                    Counter::Recorded => &mut self.account.recorded,
-                    Counter::Dropped => &mut self.account.dropped,
-                    Counter::Overwritten => &mut self.account.overwritten,
-                    Counter::Missed => &mut self.account.missed,
-                    Counter::End => {
-                        self.ended = true;
-                        return Ok(());
-                    }
-                };
-                *sum = sum.saturating_add(row.count);
+                if !row.add_to(&mut self.account) {
+                    self.ended = true;
+                }
                 return Ok(());
             }
             _ => return Ok(()),
