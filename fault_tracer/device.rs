@@ -160,7 +160,7 @@ impl OpenFile {
                 let request: uapi::CpuCounters = read(argument)?;
                 reserved_is_zero(
                     &session,
-                    request.reserved0 == 0 && request.reserved == [0; 2],
+                    request.reserved0 == 0 && request.reserved == 0,
                 )?;
                 write(argument, &session.counters(request.cpu)?)?;
             }

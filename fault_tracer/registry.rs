@@ -131,7 +131,9 @@ impl Registry {
             // them.
             self.armed = None;
         }
-        self.running[slot] = None;
+        if let Some(entry) = self.running[slot].take() {
+            entry.rings.tell_losses();
+        }
     }
 }
 

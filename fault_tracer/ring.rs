@@ -44,6 +44,8 @@ pub struct ProducerPage {
     pub lost_first_ns: AtomicU64,
     /// See `lost`.
     pub lost_last_ns: AtomicU64,
+    /// Records of tasks that found even their reserve full.
+    pub untold: AtomicU64,
 }
 
 /// The consumer's half of a ring's state. The producer treats what it reads here as hostile.
@@ -65,7 +67,13 @@ pub struct Ring<'a> {
     consumer: &'a ConsumerPage,
     data: &'a [AtomicU64],
     shape: Shape,
+    /// A fault fits if no more bytes than this are in use: all but its own and the reserve.
+    fault_limit: u64,
 }
+
+/// Most bytes that faults and mappings leave to the records of tasks and losses: what a thousand threads
+/// need to begin and end while nobody reads. No more than an eighth of the ring.
+const RESERVE_MOST: u64 = 64 << 10;
 
 /// How a ring behaves.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +129,25 @@ impl<'a> Ring<'a> {
         if !data.len().is_power_of_two() || data.len() < SLOT_WORDS {
             return None;
         }
+        let capacity = (data.len() as u64).wrapping_mul(8);
+        // Where the oldest are overwritten, there is always room.
+        let reserve = if shape.sideband && !shape.overwrite {
+            (capacity / 8).min(RESERVE_MOST) & !(SLOT_BYTES - 1)
+        } else {
+            0
+        };
+        let open = capacity.wrapping_sub(reserve);
         // INVARIANT: Just checked.
         Some(Self {
             producer,
             consumer,
             data,
-            shape,
+            shape: Shape {
+                // A ring that is full for faults is worth reading.
+                watermark_bytes: shape.watermark_bytes.min(open),
+                ..shape
+            },
+            fault_limit: open.wrapping_sub(SLOT_BYTES),
         })
     }
 
@@ -196,24 +217,65 @@ impl<'a> Ring<'a> {
         Pushed::Crossed
     }
 
-    /// Records something beside the faults: whole slots, whose first word says what and how many. Returns
-    /// its position, or `None` if there is no room for it. One producer, as for [`Ring::push_fault`].
+    /// Records something beside the faults that can be told again: whole slots, whose first word says what
+    /// and how many. Returns its position, or `None` if there is no room for it. One producer, as for
+    /// [`Ring::push_fault`].
     pub fn push_side(&self, record: &[u64]) -> Option<u64> {
         let bytes = (record.len() as u64).wrapping_mul(8);
         let mut head = self.producer.head.load(Ordering::Relaxed);
-        // It does not wrap around the end: what is left before it is filled up.
-        // With a slot to spare for a `LOST` record, that is never more than the whole ring.
-        let needed = |head: u64| {
-            let needed = bytes.wrapping_add(self.gap(head, bytes));
-            (needed.wrapping_add(SLOT_BYTES) <= self.capacity()).then_some(needed)
-        };
         if self.shape.overwrite {
-            self.evict_for(head, needed(head)?);
+            self.evict_for(head, self.needed(head, bytes)?);
         } else {
-            head = self.room_for(head, needed(head)?)?;
+            head = self.room_for(head, self.needed(head, bytes)?)?;
             // A `LOST` record may have moved it, and with it what is left before the end.
-            head = self.room_for(head, needed(head)?)?;
+            head = self.room_for(head, self.needed(head, bytes)?)?;
         }
+        Some(self.write(head, record, bytes))
+    }
+
+    /// As [`Ring::push_side`], for what must be told once and in time: also where there is no room for
+    /// faults any more. Counted where there is none at all. Says nothing of losses: they are told of where
+    /// the faults go on.
+    pub fn push_reserved(&self, record: &[u64]) -> Option<u64> {
+        let bytes = (record.len() as u64).wrapping_mul(8);
+        let head = self.producer.head.load(Ordering::Relaxed);
+        let written = self.needed(head, bytes).and_then(|needed| {
+            if self.shape.overwrite {
+                self.evict_for(head, needed);
+            } else {
+                // The last slot is for the losses that are told of at the end.
+                let limit = self
+                    .capacity()
+                    .checked_sub(needed.wrapping_add(SLOT_BYTES))?;
+                self.fits(head, limit).then_some(())?;
+            }
+            Some(self.write(head, record, bytes))
+        });
+        if written.is_none() {
+            Self::count(&self.producer.untold);
+        }
+        written
+    }
+
+    /// Tells of losses that no fault has followed. To be called when nobody pushes any more.
+    pub fn tell_losses(&self) {
+        let head = self.producer.head.load(Ordering::Relaxed);
+        let count = self.producer.lost.load(Ordering::Relaxed);
+        if count != 0 && self.fits(head, self.capacity().wrapping_sub(SLOT_BYTES)) {
+            self.write_lost(head, count);
+        }
+    }
+
+    /// Bytes that a record behind `head` needs: it does not wrap around the end, and what is left before it
+    /// is filled up. With a slot to spare for a `LOST` record, that is never more than the whole ring: `None`
+    /// where it would be.
+    fn needed(&self, head: u64, bytes: u64) -> Option<u64> {
+        let needed = bytes.wrapping_add(self.gap(head, bytes));
+        (needed.wrapping_add(SLOT_BYTES) <= self.capacity()).then_some(needed)
+    }
+
+    /// Writes a record for which there is room behind `head`. Returns its position.
+    fn write(&self, mut head: u64, record: &[u64], bytes: u64) -> u64 {
         let gap = self.gap(head, bytes);
         if gap != 0 {
             let pad = (gap / SLOT_BYTES) << uapi::HEADER_SLOTS_SHIFT
@@ -229,7 +291,7 @@ impl<'a> Ring<'a> {
         self.producer
             .head
             .store(head.wrapping_add(bytes), Ordering::Release);
-        Some(head)
+        head
     }
 
     /// Bytes between a position and the end of the data, if `bytes` do not fit there.
@@ -255,29 +317,52 @@ impl<'a> Ring<'a> {
     #[inline(always)]
     fn room_for(&self, head: u64, bytes: u64) -> Option<u64> {
         let seen = self.producer.consumer_seen.load(Ordering::Relaxed);
-        if head.wrapping_sub(seen) <= self.capacity().wrapping_sub(bytes) {
+        // Beyond the room for a fault. A record that is longer than all there is never fits.
+        let more = bytes.wrapping_sub(SLOT_BYTES);
+        if more <= self.fault_limit
+            && head.wrapping_sub(seen) <= self.fault_limit.wrapping_sub(more)
+        {
             return Some(head);
         }
-        self.look_for_room(head, bytes)
+        self.look_for_room(head, more)
     }
 
     /// As `room_for`, with a new look at the consumer's position. After a loss, this is where the first
     /// record comes by: the last look had shown a full ring.
-    fn look_for_room(&self, head: u64, bytes: u64) -> Option<u64> {
-        let producer = self.producer;
-        // (B): the consumer has read its records before we write over them.
-        let position = self.consumer.position.load(Ordering::Acquire);
-        // A position ahead of `head` (nonsense) wraps to a huge distance: the ring counts as full.
-        let used = head.wrapping_sub(position);
-        let count = producer.lost.load(Ordering::Relaxed);
+    fn look_for_room(&self, head: u64, more: u64) -> Option<u64> {
+        let count = self.producer.lost.load(Ordering::Relaxed);
         let lost_bytes = if count != 0 { SLOT_BYTES } else { 0 };
-        if used > self.capacity().wrapping_sub(bytes.wrapping_add(lost_bytes)) {
-            return None;
-        }
-        producer.consumer_seen.store(position, Ordering::Relaxed);
+        let limit = self
+            .fault_limit
+            .checked_sub(more.wrapping_add(lost_bytes))?;
+        let position = self.look(head, limit)?;
+        self.producer
+            .consumer_seen
+            .store(position, Ordering::Relaxed);
         if count == 0 {
             return Some(head);
         }
+        Some(self.write_lost(head, count))
+    }
+
+    /// The consumer's position, if no more than `limit` bytes are in use behind it.
+    fn look(&self, head: u64, limit: u64) -> Option<u64> {
+        // (B): the consumer has read its records before we write over them.
+        let position = self.consumer.position.load(Ordering::Acquire);
+        // A position ahead of `head` (nonsense) wraps to a huge distance: the ring counts as full.
+        (head.wrapping_sub(position) <= limit).then_some(position)
+    }
+
+    /// Whether no more than `limit` bytes are in use. Leaves `consumer_seen` as it is: a fault that comes
+    /// after losses must find the ring full, so that it tells of them.
+    fn fits(&self, head: u64, limit: u64) -> bool {
+        let seen = self.producer.consumer_seen.load(Ordering::Relaxed);
+        head.wrapping_sub(seen) <= limit || self.look(head, limit).is_some()
+    }
+
+    /// Tells of losses at `head`, where there is room. Returns the position behind.
+    fn write_lost(&self, head: u64, count: u64) -> u64 {
+        let producer = self.producer;
         let record = [
             1 << uapi::HEADER_SLOTS_SHIFT | uapi::record_type::LOST << uapi::HEADER_TYPE_SHIFT,
             producer.lost_first_ns.load(Ordering::Relaxed),
@@ -291,7 +376,7 @@ impl<'a> Ring<'a> {
         let head = head.wrapping_add(SLOT_BYTES);
         // (A), as for a fault.
         producer.head.store(head, Ordering::Release);
-        Some(head)
+        head
     }
 
     /// Counts a fault that found the ring full, `head` being its end.
@@ -481,5 +566,10 @@ impl<'a> Ring<'a> {
     /// Faults that found the ring full.
     pub fn dropped(&self) -> u64 {
         self.producer.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Records of tasks that found even their reserve full.
+    pub fn untold(&self) -> u64 {
+        self.producer.untold.load(Ordering::Relaxed)
     }
 }

@@ -134,6 +134,7 @@ impl CpuRing {
             // While recording goes on, more may be recorded than was written then: never less than none.
             overwritten: written.saturating_sub(recorded),
             pending,
+            untold: self.ring.untold(),
             ..Default::default()
         }
     }
@@ -171,6 +172,15 @@ impl Rings {
     #[inline(always)]
     pub(crate) fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Tells of losses that nothing followed.
+    ///
+    /// To be called when nothing is recorded any more.
+    pub(crate) fn tell_losses(&self) {
+        for cpu_ring in (0..self.cpus.len()).filter_map(|cpu| self.cpu(cpu)) {
+            cpu_ring.ring.tell_losses();
+        }
     }
 
     /// Whether a reader has enough to read.

@@ -290,7 +290,7 @@ impl Side {
             *fixed = record;
         }
         if let Some(record) = scratch.get(..words) {
-            ring.push_side(record);
+            ring.push_reserved(record);
         }
     }
 }
@@ -326,7 +326,7 @@ pub(crate) unsafe fn tell_exit(ring: &Ring<'_>, task: *const bindings::task_stru
             (*task).maj_flt as u64,
         ]
     };
-    ring.push_side(&record);
+    ring.push_reserved(&record);
 }
 
 /// The slot of the table for a mapping; never that of the unknown.

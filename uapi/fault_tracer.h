@@ -116,7 +116,7 @@ struct ft_exit_record {
 	__u64 maj_flt;
 };
 
-/* Faults of this CPU that found the ring full before the next record. */
+/* Faults of this CPU that found the ring full, before the next fault that fits or at the end. */
 struct ft_lost_record {
 	__u64 header;
 	__u64 time_ns;		/* of the first */
@@ -224,7 +224,8 @@ struct ft_cpu_counters {
 	__u64 dropped;
 	__u64 overwritten;
 	__u64 pending;
-	__u64 reserved[2];
+	__u64 untold;		/* TASK and EXIT records that did not fit */
+	__u64 reserved;
 };
 
 struct ft_session_info {

@@ -51,7 +51,8 @@ pub mod record_type {
     pub const TASK: u64 = 3;
     /// A thread has ended: [`super::ExitRecord`].
     pub const EXIT: u64 = 4;
-    /// Faults that found the ring full, told when there was room again: [`super::LostRecord`].
+    /// Faults that found the ring full, told when there was room again, or at the end:
+    /// [`super::LostRecord`].
     pub const LOST: u64 = 5;
 }
 
@@ -211,7 +212,8 @@ pub struct ExitRecord {
     pub maj_flt: u64,
 }
 
-/// Faults of this CPU that found the ring full since the record before this one.
+/// Faults of this CPU that found the ring full, none having been recorded in between. It precedes the next
+/// fault or mapping that fits; where none does, the session's stop brings it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostRecord {
@@ -490,8 +492,10 @@ pub struct CpuCounters {
     pub overwritten: u64,
     /// Faults in the ring that are not yet drained.
     pub pending: u64,
+    /// `TASK` and `EXIT` records that found even their reserve of the ring full.
+    pub untold: u64,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 /// `FT_IOC_SESSION`: what one of the running sessions of the module is doing.

@@ -144,6 +144,7 @@ impl<'a, T: Timed> Collector<'a, T> {
                 dropped: counters.dropped,
                 overwritten: counters.overwritten,
                 missed: 0,
+                untold: counters.untold,
             };
             if running {
                 // A fault that is being recorded just now is counted as a hit alone.
@@ -165,6 +166,7 @@ impl<'a, T: Timed> Collector<'a, T> {
             sum.recorded += account.recorded;
             sum.dropped += account.dropped;
             sum.overwritten += account.overwritten;
+            sum.untold += account.untold;
         }
         Ok(sum)
     }

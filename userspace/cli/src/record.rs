@@ -208,6 +208,9 @@ impl<'a> Recording<'a> {
             counter(Counter::Recorded, Some(cpu), account.recorded);
             counter(Counter::Dropped, Some(cpu), account.dropped);
             counter(Counter::Overwritten, Some(cpu), account.overwritten);
+            if account.untold != 0 {
+                counter(Counter::Untold, Some(cpu), account.untold);
+            }
         }
         let account = self.collector.account()?;
         counter(Counter::Missed, None, account.missed);

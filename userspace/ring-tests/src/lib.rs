@@ -74,6 +74,7 @@ impl Memory {
                 lost: producers(),
                 lost_first_ns: producers(),
                 lost_last_ns: producers(),
+                untold: producers(),
             },
             consumer: ConsumerPage {
                 position: consumers(),

@@ -8,8 +8,13 @@
 
 use std::sync::Arc;
 
+use fault_tracer_uapi as uapi;
 use loom::{cell::UnsafeCell, model::Builder, thread};
-use ring_tests::{numbers, push, ring::SLOT_WORDS, take, Memory};
+use ring_tests::{
+    numbers, push, record,
+    ring::{Shape, SLOT_WORDS},
+    take, Memory,
+};
 
 /// Runs all interleavings in which a thread is interrupted at most three times before it waits or ends.
 fn explore(body: impl Fn() + Send + Sync + 'static) {
@@ -83,6 +88,74 @@ fn a_slot_is_written_again_only_after_it_was_read() {
         let written = producer.join().unwrap();
         taken += take(&ring, &mut buffer).1.len();
         assert_eq!(taken, written);
+    });
+}
+
+/// (B) with a reserve: records of tasks and losses go beyond where faults stop, and not beyond what is read.
+#[test]
+fn tasks_and_losses_find_room_and_tear_nothing() {
+    explore(|| {
+        let memory = Arc::new(Memory::new(8));
+        let shape = Shape {
+            overwrite: false,
+            watermark_bytes: u64::MAX,
+            sideband: true,
+        };
+        let task = |number| {
+            let mut words = record(number);
+            words[0] = uapi::record_type::EXIT << uapi::HEADER_TYPE_SHIFT
+                | 1 << uapi::HEADER_SLOTS_SHIFT;
+            words
+        };
+        {
+            let ring = memory.ring_of(shape).unwrap();
+            for number in 0..6 {
+                assert!(push(&ring, number));
+            }
+            assert!(ring.push_reserved(&task(0)).is_some());
+        }
+        let producer = thread::spawn({
+            let memory = Arc::clone(&memory);
+            move || {
+                let ring = memory.ring_of(shape).unwrap();
+                push(&ring, 6);
+                let told = ring.push_reserved(&task(1)).is_some();
+                push(&ring, 7);
+                told
+            }
+        });
+        let ring = memory.ring_of(shape).unwrap();
+        let mut words = Vec::new();
+        let mut buffer = [0; 8 * SLOT_WORDS];
+        let mut take = || {
+            let batch = ring.copy_out(ring.position(), &mut buffer[..2 * SLOT_WORDS]);
+            words.extend_from_slice(&buffer[..batch.words]);
+            ring.consume(&batch);
+            batch.words
+        };
+        take();
+        let told = producer.join().unwrap();
+        ring.tell_losses();
+        while take() != 0 {}
+        let (mut next, mut tasks) = (0, 0);
+        for slot in words.chunks(SLOT_WORDS) {
+            match uapi::header_type(slot[0]) {
+                uapi::record_type::FAULT => {
+                    assert_eq!(slot, record(next), "torn or out of order");
+                    next += 1;
+                }
+                uapi::record_type::LOST => {
+                    assert_eq!((slot[1], slot[2] + 1), (next, next + slot[3]));
+                    next += slot[3];
+                }
+                _ => {
+                    assert_eq!(slot, task(tasks));
+                    tasks += 1;
+                }
+            }
+        }
+        assert_eq!((next, tasks), (8, 1 + u64::from(told)));
+        assert_eq!(ring.untold(), u64::from(!told));
     });
 }
 

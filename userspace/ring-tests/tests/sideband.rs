@@ -87,13 +87,14 @@ fn a_record_does_not_wrap_around_the_end() {
 fn a_record_without_room_is_not_written() {
     let memory = Memory::new(8);
     let ring = memory.ring_of(DISCARD).unwrap();
-    for number in 0..6 {
+    // One of the eight slots is the reserve.
+    for number in 0..5 {
         push(&ring, number);
     }
     assert_eq!(ring.push_side(&side(1, 3)), None);
     assert!(ring.push_side(&side(1, 2)).is_some());
-    assert!(!push(&ring, 6));
-    assert_eq!((ring.hits(), ring.written(), ring.dropped()), (7, 6, 1));
+    assert!(!push(&ring, 5));
+    assert_eq!((ring.hits(), ring.written(), ring.dropped()), (6, 5, 1));
     // One that the ring can never hold, not even empty.
     for shape in [DISCARD, OVERWRITE] {
         let memory = Memory::new(4);
@@ -129,12 +130,97 @@ fn a_loss_is_told_of_before_the_next_record() {
     assert_eq!(take(&ring, 4), [Seen::Fault(9)]);
 }
 
+/// Of 64 slots 8 are the reserve, and the last of them is for a loss.
+#[test]
+fn where_faults_find_no_room_tasks_find_their_reserve() {
+    let memory = Memory::new(64);
+    let ring = memory.ring_of(DISCARD).unwrap();
+    for number in 0..60 {
+        assert_eq!(push(&ring, number), number < 56);
+    }
+    assert_eq!(ring.push_side(&side(100, 1)), None);
+    for number in 0..4 {
+        assert!(ring.push_reserved(&side(number, 2)).is_some() == (number < 3));
+    }
+    assert!(ring.push_reserved(&side(3, 1)).is_some());
+    assert!(!push(&ring, 60));
+    assert_eq!(ring.push_reserved(&side(4, 1)), None);
+    assert_eq!((ring.dropped(), ring.untold()), (5, 2));
+    ring.tell_losses();
+    ring.tell_losses();
+    let seen = take(&ring, 64);
+    assert_eq!(seen.len(), 61);
+    let lost = Seen::Lost {
+        count: 5,
+        first: 56,
+        last: 60,
+    };
+    assert_eq!(
+        seen[56..],
+        [
+            Seen::Side(0, 2),
+            Seen::Side(1, 2),
+            Seen::Side(2, 2),
+            Seen::Side(3, 1),
+            lost
+        ]
+    );
+}
+
+/// A record of a task says nothing of the losses before it; the next fault does, although there has been
+/// room for a while.
+#[test]
+fn a_loss_is_told_of_with_the_next_fault_even_behind_a_task() {
+    let memory = Memory::new(8);
+    let ring = memory.ring_of(DISCARD).unwrap();
+    for number in 0..9 {
+        assert_eq!(push(&ring, number), number < 7);
+    }
+    take(&ring, 8);
+    assert!(ring.push_reserved(&side(1, 1)).is_some());
+    assert!(push(&ring, 9));
+    let lost = Seen::Lost {
+        count: 2,
+        first: 7,
+        last: 8,
+    };
+    assert_eq!(take(&ring, 8), [Seen::Side(1, 1), lost, Seen::Fault(9)]);
+}
+
+#[test]
+fn a_ring_without_records_of_tasks_has_no_reserve() {
+    for (shape, slots) in [
+        (
+            Shape {
+                sideband: false,
+                ..DISCARD
+            },
+            64,
+        ),
+        (OVERWRITE, 64),
+        (DISCARD, 56),
+    ] {
+        let memory = Memory::new(64);
+        let ring = memory.ring_of(shape).unwrap();
+        for number in 0..64 {
+            assert_eq!(push(&ring, number), number < slots);
+        }
+    }
+    // It is never more than 64 KiB.
+    let memory = Memory::new(1 << 16);
+    let ring = memory.ring_of(DISCARD).unwrap();
+    for number in 0..1 << 16 {
+        assert_eq!(push(&ring, number), number < (1 << 16) - 2048);
+    }
+}
+
 #[test]
 fn a_full_ring_wakes_its_reader_once_whatever_the_watermark() {
     let memory = Memory::new(8);
     let ring = memory
         .ring_of(Shape {
             watermark_bytes: 8 * SLOT,
+            sideband: false,
             ..DISCARD
         })
         .unwrap();
@@ -203,6 +289,7 @@ fn what_is_overwritten_is_no_longer_there() {
 enum Step {
     Fault,
     Side(usize),
+    Reserved(usize),
     Take(usize),
 }
 
@@ -210,6 +297,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => Just(Step::Fault),
         2 => (1..6usize).prop_map(Step::Side),
+        2 => (1..4usize).prop_map(Step::Reserved),
         1 => (1..10usize).prop_map(Step::Take),
     ];
     prop::collection::vec(step, 0..300)
@@ -229,7 +317,7 @@ proptest! {
         let memory = Memory::new(1 << size);
         let ring = memory.ring_of(DISCARD).unwrap();
         let (mut next, mut expected) = (0, 0);
-        let (mut written_side, mut seen_side) = (0, 0);
+        let (mut written_side, mut seen_side, mut untold) = (0, 0, 0);
         let mut check = |seen: Vec<Seen>, seen_side: &mut u64| -> Result<(), TestCaseError> {
             for record in seen {
                 match record {
@@ -261,16 +349,20 @@ proptest! {
                         written_side += 1;
                     }
                 }
+                Step::Reserved(slots) => {
+                    if ring.push_reserved(&side(written_side, slots)).is_some() {
+                        written_side += 1;
+                    } else {
+                        untold += 1;
+                    }
+                }
                 Step::Take(slots) => check(take(&ring, slots), &mut seen_side)?,
             }
         }
-        // Room enough for what is told last.
-        for _ in 0..3 {
-            check(take(&ring, 64), &mut seen_side)?;
-            push(&ring, next);
-            next += 1;
-        }
+        // There is always room for what is told last.
+        ring.tell_losses();
         check(take(&ring, 64), &mut seen_side)?;
+        prop_assert_eq!(ring.untold(), untold);
         prop_assert_eq!(expected, next);
         prop_assert_eq!(seen_side, written_side);
     }

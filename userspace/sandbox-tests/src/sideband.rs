@@ -298,12 +298,37 @@ impl Trace {
                 faults as u64, account.recorded,
                 "CPU {cpu}: faults delivered, and those in the account: {account:?}"
             );
-            for pair in records.windows(2) {
-                assert!(
-                    pair[0].last_ns() <= pair[1].time_ns(),
-                    "CPU {cpu}: time goes back between {:?} and {:?}",
-                    pair[0],
-                    pair[1]
+            // A loss stands where the faults go on, perhaps behind tasks that came after it.
+            let (losses, others): (Vec<_>, Vec<_>) = records
+                .iter()
+                .partition(|record| matches!(record, Record::Lost(_)));
+            let faults = records
+                .iter()
+                .filter(|record| matches!(record, Record::Lost(_) | Record::Fault(_)));
+            for line in [others, faults.collect()] {
+                for pair in line.windows(2) {
+                    assert!(
+                        pair[0].last_ns() <= pair[1].time_ns(),
+                        "CPU {cpu}: time goes back between {:?} and {:?}",
+                        pair[0],
+                        pair[1]
+                    );
+                }
+            }
+            let told: u64 = losses
+                .iter()
+                .map(|record| match record {
+                    Record::Lost(lost) => lost.count,
+                    _ => 0,
+                })
+                .sum();
+            let sideband = records
+                .iter()
+                .any(|record| !matches!(record, Record::Fault(_)));
+            if sideband {
+                assert_eq!(
+                    told, account.dropped,
+                    "CPU {cpu}: losses told of, and those in the account: {account:?}"
                 );
             }
         }

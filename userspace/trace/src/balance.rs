@@ -185,9 +185,11 @@ impl Balance {
         let found = self.found;
         lines.push(format!("{} faults in the trace", self.faults));
         lines.push(format!(
-            "{} threads from beginning to end: their counters rose by {min} minor + {maj} major, \
+            "{} from beginning to end: their counters rose by {min} minor + {maj} major, \
              found {} minor + {} major",
-            self.closed, found.minor, found.major
+            threads(self.closed),
+            found.minor,
+            found.major
         ));
         if self.under_way != 0 {
             lines.push(format!(
@@ -206,8 +208,8 @@ impl Balance {
         }
         if self.wrong_threads > self.wrong.len() as u64 {
             lines.push(format!(
-                "and {} threads more that do not balance",
-                self.wrong_threads - self.wrong.len() as u64
+                "and {} more that do not balance",
+                threads(self.wrong_threads - self.wrong.len() as u64)
             ));
         }
         // Threads of which nothing but a beginning is in the trace take part, too.
@@ -218,7 +220,8 @@ impl Balance {
             .count();
         if open != 0 {
             lines.push(format!(
-                "{open} threads still ran at the end: checked up to their last fault"
+                "{} still ran at the end: checked up to the last fault",
+                threads(open as u64)
             ));
         }
         let unbegun = self.unbegun
@@ -230,7 +233,8 @@ impl Balance {
         if unbegun != 0 {
             closes = false;
             lines.push(format!(
-                "{unbegun} threads whose beginning is not in the trace: they cannot be checked"
+                "{} whose beginning is not in the trace: not to be checked",
+                threads(unbegun)
             ));
         }
         let open_gaps: u64 = self.threads.values().map(Open::unexplained_gaps).sum();
@@ -253,7 +257,22 @@ impl Balance {
             dropped,
             overwritten,
             missed,
+            untold,
         } = self.account;
+        let told: u64 = self.losses.iter().map(|lost| lost.count).sum();
+        if self.end.is_some() && told != dropped {
+            closes = false;
+            lines.push(format!(
+                "{dropped} faults were dropped, and the losses above are {told}"
+            ));
+        }
+        if untold != 0 {
+            closes = false;
+            lines.push(format!(
+                "{untold} records of threads' beginnings, names and ends did not fit: there are threads that \
+                 cannot be checked"
+            ));
+        }
         match self.end {
             None => {
                 closes = false;
@@ -286,8 +305,8 @@ impl Balance {
             let difference =
                 i128::from(min) + i128::from(maj) - i128::from(self.under_way) - found.all();
             format!(
-                "NOT COMPLETE: difference {difference} over {} threads",
-                self.wrong_threads
+                "NOT COMPLETE: difference {difference} over {}",
+                threads(self.wrong_threads)
             )
         });
         Report { lines, closes }
@@ -303,6 +322,11 @@ impl Open {
             self.gaps
         }
     }
+}
+
+/// So many threads, in words.
+fn threads(count: u64) -> String {
+    format!("{count} thread{}", if count == 1 { "" } else { "s" })
 }
 
 fn wrong_line(thread: &ThreadRow, found: Found, expected: (u64, u64)) -> String {
@@ -429,7 +453,7 @@ mod tests {
         ]));
         assert!(!closes);
         assert!(text.contains("1 of unknown fate: 3 missing"), "{text}");
-        assert!(text.ends_with("difference 3 over 1 threads"), "{text}");
+        assert!(text.ends_with("difference 3 over 1 thread"), "{text}");
     }
 
     #[test]
@@ -488,6 +512,6 @@ mod tests {
             thread(ThreadEvent::Fork, 8, 0, 0),
             fault(8, Fate::Unknown),
         ]));
-        assert!(closes && text.contains("1 threads still ran"), "{text}");
+        assert!(closes && text.contains("1 thread still ran"), "{text}");
     }
 }

@@ -170,6 +170,7 @@ pub(crate) fn write_account(out: &mut (impl Write + ?Sized), account: &Account) 
         dropped,
         overwritten,
         missed,
+        untold: _,
     } = account;
     writeln!(
         out,
@@ -444,6 +445,7 @@ fn parse_account(comment: &str) -> Option<Account> {
         dropped: next("dropped")?,
         overwritten: next("overwritten")?,
         missed: next("missed")?,
+        untold: 0,
     };
     words.next().is_none().then_some(account)
 }
@@ -620,6 +622,7 @@ mod tests {
             dropped: 2,
             overwritten: 3,
             missed: 4,
+            untold: 0,
         };
         assert_eq!(
             written(&[fault()], &account),

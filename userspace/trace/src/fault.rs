@@ -112,6 +112,8 @@ pub struct Account {
     pub overwritten: u64,
     /// Faults that the probe did not see, because another probe was running on that CPU.
     pub missed: u64,
+    /// Not faults: records of threads' beginnings, names and ends that did not fit.
+    pub untold: u64,
 }
 
 impl Account {

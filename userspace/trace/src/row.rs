@@ -128,6 +128,8 @@ pub enum Counter {
     Overwritten,
     /// See [`crate::Account::missed`].
     Missed,
+    /// See [`crate::Account::untold`].
+    Untold,
     /// Rows of faults in the trace. The last row: without it, the recording was cut off.
     End,
 }
@@ -154,6 +156,7 @@ impl CounterRow {
             Counter::Dropped => &mut account.dropped,
             Counter::Overwritten => &mut account.overwritten,
             Counter::Missed => &mut account.missed,
+            Counter::Untold => &mut account.untold,
             Counter::End => return false,
         };
         *sum = sum.saturating_add(self.count);
@@ -210,7 +213,7 @@ impl Row {
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 15] = [
+pub const EVENTS: [&str; 16] = [
     "fault",
     "pending",
     "present",
@@ -225,6 +228,7 @@ pub const EVENTS: [&str; 15] = [
     "dropped",
     "overwritten",
     "missed",
+    "untold",
     "end",
 ];
 

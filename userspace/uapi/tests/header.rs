@@ -127,7 +127,7 @@ fn table() -> Table {
             structure!(Target: pid, flags),
             structure!(Drain: buffer, length, cpu, bytes, reserved),
             structure!(CpuCounters: cpu, reserved0, hits, recorded, dropped, overwritten, pending,
-                reserved),
+                untold, reserved),
             structure!(SessionInfo: index, present, mode, flags, owner_pid, live_targets,
                 named_targets, first_target, owner_comm, ring_bytes, hits, recorded, dropped,
                 overwritten, missed, running_ns, reserved),

@@ -288,7 +288,7 @@ fn reserved_fields_that_are_not_zero_are_refused() {
                 ..Default::default()
             },
             uapi::CpuCounters {
-                reserved: [0, 1],
+                reserved: 1,
                 ..Default::default()
             },
         ] {

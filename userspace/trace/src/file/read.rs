@@ -592,6 +592,7 @@ impl Columns {
             "dropped" => counter(Counter::Dropped)?,
             "overwritten" => counter(Counter::Overwritten)?,
             "missed" => counter(Counter::Missed)?,
+            "untold" => counter(Counter::Untold)?,
             "end" => counter(Counter::End)?,
             other => {
                 debug_assert!(!EVENTS.contains(&other));

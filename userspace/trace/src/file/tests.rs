@@ -102,6 +102,7 @@ fn rows(faults: u64) -> Vec<Row> {
         (Counter::Dropped, Some(1)),
         (Counter::Overwritten, Some(1)),
         (Counter::Missed, None),
+        (Counter::Untold, Some(1)),
         (Counter::End, None),
     ] {
         rows.push(Row::Counter(CounterRow {
