@@ -149,19 +149,16 @@ impl OpenFile {
             uapi::FT_IOC_STOP => session.stop()?,
             uapi::FT_IOC_DRAIN => {
                 let mut request: uapi::Drain = read(argument)?;
-                reserved_is_zero(&session, request.reserved == 0)?;
                 // Where the answer cannot be written, this shows it before any record is taken.
                 request.bytes = 0;
+                request.gap_slots = 0;
                 write(argument, &request)?;
-                request.bytes = session.drain(&request)?;
+                session.drain(&mut request)?;
                 write(argument, &request)?;
             }
             uapi::FT_IOC_CPU_COUNTERS => {
                 let request: uapi::CpuCounters = read(argument)?;
-                reserved_is_zero(
-                    &session,
-                    request.reserved0 == 0 && request.reserved == 0,
-                )?;
+                reserved_is_zero(&session, request.reserved0 == 0 && request.reserved == 0)?;
                 write(argument, &session.counters(request.cpu)?)?;
             }
             uapi::FT_IOC_ADOPT => self.adopt()?,

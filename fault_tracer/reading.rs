@@ -52,9 +52,8 @@ impl Session {
         self.started()?.account(cpu).ok_or_else(|| self.no_cpu(cpu))
     }
 
-    /// Copies the oldest records of a CPU to user memory and takes them out of the ring. Returns the
-    /// bytes copied.
-    pub(crate) fn drain(&self, request: &uapi::Drain) -> Result<u32> {
+    /// Copies the oldest records of a CPU to user memory and takes them out of the ring; fills in the answer.
+    pub(crate) fn drain(&self, request: &mut uapi::Drain) -> Result {
         if request.length < uapi::SLOT_BYTES as u32 || request.buffer % 8 != 0 {
             return Err(refuse!(
                 self,
@@ -77,8 +76,11 @@ impl Session {
         let mut bytes = 0;
         while writer.len() >= uapi::SLOT_BYTES {
             let room = bounce.len().min(writer.len() / 8);
-            let batch = ring.copy_out(ring.position(), &mut bounce[..room]);
-            if batch.words == 0 {
+            let position = ring.position();
+            let batch = ring.copy_out(position, &mut bounce[..room]);
+            let gap = batch.start.wrapping_sub(position);
+            // There is one gap in an answer, and it is before all records.
+            if batch.words == 0 || (gap != 0 && bytes != 0) {
                 break;
             }
             let copy = &bounce[..batch.words];
@@ -100,8 +102,13 @@ impl Session {
             }
             ring.consume(&batch);
             bytes += copy.len();
+            if gap != 0 {
+                request.gap_slots =
+                    u32::try_from(gap / uapi::SLOT_BYTES as u64).unwrap_or(u32::MAX);
+            }
         }
-        Ok(bytes as u32)
+        request.bytes = bytes as u32;
+        Ok(())
     }
 
     /// Maps pages of one CPU's ring: the consumer page alone with any rights, everything else read-only.

@@ -266,6 +266,12 @@ impl<'a> Ring<'a> {
         }
     }
 
+    /// Bytes of the longest record that finds room in the ring when it is empty, wherever its head is: what
+    /// is left before the end is at most a slot less than the record, and a `LOST` record may come first.
+    pub fn longest(&self) -> u64 {
+        self.fault_limit.wrapping_add(SLOT_BYTES) / 2 & !(SLOT_BYTES - 1)
+    }
+
     /// Bytes that a record behind `head` needs: it does not wrap around the end, and what is left before it
     /// is filled up. With a slot to spare for a `LOST` record, that is never more than the whole ring: `None`
     /// where it would be.

@@ -10,14 +10,19 @@
 //! Everything here runs with preemption disabled, as the ring's producer must.
 
 use core::{cell::UnsafeCell, mem::size_of_val};
-use kernel::{bindings, ffi::c_int, prelude::*};
+use kernel::{
+    bindings,
+    ffi::{c_char, c_int},
+    prelude::*,
+};
 
 use super::{
     ring::{Ring, SLOT_WORDS},
     uapi::{self, mapping_flag, record_type},
 };
 
-/// Longest path told of, in bytes; what is longer is cut at its front, as `d_path` cannot print it.
+/// Room for a path and the zero byte with which `d_path` ends it. Of a longer one, or one for which a small
+/// ring has no room, only the last part is told, see [`print_last_part`].
 const PATH_BYTES: usize = 4096;
 
 /// Words of the fixed part of a `MAPPING` or `TASK` record.
@@ -222,7 +227,7 @@ impl Side {
                 flags |= record;
             }
         }
-        let path = scratch.get_mut(FIXED_WORDS..).unwrap_or(&mut []);
+        let path = room_for_path(ring, scratch);
         // SAFETY: As this function's.
         let path_bytes = unsafe { name(vma, bytes_of(path)) };
         let words = record_words(path_bytes);
@@ -264,7 +269,7 @@ impl Side {
         let scratch = unsafe { &mut *self.scratch.get() };
         let mut path_bytes = 0;
         if !told.executable.is_null() {
-            let path = scratch.get_mut(FIXED_WORDS..).unwrap_or(&mut []);
+            let path = room_for_path(ring, scratch);
             // SAFETY: The caller holds the file.
             path_bytes = unsafe { print_path(user_path(told.executable), bytes_of(path)) };
         }
@@ -354,6 +359,12 @@ unsafe fn header(task: *const bindings::task_struct, kind: u64, words: usize) ->
     }
 }
 
+/// The part of a record's memory that holds a path: as much as always fits in the ring.
+fn room_for_path<'a>(ring: &Ring<'_>, record: &'a mut [u64]) -> &'a mut [u64] {
+    let words = (ring.longest() / 8).min(RECORD_WORDS as u64) as usize;
+    record.get_mut(FIXED_WORDS..words).unwrap_or(&mut [])
+}
+
 /// Words of a record with a path: whole slots.
 fn record_words(path_bytes: usize) -> usize {
     slots_up(path_bytes) / 8 + FIXED_WORDS
@@ -386,12 +397,12 @@ unsafe fn user_path(file: *const bindings::file) -> *const bindings::path {
     }
 }
 
-/// Prints a path to the beginning of `buffer`, and zeros behind it up to the end of a slot. Returns its
-/// length, 0 if it does not fit.
+/// Prints a path to the beginning of `buffer`, and zeros behind it up to the end of a slot; its last part
+/// where it does not fit. Returns the length.
 ///
 /// # Safety
 ///
-/// `path` is that of an open file.
+/// `path` is that of an open file. Preemption is disabled.
 unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) -> usize {
     let start = buffer.as_mut_ptr();
     // SAFETY: The buffer is as long as said; `d_path` takes no lock that a context which may fault could
@@ -400,12 +411,53 @@ unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) -> usize {
     // It stands at the end of the buffer, ended by a zero byte; or it is an error pointer, far away.
     let from = (printed as usize).wrapping_sub(start as usize);
     if from >= buffer.len() {
-        return 0;
+        // SAFETY: By this function's contract; the dentry of an open file stays.
+        return unsafe { print_last_part((*path).dentry, buffer) };
     }
     let length = buffer.len().wrapping_sub(from).wrapping_sub(1);
     // SAFETY: `from + length` is below the buffer's length; the two ranges may overlap.
     unsafe { core::ptr::copy(start.add(from), start, length) };
     end_with_zeros(buffer, length)
+}
+
+/// As [`print_path`], for one that is too long: `.../` and the name of the file.
+///
+/// # Safety
+///
+/// `dentry` stays during the call. Preemption is disabled.
+unsafe fn print_last_part(dentry: *const bindings::dentry, buffer: &mut [u8]) -> usize {
+    const FRONT: &[u8] = b".../";
+    let Some((front, rest)) = buffer.split_at_mut_checked(FRONT.len()) else {
+        return 0;
+    };
+    front.copy_from_slice(FRONT);
+    // SAFETY: A name that is being replaced is ended by a zero byte at any time and freed after an RCU grace
+    // period, which preemption being disabled holds off (`prepend_name` of `fs/d_path.c` relies on both).
+    let length = unsafe {
+        let name = (&raw const (*dentry).__bindgen_anon_1.d_name.name).read_volatile();
+        copy_string(name.cast(), rest)
+    };
+    end_with_zeros(buffer, length.wrapping_add(FRONT.len()))
+}
+
+/// Copies a C string, or as much of it as fits. Returns the length. Not by way of `CStr`, whose length may
+/// overflow by its checks.
+///
+/// # Safety
+///
+/// `string` is a C string.
+unsafe fn copy_string(string: *const c_char, buffer: &mut [u8]) -> usize {
+    let mut length = 0;
+    for to in buffer.iter_mut() {
+        // SAFETY: By the contract; its end has not come yet.
+        let byte = unsafe { *string.wrapping_add(length).cast::<u8>() };
+        if byte == 0 {
+            break;
+        }
+        *to = byte;
+        length = length.wrapping_add(1);
+    }
+    length
 }
 
 /// Fills up to the end of a slot with zeros.
@@ -435,17 +487,8 @@ unsafe fn name(vma: *const bindings::vm_area_struct, buffer: &mut [u8]) -> usize
         }
     };
     if !given.is_null() {
-        let mut length = 0;
-        for to in buffer.iter_mut() {
-            // SAFETY: The method returns a C string that lives as long as the mapping; its end has not
-            // come yet. Not by way of `CStr`, whose length may overflow by its checks.
-            let byte = unsafe { *given.wrapping_add(length) };
-            if byte == 0 {
-                break;
-            }
-            *to = byte;
-            length = length.wrapping_add(1);
-        }
+        // SAFETY: The method returns a C string that lives as long as the mapping.
+        let length = unsafe { copy_string(given.cast(), buffer) };
         return end_with_zeros(buffer, length);
     }
     let name: &[u8] = {

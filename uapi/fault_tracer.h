@@ -212,7 +212,7 @@ struct ft_drain {
 	__u32 length;		/* in: bytes, at least FT_SLOT_BYTES */
 	__u32 cpu;		/* in */
 	__u32 bytes;		/* out: whole records */
-	__u32 reserved;
+	__u32 gap_slots;	/* out: slots overwritten before them */
 };
 
 /* hits = recorded + dropped + overwritten, once the session is stopped. */

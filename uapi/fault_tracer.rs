@@ -113,8 +113,10 @@ pub const COUNTER_MASK: u64 = 0xf;
 ///
 /// Its path follows: `path_bytes` bytes and zeros up to the end of the last slot. The path is what the
 /// process itself would read in `/proc/self/maps`: a file's path (with ` (deleted)` where it is), the
-/// kernel's own name of the mapping in brackets (`[heap]`, `[stack]`, `[vdso]`, `[anon:NAME]`, ...), or
-/// nothing for other anonymous memory.
+/// kernel's own name of the mapping in brackets (`[heap]`, `[stack]`, `[vdso]`, ...), or nothing for other
+/// anonymous memory; names given by `prctl(PR_SET_VMA_ANON_NAME)` are not told. A path of more than 4095
+/// bytes, or one that would take more than about half of a ring below 16 KiB, is told as `.../` and the
+/// file's name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingRecord {
@@ -467,8 +469,9 @@ pub struct Drain {
     pub cpu: u32,
     /// Out: bytes written to the buffer: whole records. 0 when the ring is empty.
     pub bytes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Out: slots of records that were overwritten between the record drained last from this ring and the
+    /// first in the buffer; `u32::MAX` for that many and more. In mode [`mode::DISCARD`] 0.
+    pub gap_slots: u32,
 }
 
 /// `FT_IOC_CPU_COUNTERS`: the account of one CPU's ring, in faults.

@@ -6,7 +6,7 @@ use std::io;
 
 use anyhow::Context as _;
 use fault_tracer_client::{
-    settle, uapi, Clock, Horizon, Merge, Record, Records, Rings, Session, Timed,
+    settle, uapi, Clock, Horizon, Merge, Overrun, Record, Records, Rings, Session, Timed,
 };
 use fault_tracer_trace::Account;
 use rustix::process::setpriority_process;
@@ -31,6 +31,8 @@ pub struct Collector<'a, T> {
     session: &'a Session,
     rings: Rings<'a>,
     cpus: Vec<u32>,
+    /// By index in `cpus`: time of the last record, and slots overwritten behind it.
+    seen: Vec<(u64, u64)>,
     ring_bytes: u64,
     taken_before: u64,
     merge: Merge<T>,
@@ -58,6 +60,7 @@ impl<'a, T: Timed> Collector<'a, T> {
             // CAST: the number of CPUs is one of the module's `u32`.
             merge: Merge::new(cpus.len() as u32),
             rings,
+            seen: vec![(0, 0); cpus.len()],
             cpus,
             clock,
             horizon: Horizon::follow(clock).context("no thread can be made")?,
@@ -97,9 +100,21 @@ impl<'a, T: Timed> Collector<'a, T> {
             let number = index as u32;
             while bytes <= self.ring_bytes {
                 let drained = self.rings.take(index)?;
+                let (last_ns, gap_slots) = &mut self.seen[index];
+                *gap_slots = gap_slots.saturating_add(drained.gap_slots);
                 for record in Records::new(drained.words) {
-                    if let Some(kept) = keep(cpu, record?) {
-                        self.merge.push(number, kept);
+                    let record = record?;
+                    let time_ns = record.time_ns();
+                    let overrun = Overrun {
+                        since_ns: std::mem::replace(last_ns, time_ns),
+                        until_ns: time_ns,
+                        slots: std::mem::take(gap_slots),
+                    };
+                    let overrun = (overrun.slots != 0).then_some(Record::Overrun(overrun));
+                    for record in overrun.into_iter().chain([record]) {
+                        if let Some(kept) = keep(cpu, record) {
+                            self.merge.push(number, kept);
+                        }
                     }
                 }
                 bytes += size_of_val(drained.words) as u64;

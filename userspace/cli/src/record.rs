@@ -34,14 +34,6 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
     if arguments.target.command.is_empty() && arguments.target.pids.is_empty() {
         bail!("name what to trace: a process with --pid N, or a command after --");
     }
-    // In that mode a stretch of records may be gone, MAPPING records among them, and the faults behind
-    // it would be given the mapping that had the same number before.
-    if arguments.target.mode == Some(args::ModeName::Overwrite) {
-        bail!(
-            "record cannot explain faults of which the newest overwrite the oldest; leave --mode out, or \
-             take the raw records with: fault-tracer drain --mode overwrite"
-        );
-    }
     let how = How {
         sideband: true,
         clock: arguments.clock.into(),

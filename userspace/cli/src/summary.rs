@@ -180,6 +180,7 @@ mod tests {
             dropped: 2,
             overwritten: 1,
             missed: 3,
+            untold: 0,
         });
         let text = summary("x", "y", Duration::ZERO, 1 << 20, &ended).join("\n");
         assert!(text.contains("lost: 6 (2 dropped, 1 overwritten, 3 missed)"));

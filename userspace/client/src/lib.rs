@@ -21,6 +21,6 @@ pub use error::{Error, Result};
 pub use fault_tracer_uapi as uapi;
 pub use horizon::{settle, Clock, Horizon};
 pub use merge::{Merge, Timed};
-pub use record::{Damaged, Exit, Lost, Mapping, Record, Records, Task, TaskEvent};
+pub use record::{Damaged, Exit, Lost, Mapping, Overrun, Record, Records, Task, TaskEvent};
 pub use rings::Rings;
 pub use session::{Drained, Mode, Readiness, Session, Settings, BUFFER_WORDS_MIN};

@@ -116,6 +116,18 @@ pub struct Lost {
     pub count: u64,
 }
 
+/// Records that were overwritten before they were read. Not a record of the module: a reader finds out, see
+/// [`crate::Drained::gap_slots`], and puts this in their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overrun {
+    /// Time of the last record of that CPU before; 0 if there is none.
+    pub since_ns: u64,
+    /// Time of the first record behind.
+    pub until_ns: u64,
+    /// Slots that they took: there were at most so many faults.
+    pub slots: u64,
+}
+
 /// A record of any type that this crate knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -129,6 +141,8 @@ pub enum Record {
     Exit(Exit),
     /// A loss.
     Lost(Lost),
+    /// A loss in mode overwrite.
+    Overrun(Overrun),
 }
 
 impl Timed for Record {
@@ -139,6 +153,7 @@ impl Timed for Record {
             Self::Task(task) => task.time_ns,
             Self::Exit(exit) => exit.time_ns,
             Self::Lost(lost) => lost.first_ns,
+            Self::Overrun(overrun) => overrun.until_ns,
         }
     }
 }

@@ -32,6 +32,7 @@ pub struct Rings<'a> {
     cpus: Vec<u32>,
     /// By index in `cpus`; empty where the module copies.
     mapped: Vec<MappedRing>,
+    overwrite: bool,
     buffer: Vec<u64>,
 }
 
@@ -52,6 +53,7 @@ impl<'a> Rings<'a> {
             session,
             cpus,
             mapped: Vec::new(),
+            overwrite: session.info()?.mode == mode::OVERWRITE,
             buffer: vec![0; BUFFER_WORDS],
         })
     }
@@ -90,7 +92,12 @@ impl<'a> Rings<'a> {
     pub fn take(&mut self, index: usize) -> Result<Drained<'_>> {
         match self.mapped.get_mut(index) {
             Some(ring) => ring.take(&mut self.buffer),
-            None => self.session.drain_cpu(self.cpus[index], &mut self.buffer),
+            None => {
+                let mut drained = self.session.drain_cpu(self.cpus[index], &mut self.buffer)?;
+                // It may also have ended before a gap.
+                drained.emptied &= !self.overwrite || drained.words.is_empty();
+                Ok(drained)
+            }
         }
     }
 }
@@ -219,7 +226,8 @@ impl View<'_> {
     fn take<'b>(&self, buffer: &'b mut [u64]) -> std::result::Result<Drained<'b>, &'static str> {
         let mask = self.data.len() - 1;
         // Only this side writes it.
-        let mut position = self.consumer[POSITION].load(Ordering::Relaxed);
+        let before = self.consumer[POSITION].load(Ordering::Relaxed);
+        let mut position = before;
         // (A): what lies below `head` is written.
         let mut head = self.producer[HEAD].load(Ordering::Acquire);
         if self.overwrite {
@@ -268,6 +276,7 @@ impl View<'_> {
         Ok(Drained {
             words: taken,
             emptied: complete && torn + whole == words,
+            gap_slots: (position - before) / uapi::SLOT_BYTES as u64,
         })
     }
 }
@@ -376,6 +385,7 @@ mod tests {
             let mut model = Model::new(8, overwrite);
             let mut pushed = 0;
             let mut taken = Vec::new();
+            let mut gaps = 0;
             for step in steps.into_iter().chain([None, None, None, None]) {
                 match step {
                     Some(count) => for _ in 0..count {
@@ -385,6 +395,12 @@ mod tests {
                     None => {
                         let mut buffer = [0; 12];
                         let drained = model.view().take(&mut buffer).unwrap();
+                        if let Some(&first) = times(&drained).first() {
+                            // What is missing before these is what the gap says.
+                            let last = taken.last().copied().unwrap_or(0);
+                            prop_assert!(!overwrite || drained.gap_slots == first - last - 1);
+                        }
+                        gaps += drained.gap_slots;
                         taken.extend(times(&drained));
                         let left = model.producer[HEAD].load(Ordering::Relaxed)
                             - model.consumer[POSITION].load(Ordering::Relaxed);
@@ -400,8 +416,11 @@ mod tests {
             all.sort_unstable();
             all.dedup();
             prop_assert_eq!(all, (1..=pushed).collect::<Vec<_>>());
-            if !overwrite {
+            if overwrite {
+                prop_assert_eq!(taken.len() as u64 + gaps, pushed);
+            } else {
                 prop_assert_eq!((taken.len() + model.dropped.len()) as u64, pushed);
+                prop_assert_eq!(gaps, 0);
             }
         }
     }

@@ -94,6 +94,8 @@ pub struct Drained<'a> {
     pub words: &'a [u64],
     /// Whether the ring was empty in the end: there was room left for any further record.
     pub emptied: bool,
+    /// Slots of records that were overwritten between those taken before and these.
+    pub gap_slots: u64,
 }
 
 /// An open file of the device, and the session that it stands for.
@@ -359,7 +361,7 @@ impl Session {
             length,
             cpu,
             bytes: 0,
-            reserved: 0,
+            gap_slots: 0,
         };
         // The call writes at most `length` bytes to `buffer`, which is borrowed mutably for its
         // duration.
@@ -369,6 +371,7 @@ impl Session {
         Ok(Drained {
             emptied: (length - bytes) as usize / 8 >= LONGEST_RECORD_WORDS,
             words: &buffer[..bytes as usize / 8],
+            gap_slots: request.gap_slots.into(),
         })
     }
 

@@ -103,8 +103,8 @@ fn tasks_and_losses_find_room_and_tear_nothing() {
         };
         let task = |number| {
             let mut words = record(number);
-            words[0] = uapi::record_type::EXIT << uapi::HEADER_TYPE_SHIFT
-                | 1 << uapi::HEADER_SLOTS_SHIFT;
+            words[0] =
+                uapi::record_type::EXIT << uapi::HEADER_TYPE_SHIFT | 1 << uapi::HEADER_SLOTS_SHIFT;
             words
         };
         {

@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 
-use crate::{Account, CounterRow, Fate, LostRow, Name, Row, ThreadEvent, ThreadRow};
+use crate::{Account, CounterRow, Fate, Loss, LostRow, Name, Row, ThreadEvent, ThreadRow};
 
-/// More threads than this that do not balance are only counted.
+/// More threads than this that do not balance, or cannot be checked, are only counted.
 const THREADS_SHOWN: usize = 20;
 
 /// Adds up the rows of a trace, in their order.
@@ -14,7 +14,8 @@ const THREADS_SHOWN: usize = 20;
 pub struct Balance {
     threads: HashMap<u32, Open>,
     closed: u64,
-    unbegun: u64,
+    /// Threads that ended and whose beginning is not there.
+    unbegun: Vec<u32>,
     wrong: Vec<Wrong>,
     wrong_threads: u64,
     /// Sums over the threads that were checked.
@@ -148,7 +149,7 @@ impl Balance {
 
     fn exit(&mut self, row: &ThreadRow, thread: &Open) {
         let Some((min, maj)) = thread.start else {
-            self.unbegun += 1;
+            self.unbegun.push(row.tid);
             return;
         };
         self.closed += 1;
@@ -224,17 +225,22 @@ impl Balance {
                 threads(open as u64)
             ));
         }
-        let unbegun = self.unbegun
-            + self
-                .threads
-                .values()
-                .filter(|thread| thread.start.is_none())
-                .count() as u64;
-        if unbegun != 0 {
+        let unbegun = self.threads.iter();
+        let unbegun = unbegun.filter(|(_, thread)| thread.start.is_none());
+        let mut unbegun: Vec<u32> = unbegun.map(|(&tid, _)| tid).chain(self.unbegun).collect();
+        if !unbegun.is_empty() {
             closes = false;
+            unbegun.sort_unstable();
+            let names = unbegun.iter().take(THREADS_SHOWN).map(u32::to_string);
             lines.push(format!(
-                "{} whose beginning is not in the trace: not to be checked",
-                threads(unbegun)
+                "{} whose beginning is not in the trace, not to be checked: {}{}",
+                threads(unbegun.len() as u64),
+                names.collect::<Vec<_>>().join(", "),
+                if unbegun.len() > THREADS_SHOWN {
+                    ", ..."
+                } else {
+                    ""
+                }
             ));
         }
         let open_gaps: u64 = self.threads.values().map(Open::unexplained_gaps).sum();
@@ -246,10 +252,22 @@ impl Balance {
         }
         for lost in &self.losses {
             closes = false;
-            lines.push(format!(
-                "lost: {} faults on CPU {} from {} to {} ns: its ring was full",
-                lost.count, lost.cpu, lost.time_ns, lost.end_ns
-            ));
+            let LostRow {
+                how,
+                cpu,
+                time_ns,
+                end_ns,
+                count,
+            } = lost;
+            lines.push(match how {
+                Loss::Dropped => format!(
+                    "lost: {count} faults on CPU {cpu} from {time_ns} to {end_ns} ns: its ring was full"
+                ),
+                Loss::Overwritten => format!(
+                    "lost: up to {count} faults on CPU {cpu} from {time_ns} to {end_ns} ns: they were \
+                     overwritten before they were read"
+                ),
+            });
         }
         let Account {
             hits,
@@ -259,7 +277,12 @@ impl Balance {
             missed,
             untold,
         } = self.account;
-        let told: u64 = self.losses.iter().map(|lost| lost.count).sum();
+        let told: u64 = self
+            .losses
+            .iter()
+            .filter(|lost| lost.how == Loss::Dropped)
+            .map(|lost| lost.count)
+            .sum();
         if self.end.is_some() && told != dropped {
             closes = false;
             lines.push(format!(
@@ -486,6 +509,7 @@ mod tests {
     #[test]
     fn losses_cut_ends_and_unknown_beginnings_do_not_close() {
         let lost = Row::Lost(LostRow {
+            how: Loss::Dropped,
             cpu: 3,
             time_ns: 5,
             end_ns: 6,

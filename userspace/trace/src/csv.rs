@@ -789,7 +789,7 @@ mod tests {
             faults in prop::collection::vec(any_fault(), 0..50),
             (hits, recorded, dropped, overwritten, missed) in any::<(u64, u64, u64, u64, u64)>(),
         ) {
-            let account = Account { hits, recorded, dropped, overwritten, missed };
+            let account = Account { hits, recorded, dropped, overwritten, missed, untold: 0 };
             let text = written(&faults, &account);
             let mut reader = Reader::new(text.as_bytes()).unwrap();
             let back: Vec<_> = reader.by_ref().map(Result::unwrap).collect();

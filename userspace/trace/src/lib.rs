@@ -18,6 +18,6 @@ pub use fault::{Access, Account, Fault};
 pub use kind::{permissions, Fate, Kind};
 pub use resolve::Resolver;
 pub use row::{
-    About, Counter, CounterRow, GapRow, LostRow, Name, Place, ResolvedFault, Row, ThreadEvent,
-    ThreadRow, ANONYMOUS, EVENTS,
+    About, Counter, CounterRow, GapRow, Loss, LostRow, Name, Place, ResolvedFault, Row,
+    ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,
 };

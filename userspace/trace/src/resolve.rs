@@ -13,12 +13,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use fault_tracer_client::{Exit, Lost, Mapping, Record, Task, TaskEvent};
+use fault_tracer_client::{Exit, Lost, Mapping, Overrun, Record, Task, TaskEvent};
 use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
 
 use crate::{
-    permissions, Fate, Fault, GapRow, Kind, LostRow, Name, Place, ResolvedFault, Row, ThreadEvent,
-    ThreadRow, ANONYMOUS,
+    permissions, Fate, Fault, GapRow, Kind, Loss, LostRow, Name, Place, ResolvedFault, Row,
+    ThreadEvent, ThreadRow, ANONYMOUS,
 };
 
 /// Pages are not smaller than this: attempts of one fault are of the same page.
@@ -134,11 +134,27 @@ impl Resolver {
                 last_ns,
                 count,
             }) => out.push(Row::Lost(LostRow {
+                how: Loss::Dropped,
                 cpu,
                 time_ns: first_ns,
                 end_ns: last_ns,
                 count,
             })),
+            Record::Overrun(Overrun {
+                since_ns,
+                until_ns,
+                slots,
+            }) => {
+                // Mappings may have been told of that are unknown now.
+                self.cpus.remove(&cpu);
+                out.push(Row::Lost(LostRow {
+                    how: Loss::Overwritten,
+                    cpu,
+                    time_ns: since_ns,
+                    end_ns: until_ns,
+                    count: slots,
+                }));
+            }
         }
     }
 
@@ -690,6 +706,29 @@ mod tests {
             ]
         );
         assert_eq!(faults(&rows)[1].kind, Kind::ZeroFill);
+    }
+
+    #[test]
+    fn numbers_from_before_an_overrun_mean_nothing_behind_it() {
+        let overrun = Record::Overrun(Overrun {
+            since_ns: 1,
+            until_ns: 3,
+            slots: 7,
+        });
+        let rows = resolve([
+            (0, mapping(300, 0x10000, 0, mapping_flag::READ, "/bin/a")),
+            (1, mapping(300, 0x10000, 0, mapping_flag::READ, "/bin/b")),
+            (0, in_mapping(1, 70, 0x10123, 0, 0, 0, 300)),
+            (0, overrun),
+            (0, in_mapping(3, 71, 0x10456, 0, 0, 0, 300)),
+            (1, in_mapping(4, 72, 0x10789, 0, 0, 0, 300)),
+        ]);
+        let names: Vec<_> = faults(&rows)
+            .iter()
+            .map(|fault| fault.place.as_ref().map(|place| place.name.to_string()))
+            .collect();
+        assert_eq!(names, [Some("/bin/a".into()), None, Some("/bin/b".into())]);
+        assert!(rows.iter().any(|row| row.event() == "overrun"));
     }
 
     #[test]

@@ -102,17 +102,28 @@ pub struct GapRow {
     pub count: u64,
 }
 
-/// Faults of one CPU that found its ring full.
+/// Faults of one CPU that are not in the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostRow {
+    /// How.
+    pub how: Loss,
     /// The CPU.
     pub cpu: u32,
-    /// The first.
+    /// The first, or the record before.
     pub time_ns: u64,
-    /// The last.
+    /// The last, or the record behind.
     pub end_ns: u64,
-    /// How many.
+    /// How many; of those overwritten at most.
     pub count: u64,
+}
+
+/// How faults are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Loss {
+    /// They found the ring full.
+    Dropped,
+    /// They were overwritten before they were read, and other records with them.
+    Overwritten,
 }
 
 /// A number in the final account.
@@ -206,14 +217,17 @@ impl Row {
             Self::Pending(_) => 1,
             Self::Thread(row) => 2 + row.event as usize,
             Self::Gap(_) => 7,
-            Self::Lost(_) => 8,
+            Self::Lost(row) => match row.how {
+                Loss::Dropped => 8,
+                Loss::Overwritten => EVENTS.len() - 1,
+            },
             Self::Counter(row) => 9 + row.counter as usize,
         }
     }
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 16] = [
+pub const EVENTS: [&str; 17] = [
     "fault",
     "pending",
     "present",
@@ -230,6 +244,7 @@ pub const EVENTS: [&str; 16] = [
     "missed",
     "untold",
     "end",
+    "overrun",
 ];
 
 /// What a trace says of itself before its rows.

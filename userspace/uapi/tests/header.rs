@@ -125,7 +125,7 @@ fn table() -> Table {
                 data_offset, max_sessions, reserved),
             structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, reserved),
             structure!(Target: pid, flags),
-            structure!(Drain: buffer, length, cpu, bytes, reserved),
+            structure!(Drain: buffer, length, cpu, bytes, gap_slots),
             structure!(CpuCounters: cpu, reserved0, hits, recorded, dropped, overwritten, pending,
                 untold, reserved),
             structure!(SessionInfo: index, present, mode, flags, owner_pid, live_targets,

@@ -67,20 +67,6 @@ fn a_record_of_a_command_and_its_children_is_proved_complete() {
 }
 
 #[test]
-fn recording_what_could_not_be_explained_is_refused() {
-    guest::test(|_| {
-        let _module = module::load_idle();
-        let file = "/tmp/not-to-be-made.arrow";
-        let text = run(
-            &["record", "-o", file, "--mode", "overwrite", "--", "true"],
-            125,
-        );
-        assert!(text.contains("drain --mode overwrite"), "{text}");
-        assert!(!std::path::Path::new(file).exists());
-    });
-}
-
-#[test]
 fn threads_that_fork_execute_and_kill_at_random_balance() {
     guest::test(|_| {
         let _module = module::load_idle();
@@ -173,6 +159,25 @@ fn what_is_lost_is_named_with_its_cpu_and_time_and_the_threads_that_miss_it() {
         let text = while_the_recorder_is_stopped(&["--ring-kib", "4"], 1);
         assert!(text.contains("did not fit"), "{text}");
         let text = while_the_recorder_is_stopped(&["--ring-kib", "16384"], 0);
+        assert!(text.contains("21 threads from beginning to end"), "{text}");
+    });
+}
+
+#[test]
+fn what_is_overwritten_is_named_and_large_rings_overwrite_nothing() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let overwrite = |kib, status| {
+            while_the_recorder_is_stopped(&["--mode", "overwrite", "--ring-kib", kib], status)
+        };
+        let text = overwrite("64", 1);
+        assert!(text.contains("they were overwritten"), "{text}");
+        assert!(
+            text.contains("whose beginning is not in the trace"),
+            "{text}"
+        );
+        assert!(!text.contains(" 0 overwritten;"), "{text}");
+        let text = overwrite("16384", 0);
         assert!(text.contains("21 threads from beginning to end"), "{text}");
     });
 }

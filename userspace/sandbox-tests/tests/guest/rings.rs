@@ -3,7 +3,7 @@
 //! Rings that are too small: what is kept, what is counted, and that nothing kept is damaged. A second
 //! session with a large ring on the same target tells what there was to record.
 
-use fault_tracer_uapi::{mode, FaultRecord};
+use fault_tracer_uapi::{self as uapi, mode, FaultRecord};
 use sandbox_tests::{
     device::{Recording, Session, Setup},
     guest, module,
@@ -197,5 +197,50 @@ fn records_can_be_taken_one_by_one() {
             let large = large.finish();
             assert_eq!(one_by_one(&small), large.cpus[0], "mode {mode}");
         }
+    });
+}
+
+/// A drain says how much was overwritten before what it gives, and gives nothing from two sides of a gap.
+#[test]
+fn a_drain_tells_of_the_gap_before_it() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let session = Session::running(tiny(mode::OVERWRITE));
+        session.add(guest::own_pid()).unwrap();
+        let mut buffer = vec![0u64; 2 * TINY as usize];
+        let (mut slots, mut gaps) = (0, 0);
+        let mut drain = || {
+            for cpu in 0..session.info().cpus {
+                loop {
+                    let mut request = uapi::Drain {
+                        buffer: buffer.as_mut_ptr() as u64,
+                        length: u32::try_from(buffer.len() * 8).unwrap(),
+                        cpu,
+                        ..Default::default()
+                    };
+                    session.with(uapi::FT_IOC_DRAIN, &mut request).unwrap();
+                    gaps += u64::from(request.gap_slots);
+                    slots += u64::from(request.bytes) / 32;
+                    if request.bytes == 0 {
+                        assert_eq!(request.gap_slots, 0, "nothing came behind the gap");
+                        break;
+                    }
+                }
+            }
+        };
+        // All that is written to the rings are faults, of one slot each.
+        for pages in [10, 1000, 100, 3000] {
+            guest::touch_fresh(pages);
+            drain();
+        }
+        session.stop().unwrap();
+        drain();
+        let totals = session.totals();
+        assert!(gaps > 3000, "{gaps} slots in gaps: {totals:?}");
+        assert_eq!(
+            (slots, gaps),
+            (totals.recorded, totals.overwritten),
+            "{totals:?}"
+        );
     });
 }

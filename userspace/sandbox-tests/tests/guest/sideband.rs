@@ -677,6 +677,86 @@ fn a_path_of_almost_4096_bytes_is_told() {
     });
 }
 
+/// Makes a file below nested folders, whose path is that long, step by step: no system call takes such a path.
+/// Gives the file.
+fn deep_file(folder: &Path, length: usize, name: &str) -> File {
+    let mut at = File::open(folder).unwrap();
+    let mut so_far = folder.as_os_str().len();
+    while so_far + 1 + name.len() < length {
+        // What is left before the name, but for its slash.
+        let left = length - so_far - 1 - name.len();
+        let part = "d".repeat(if left > 400 {
+            199
+        } else if left > 200 {
+            left - 200
+        } else {
+            left - 1
+        });
+        rustix::fs::mkdirat(&at, part.as_str(), 0o700.into()).unwrap();
+        at = rustix::fs::openat(
+            &at,
+            part.as_str(),
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap()
+        .into();
+        so_far += 1 + part.len();
+    }
+    assert_eq!(so_far + 1 + name.len(), length);
+    let mut file: File = rustix::fs::openat(
+        &at,
+        name,
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CREATE,
+        0o600.into(),
+    )
+    .unwrap()
+    .into();
+    io::Write::write_all(&mut file, &[7; PAGE]).unwrap();
+    file
+}
+
+/// The path that the fault in a file's mapping is told with, in rings of that size.
+fn told_of(file: &File, ring_bytes: u64) -> String {
+    let session = Session::configured(Config {
+        ring_bytes,
+        flags: session_flag::SIDEBAND,
+        ..config()
+    });
+    let place = Place::new(1);
+    place.map(Some(file), 0, 0, libc::MAP_PRIVATE);
+    session.add(guest::own_pid()).unwrap();
+    place.read();
+    session.remove(guest::own_pid()).unwrap();
+    let trace = Trace::finish(&session, &[]);
+    place.unmap();
+    let faults = faults_in(&trace, &place);
+    assert_eq!(faults.len(), 1);
+    faults[0].1.path.clone()
+}
+
+#[test]
+fn of_a_path_that_is_too_long_its_end_is_told() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let name = "the-name-of-the-file";
+        // The paths of two sizes at the edge of what the largest ring and the smallest hold.
+        for (ring_bytes, longest) in [(16 << 10, 4095), (4096, 1727)] {
+            for (length, cut) in [(longest, false), (longest + 1, true), (6000, true)] {
+                let folder = tempfile::tempdir().unwrap();
+                let file = deep_file(folder.path(), length, name);
+                let told = told_of(&file, ring_bytes);
+                if cut {
+                    assert_eq!(told, format!(".../{name}"), "{length} bytes");
+                } else {
+                    assert_eq!(told.len(), length);
+                    assert!(told.ends_with(&format!("/{name}")), "{told}");
+                }
+            }
+        }
+    });
+}
+
 // ---------------------------------------------------------------------------------------------
 // Tasks
 // ---------------------------------------------------------------------------------------------

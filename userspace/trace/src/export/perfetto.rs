@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Export;
-use crate::{About, Fate, Name, ResolvedFault, Row, ThreadEvent};
+use crate::{About, Fate, Loss, Name, ResolvedFault, Row, ThreadEvent};
 
 /// Faults that are shown one by one. Browsers load some hundred MB at most; the rates have all faults.
 const INSTANTS_MOST: u64 = 200_000;
@@ -140,7 +140,14 @@ impl Export for Perfetto {
             }
             Row::Lost(lost) => self.event(
                 &json!({
-                    "ph": "i", "s": "g", "name": format!("lost {} faults on CPU {}", lost.count, lost.cpu),
+                    "ph": "i", "s": "g",
+                    "name": match lost.how {
+                        Loss::Dropped => format!("lost {} faults on CPU {}", lost.count, lost.cpu),
+                        Loss::Overwritten => format!(
+                            "overwritten: up to {} faults on CPU {}",
+                            lost.count, lost.cpu
+                        ),
+                    },
                     "ts": micros(lost.time_ns), "pid": 0, "tid": 0,
                 }),
                 out,

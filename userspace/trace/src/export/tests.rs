@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{export, Ended, Format};
 use crate::{
-    csv, About, Access, Counter, CounterRow, Fate, Fault, Kind, LostRow, Place, ResolvedFault, Row,
-    ThreadEvent, ThreadRow,
+    csv, About, Access, Counter, CounterRow, Fate, Fault, Kind, Loss, LostRow, Place,
+    ResolvedFault, Row, ThreadEvent, ThreadRow,
 };
 
 fn about() -> About {
@@ -76,6 +76,7 @@ fn rows() -> Vec<Row> {
         fault(3, Some("/a,\"b\""), Fate::Minor),
         fault(4, None, Fate::Unknown),
         Row::Lost(LostRow {
+            how: Loss::Dropped,
             cpu: 3,
             time_ns: 5,
             end_ns: 6,

@@ -29,8 +29,8 @@ use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use super::schema::{fields, key, FewKey, ManyKey, FORMAT};
 use crate::{
-    csv::parse_flags, About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, LostRow, Name,
-    Place, ResolvedFault, Row, ThreadEvent, ThreadRow, EVENTS,
+    csv::parse_flags, About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow,
+    Name, Place, ResolvedFault, Row, ThreadEvent, ThreadRow, EVENTS,
 };
 
 /// Why a trace cannot be read, or not to its end.
@@ -581,7 +581,12 @@ impl Columns {
                 tid: tid()?,
                 count: count()?,
             }),
-            "lost" => Row::Lost(LostRow {
+            "lost" | "overrun" => Row::Lost(LostRow {
+                how: if &**event == "lost" {
+                    Loss::Dropped
+                } else {
+                    Loss::Overwritten
+                },
                 time_ns,
                 end_ns: end_ns()?,
                 cpu: one_cpu()?,

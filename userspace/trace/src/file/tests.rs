@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{schema::BATCH_ROWS, ReadError, Reader, Writer};
 use crate::{
-    About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, LostRow, Name, Place,
+    About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Name, Place,
     ResolvedFault, Row, ThreadEvent, ThreadRow,
 };
 
@@ -90,12 +90,15 @@ fn rows(faults: u64) -> Vec<Row> {
         tid: 71,
         count: 3,
     }));
-    rows.push(Row::Lost(LostRow {
-        cpu: 1,
-        time_ns: next(),
-        end_ns: 1 << 41,
-        count: 9,
-    }));
+    for how in [Loss::Dropped, Loss::Overwritten] {
+        rows.push(Row::Lost(LostRow {
+            how,
+            cpu: 1,
+            time_ns: next(),
+            end_ns: 1 << 41,
+            count: 9,
+        }));
+    }
     for (counter, cpu) in [
         (Counter::Hits, Some(1)),
         (Counter::Recorded, Some(1)),
