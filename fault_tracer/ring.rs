@@ -269,7 +269,7 @@ impl<'a> Ring<'a> {
     /// Bytes of the longest record that finds room in the ring when it is empty, wherever its head is: what
     /// is left before the end is at most a slot less than the record, and a `LOST` record may come first.
     pub fn longest(&self) -> u64 {
-        self.fault_limit.wrapping_add(SLOT_BYTES) / 2 & !(SLOT_BYTES - 1)
+        (self.fault_limit.wrapping_add(SLOT_BYTES) / 2) & !(SLOT_BYTES - 1)
     }
 
     /// Bytes that a record behind `head` needs: it does not wrap around the end, and what is left before it
@@ -335,6 +335,8 @@ impl<'a> Ring<'a> {
 
     /// As `room_for`, with a new look at the consumer's position. After a loss, this is where the first
     /// record comes by: the last look had shown a full ring.
+    #[cold]
+    #[inline(never)]
     fn look_for_room(&self, head: u64, more: u64) -> Option<u64> {
         let count = self.producer.lost.load(Ordering::Relaxed);
         let lost_bytes = if count != 0 { SLOT_BYTES } else { 0 };
@@ -417,7 +419,9 @@ impl<'a> Ring<'a> {
     }
 
     /// Gives up the oldest records until at most `limit` bytes are in use. At most as many turns as
-    /// slots are needed, for no record is shorter than one.
+    /// slots are needed, for no record is shorter than one. Apart, so that it does not take the registers of
+    /// those who drop.
+    #[inline(never)]
     fn evict(&self, head: u64, mut tail: u64, limit: u64) {
         while head.wrapping_sub(tail) > limit {
             let slots = uapi::header_slots(self.word(tail).load(Ordering::Relaxed));
