@@ -6,7 +6,7 @@ use std::io;
 
 use anyhow::Context as _;
 use fault_tracer_client::{
-    settle, uapi, Clock, Horizon, Merge, Overrun, Record, Records, Rings, Session, Timed,
+    settle, uapi, Clock, Merge, Overrun, Record, Records, Rings, Session, Timed,
 };
 use fault_tracer_trace::Account;
 use rustix::process::setpriority_process;
@@ -37,8 +37,12 @@ pub struct Collector<'a, T> {
     taken_before: u64,
     merge: Merge<T>,
     clock: Clock,
-    horizon: Horizon,
+    /// What [`settle`] said last.
+    horizon: u64,
 }
+
+/// When more records than this wait for their place in time, they are given one at once.
+const WAITING_MOST: usize = 1 << 17;
 
 /// Lets this thread, and those that it makes, run before the traced ones: among hundreds of runnable
 /// threads it would not come to empty the rings in time. It runs little itself.
@@ -63,7 +67,7 @@ impl<'a, T: Timed> Collector<'a, T> {
             seen: vec![(0, 0); cpus.len()],
             cpus,
             clock,
-            horizon: Horizon::follow(clock).context("no thread can be made")?,
+            horizon: 0,
         };
         for (_, account) in collector.accounts()? {
             collector.taken_before += account.recorded;
@@ -71,10 +75,20 @@ impl<'a, T: Timed> Collector<'a, T> {
         Ok(collector)
     }
 
-    /// Takes what the rings hold. `keep` says what of a CPU's record waits for its place in time.
-    pub fn collect(&mut self, keep: impl FnMut(u32, Record) -> Option<T>) -> Result<(), Failure> {
-        let horizon = self.horizon.time();
-        self.take_all(horizon, keep)
+    /// Takes what the rings hold. `keep` says what of a CPU's record waits for its place in time. With
+    /// `all`, what was recorded before this call has that place then.
+    pub fn collect(
+        &mut self,
+        all: bool,
+        mut keep: impl FnMut(u32, Record) -> Option<T>,
+    ) -> Result<(), Failure> {
+        self.take_all(&mut keep)?;
+        // To wait for a horizon costs the kernel an RCU grace period: not where nothing happens.
+        if self.merge.pending() > if all { 0 } else { WAITING_MOST } {
+            self.horizon = settle(self.clock);
+            self.take_all(&mut keep)?;
+        }
+        Ok(())
     }
 
     /// Takes the rest. To be called when the session is stopped, or, for one that shall go on, at any time.
@@ -83,17 +97,13 @@ impl<'a, T: Timed> Collector<'a, T> {
         keep: impl FnMut(u32, Record) -> Option<T>,
     ) -> Result<(), Failure> {
         // What was recorded before this moment is in the rings; a session that is stopped has no more.
-        let horizon = settle(self.clock);
-        self.take_all(horizon, keep)
+        self.horizon = settle(self.clock);
+        self.take_all(keep)
     }
 
     /// Takes from each ring until it is empty, but no more than a ring's size, so that one CPU that records
     /// without a pause does not keep the others waiting.
-    fn take_all(
-        &mut self,
-        horizon: u64,
-        mut keep: impl FnMut(u32, Record) -> Option<T>,
-    ) -> Result<(), Failure> {
+    fn take_all(&mut self, mut keep: impl FnMut(u32, Record) -> Option<T>) -> Result<(), Failure> {
         for (index, &cpu) in self.cpus.iter().enumerate() {
             let mut bytes = 0;
             // CAST: as in `new`.
@@ -119,7 +129,7 @@ impl<'a, T: Timed> Collector<'a, T> {
                 }
                 bytes += size_of_val(drained.words) as u64;
                 if drained.emptied {
-                    self.merge.caught_up(number, horizon);
+                    self.merge.caught_up(number, self.horizon);
                     break;
                 }
             }

@@ -25,7 +25,7 @@ pub fn run(arguments: &args::Drain) -> anyhow::Result<u8> {
             command: running.what.into(),
         };
         let mut recording = recording::Recording::new(running.session, output, &preamble)?;
-        running.follow(|| recording.round())?;
+        running.follow(recording::PERIOD, |due| recording.round(due))?;
         recording.finish()
     })
 }

@@ -22,12 +22,10 @@ use crate::{
     traced::{self, How},
 };
 
-/// What is recorded is in the file after this time, whatever happens to this program.
-const FLUSH_PERIOD: Duration = Duration::from_millis(900);
-/// A fault that waits for its fate for longer than this is written as pending.
-const PENDING_NS: u64 = 100_000_000;
-/// How often the live line changes.
-const LIVE_PERIOD: Duration = Duration::from_millis(500);
+/// How often all that was recorded is written: with the time it takes to do so, it is in the file less than
+/// a second later, whatever happens to this program. Shorter periods make shorter batches, hence more bytes
+/// for each fault.
+const PERIOD: Duration = Duration::from_millis(850);
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
@@ -58,7 +56,7 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
             output.begin().map_err(Failure::Output)?;
             let mut recording = Recording::new(running.session, output, &about, how.clock)?;
             let result = running
-                .follow(|| recording.round())
+                .follow(PERIOD, |due| recording.round(due))
                 .and_then(|()| recording.take_rest());
             recording.live.clear();
             match result {
@@ -92,7 +90,6 @@ struct Recording<'a> {
     /// Rows on their way to the writer.
     rows: Vec<Row>,
     losses: Vec<(u32, Lost)>,
-    flushed: Instant,
     counts: Counts,
     live: Live,
 }
@@ -119,7 +116,6 @@ impl<'a> Recording<'a> {
             clock,
             rows: Vec::new(),
             losses: Vec::new(),
-            flushed: Instant::now(),
             counts: Counts {
                 tally: Tally::new(),
                 kinds: [0; Kind::ALL.len()],
@@ -130,18 +126,18 @@ impl<'a> Recording<'a> {
         })
     }
 
-    fn round(&mut self) -> Result<(), Failure> {
+    /// Takes what the rings hold; if it is `due`, writes all that was recorded before.
+    fn round(&mut self, due: bool) -> Result<(), Failure> {
         let losses = &mut self.losses;
         self.collector
-            .collect(|cpu, record| sort(losses, cpu, record))?;
+            .collect(due, |cpu, record| sort(losses, cpu, record))?;
         self.resolve(false)?;
-        if self.flushed.elapsed() >= FLUSH_PERIOD {
-            let before = self.clock.now().saturating_sub(PENDING_NS);
-            self.resolver.pending_before(before, &mut self.rows);
-            self.write()?;
-            self.writer.flush().map_err(Failure::Output)?;
-            self.flushed = Instant::now();
+        if !due {
+            return Ok(());
         }
+        self.resolver.pending(&mut self.rows);
+        self.write()?;
+        self.writer.flush().map_err(Failure::Output)?;
         let (collector, faults) = (&self.collector, self.counts.tally.faults());
         self.live.show(faults, || Ok(collector.account()?.lost()))
     }
@@ -317,10 +313,10 @@ impl Live {
         faults: u64,
         lost: impl FnOnce() -> Result<u64, Failure>,
     ) -> Result<(), Failure> {
-        let elapsed = self.last.elapsed();
-        if !self.terminal || elapsed < LIVE_PERIOD {
+        if !self.terminal {
             return Ok(());
         }
+        let elapsed = self.last.elapsed();
         let rate = (faults - self.faults) as f64 / elapsed.as_secs_f64();
         // A terminal that is gone is no reason to stop.
         let _ = write!(

@@ -2,7 +2,7 @@
 
 //! A running recording of `drain`: rings in, lines of CSV out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fault_tracer_client::{uapi::FaultRecord, Clock, Record, Rings, Session};
 use fault_tracer_trace::{
@@ -17,14 +17,13 @@ use crate::{
     tally::Tally,
 };
 
-/// Lines are written out at least this often, so that a reader at the other end of a pipe sees them.
-const FLUSH_PERIOD: Duration = Duration::from_millis(200);
+/// Lines are written out this often, so that a reader at the other end of a pipe sees them.
+pub const PERIOD: Duration = Duration::from_millis(500);
 
 /// A session that records, and the CSV that is being written.
 pub struct Recording<'a> {
     collector: Collector<'a, FaultRecord>,
     writer: Writer<&'a mut Output>,
-    flushed: Instant,
     tally: Tally,
 }
 
@@ -53,18 +52,16 @@ impl<'a> Recording<'a> {
         Ok(Self {
             collector,
             writer,
-            flushed: Instant::now(),
             tally: Tally::new(),
         })
     }
 
-    /// Takes what the rings hold and writes what is in order.
-    pub fn round(&mut self) -> Result<(), Failure> {
-        self.collector.collect(faults)?;
+    /// Takes what the rings hold and writes what is in order; if it is `due`, all that was recorded before.
+    pub fn round(&mut self, due: bool) -> Result<(), Failure> {
+        self.collector.collect(due, faults)?;
         self.write_merged(false)?;
-        if self.flushed.elapsed() >= FLUSH_PERIOD {
+        if due {
             self.writer.flush().map_err(Failure::Output)?;
-            self.flushed = Instant::now();
         }
         Ok(())
     }

@@ -27,9 +27,6 @@ use crate::{
     summary::{contradiction, summary, Ended},
 };
 
-/// The longest time between two looks at the rings. Full rings end the wait earlier.
-const PERIOD: Duration = Duration::from_millis(50);
-
 /// What the two subcommands do differently before the recording starts.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
@@ -135,23 +132,31 @@ pub fn run(
 impl Running<'_> {
     /// Calls `round` until the targets have ended, the time is over or a signal comes, then stops the
     /// session: what `round` did not take is still in the rings.
+    ///
+    /// `round` is called when a ring has filled up to the watermark, with `false`, and once in each `period`
+    /// with `true`. Nothing else is done in between.
     pub fn follow(
         &mut self,
-        mut round: impl FnMut() -> Result<(), Failure>,
+        period: Duration,
+        mut round: impl FnMut(bool) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let session = self.session;
+        let mut next = Instant::now() + period;
         loop {
             // Asked before the round: whatever the targets did is in the rings when it says none is left.
             let live = session.info()?.live_targets;
-            round()?;
-            let left = match self.deadline {
-                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-                None => PERIOD,
-            };
-            if live == 0 || left.is_zero() {
+            let now = Instant::now();
+            let due = now >= next;
+            if due {
+                next = now + period;
+            }
+            round(due)?;
+            let now = Instant::now();
+            if live == 0 || self.deadline.is_some_and(|deadline| now >= deadline) {
                 break;
             }
-            let ready = session.wait(self.events.as_fd(), left.min(PERIOD))?;
+            let until = self.deadline.map_or(next, |deadline| deadline.min(next));
+            let ready = session.wait(self.events.as_fd(), until.saturating_duration_since(now))?;
             if ready.other {
                 match self.events.next()? {
                     Event::Signal => break,

@@ -2,15 +2,6 @@
 
 //! The time before which no record can come any more.
 
-use std::{
-    sync::{
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        Arc,
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
-
 use fault_tracer_uapi::clock;
 use rustix::{
     thread::{membarrier, MembarrierCommand},
@@ -79,80 +70,22 @@ impl Clock {
     }
 }
 
-/// How often the horizon moves on. Records wait that long to be merged, and each step costs the kernel
-/// one RCU grace period.
-const PERIOD: Duration = Duration::from_millis(20);
-
 /// Where the kernel offers no way to wait for running fault handlers, they are taken to have ended after
 /// this time.
 const MARGIN_NS: u64 = 1_000_000_000;
 
-/// Follows the time before which no record can come any more.
+/// Waits until every fault handler that is running has ended, and returns the time of the call: a ring that is
+/// found empty *afterwards* brings no record from before it.
 ///
 /// The module takes a fault's time first and shows its record last, and may be held up between the two
 /// (by an interrupt, or because a virtual machine's processor does not run). So an empty ring does not
 /// prove that nothing older than the present comes from it. But all this happens with preemption
 /// disabled, and `membarrier(MEMBARRIER_CMD_GLOBAL)` waits for an RCU grace period, hence for every such
-/// section that was under way: what has a time before the call is in its ring when it returns. A thread
-/// makes this call again and again, for it takes some milliseconds.
+/// section that was under way: what has a time before the call is in its ring when it returns. That takes
+/// some milliseconds, in which this thread sleeps.
 ///
 /// Kernels with `nohz_full` do not offer the call; a margin of a second takes its place there. Should a
 /// handler be held up for longer than that, [`crate::Merge::late`] counts its record.
-#[derive(Debug)]
-pub struct Horizon {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    time: AtomicU64,
-    ended: AtomicBool,
-}
-
-impl Horizon {
-    /// Starts to follow it.
-    ///
-    /// # Errors
-    ///
-    /// If no thread can be made.
-    pub fn follow(clock: Clock) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let thread = thread::Builder::new().name("horizon".into()).spawn({
-            let shared = Arc::clone(&shared);
-            move || {
-                while !shared.ended.load(Ordering::Relaxed) {
-                    shared.time.store(settle(clock), Ordering::Release);
-                    thread::park_timeout(PERIOD);
-                }
-            }
-        })?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
-    }
-
-    /// A time such that a ring that is found empty *after* this call brings no record from before it.
-    /// 0 until the first is known.
-    pub fn time(&self) -> u64 {
-        self.shared.time.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Horizon {
-    fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It cannot panic: it only reads the clock, makes the call and stores a number.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Waits until every fault handler that is running has ended, and returns the time of the call: the horizon
-/// of a ring that is found empty afterwards. Takes some milliseconds; see [`Horizon`].
 pub fn settle(clock: Clock) -> u64 {
     let time = clock.now();
     match membarrier(MembarrierCommand::Global) {
@@ -164,21 +97,13 @@ pub fn settle(clock: Clock) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     #[test]
     fn the_horizon_moves_on_and_stays_behind_the_clock() {
-        let clock = Clock::Monotonic;
-        let started = clock.now();
-        let horizon = Horizon::follow(clock).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let mut last = 0;
-        while last <= started {
-            assert!(Instant::now() < deadline, "the horizon stands still");
-            let time = horizon.time();
-            assert!(time <= clock.now() && time >= last);
-            last = time;
-            thread::sleep(Duration::from_millis(1));
+        for clock in [Clock::Monotonic, Clock::Boottime, Clock::Raw] {
+            let first = settle(clock);
+            let second = settle(clock);
+            assert!(first <= second && second <= clock.now());
         }
     }
 

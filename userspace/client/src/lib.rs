@@ -6,7 +6,7 @@
 //! - [`Rings`]: takes the records out of its rings, by calls or from shared memory;
 //! - [`Records`]: the records among what was taken;
 //! - [`Merge`]: the CPUs' records in one order of time, while they are being recorded;
-//! - [`Horizon`]: the time before which no record can come any more.
+//! - [`settle`]: the time before which no record can come any more.
 //!
 //! The module is asked for its version and sizes before anything else is done; see [`Session::open`].
 
@@ -19,7 +19,7 @@ mod session;
 
 pub use error::{Error, Result};
 pub use fault_tracer_uapi as uapi;
-pub use horizon::{settle, Clock, Horizon};
+pub use horizon::{settle, Clock};
 pub use merge::{Merge, Timed};
 pub use record::{Damaged, Exit, Lost, Mapping, Overrun, Record, Records, Task, TaskEvent};
 pub use rings::Rings;

@@ -26,7 +26,7 @@ impl Timed for FaultRecord {
 /// Each CPU's records come in order of time ([`Merge::push`]). A record may leave only when no CPU can
 /// still bring an earlier one. That is known of a CPU in two ways: its records do not go back behind
 /// the last one it brought; and when its ring was found empty, what it brings later is not older than
-/// the horizon of that moment ([`Merge::caught_up`], [`crate::Horizon`]).
+/// the horizon of that moment ([`Merge::caught_up`], [`crate::settle`]).
 ///
 /// Records of the same time leave in the order of their CPUs.
 #[derive(Clone, Debug)]

@@ -23,4 +23,5 @@ pub mod mapped;
 pub mod module;
 pub mod program;
 pub mod sideband;
+pub mod tool;
 pub mod truth;

@@ -158,12 +158,12 @@ impl Resolver {
         }
     }
 
-    /// Adds those faults from before `time_ns` to `out` that still wait for their fate, each once: a
-    /// recording that is cut off has them nevertheless.
-    pub fn pending_before(&mut self, time_ns: u64, out: &mut Vec<Row>) {
+    /// Adds the faults that still wait for their fate to `out`, each once: a recording that is cut off has
+    /// them nevertheless.
+    pub fn pending(&mut self, out: &mut Vec<Row>) {
         for thread in self.threads.values_mut() {
             if let Some(held) = &mut thread.held {
-                if !held.told && held.fault.fault.time_ns < time_ns {
+                if !held.told {
                     held.told = true;
                     out.push(Row::Pending(held.fault.clone()));
                 }
@@ -736,10 +736,8 @@ mod tests {
         let mut resolver = Resolver::new();
         let mut out = Vec::new();
         resolver.push(0, fault(5, TID, 0x1000, 0, 0, 0), &mut out);
-        resolver.pending_before(5, &mut out);
-        assert!(out.is_empty());
         for _ in 0..2 {
-            resolver.pending_before(6, &mut out);
+            resolver.pending(&mut out);
         }
         resolver.finish(&mut out);
         let events: Vec<_> = out.iter().map(Row::event).collect();

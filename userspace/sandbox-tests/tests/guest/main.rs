@@ -12,6 +12,7 @@ mod mapped;
 mod numbers;
 mod order;
 mod record;
+mod recorder;
 mod refusals;
 mod rings;
 mod sessions;

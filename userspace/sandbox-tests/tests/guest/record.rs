@@ -2,37 +2,14 @@
 
 //! `fault-tracer record`, `verify` and `export`, end to end.
 
-use std::{
-    fs,
-    process::{Child, Command, Output, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, process::Child, thread, time::Duration};
 
 use sandbox_tests::{
     device::Session,
     guest, module,
     program::{self, Program},
+    tool::{self, run},
 };
-
-fn tool(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program::find("fault-tracer"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-/// Runs the tool to its end, which must be of that status; returns what it wrote.
-#[track_caller]
-fn run(arguments: &[&str], status: i32) -> String {
-    let Output {
-        status: ended,
-        stdout,
-        stderr,
-    } = tool(arguments).output().expect("cannot run the tool");
-    let text = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert_eq!(ended.code(), Some(status), "{arguments:?} wrote:\n{text:?}");
-    text.concat()
-}
 
 /// The trace of a command in the current kernel, and its folder.
 fn recorded(options: &[&str], command: &[&str]) -> (tempfile::TempDir, String, String) {
@@ -132,7 +109,7 @@ fn while_the_recorder_is_stopped(options: &[&str], status: i32) -> String {
     program.wait_at_gate();
     let pid = program.pid().to_string();
     let arguments = [&["record", "-o", file, "--pid", &pid], options].concat();
-    let mut recorder = tool(&arguments).spawn().unwrap();
+    let mut recorder = tool::command(&arguments).spawn().unwrap();
     let session = Session::open().unwrap();
     while session.overviews().is_empty() {
         assert_eq!(recorder.try_wait().unwrap(), None, "the recorder has ended");
@@ -190,7 +167,7 @@ fn a_recording_that_is_killed_is_readable() {
         let file = folder.path().join("faults.arrow");
         let file = file.to_str().unwrap();
         let script = "for i in 1 2 3 4 5 6; do ls / >/dev/null; sleep 0.5; done";
-        let mut recorder = tool(&["record", "-o", file, "--", "sh", "-c", script])
+        let mut recorder = tool::command(&["record", "-o", file, "--", "sh", "-c", script])
             .spawn()
             .unwrap();
         let mut size = 0;

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How a recorder behaves beside what it traces: it sleeps where nothing happens, what it has taken is in
+//! the file at once and stays there, and it keeps up.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use sandbox_tests::{
+    guest, module, program,
+    tool::{self, run},
+    truth::Truth,
+};
+
+/// How often all the threads of a process have gone to sleep.
+fn sleeps(process: &Child) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{}/task", process.id())).expect("it has ended");
+    let of_thread = |status: String| {
+        let count = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+            .expect("/proc/PID/status has another form");
+        count.trim().parse::<u64>().expect("no number")
+    };
+    threads
+        .map(|thread| thread.unwrap().path().join("status"))
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .map(of_thread)
+        .sum()
+}
+
+/// Waits until the file is there.
+fn wait_for(path: &Path) {
+    while !path.exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends a recorder, and with it its command.
+fn stop(mut recorder: Child) {
+    // SAFETY: A system call on a child of ours that was not waited for, so that the id is its.
+    assert_eq!(
+        unsafe { libc::kill(recorder.id() as i32, libc::SIGTERM) },
+        0
+    );
+    recorder.wait().unwrap();
+}
+
+#[test]
+fn a_recorder_of_what_does_nothing_sleeps() {
+    const TIME: Duration = Duration::from_secs(5);
+    /// Each time it may also write, and wait for the kernel, for what happened at the beginning.
+    const MOST_A_SECOND: u64 = 4;
+
+    guest::test(|_| {
+        let _module = module::load_idle();
+        for subcommand in ["record", "drain"] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("faults");
+            let ready = folder.path().join("ready");
+            let script = format!("touch {}; exec sleep 1000", ready.display());
+            let file = file.to_str().unwrap();
+            let recorder = tool::command(&[subcommand, "-o", file, "--", "sh", "-c", &script])
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            wait_for(&ready);
+            let (began, before) = (Instant::now(), sleeps(&recorder));
+            thread::sleep(TIME);
+            let slept = sleeps(&recorder) - before;
+            // More on a machine that is slow: it is asked of the time that has really gone by.
+            let seconds = began.elapsed().as_secs() + 1;
+            assert!(
+                (1..=MOST_A_SECOND * seconds).contains(&slept),
+                "{subcommand} woke up {slept} times in {seconds} s"
+            );
+            stop(recorder);
+        }
+    });
+}
+
+#[test]
+fn what_happened_a_second_before_a_kill_is_in_the_file() {
+    /// The round that was under way, the next one with all its waits, and one more.
+    const SLEEPS: u64 = 8;
+
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let file = path("faults.arrow");
+        let file = file.to_str().unwrap();
+        let script = format!(
+            "ft-workload touch --pages 300 --threads 3 --truth {}; touch {}; exec sleep 1000",
+            path("truth").display(),
+            path("ready").display()
+        );
+        let mut recorder = tool::command(&["record", "-o", file, "--", "sh", "-c", &script])
+            .spawn()
+            .unwrap();
+        wait_for(&path("ready"));
+        let before = sleeps(&recorder);
+        thread::sleep(Duration::from_secs(1));
+        // On a machine that is slow a second may not be enough to get to run.
+        while sleeps(&recorder) < before + SLEEPS {
+            thread::sleep(Duration::from_millis(20));
+        }
+        recorder.kill().unwrap();
+        recorder.wait().unwrap();
+
+        let truth = Truth::read(&path("truth"));
+        assert_eq!(truth.faults.len(), 900);
+        let csv = run(&["export", file, "-f", "csv"], 0);
+        let found: HashSet<&str> = csv.lines().flat_map(|line| line.split(',')).collect();
+        let missing: Vec<_> = truth
+            .faults
+            .iter()
+            .map(|fault| format!("{:#x}", fault.address))
+            .filter(|address| !found.contains(&**address))
+            .collect();
+        assert!(missing.is_empty(), "not in the file: {missing:?}");
+        let text = run(&["verify", file], 1);
+        assert!(
+            text.contains("cut off") && text.contains("difference 0"),
+            "{text}"
+        );
+    });
+}
+
+/// A file system that holds little, until this is dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(kib: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
+            .arg(folder.path())
+            .status();
+        assert!(status.unwrap().success());
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg(self.0.path()).status();
+        assert!(status.unwrap().success());
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_leaves_a_readable_file() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        // Some batches of faults in random order, but not all of them.
+        let disk = SmallDisk::new(512);
+        let file = disk.0.path().join("faults.arrow");
+        let file = file.to_str().unwrap();
+        let workload = program::find("ft-workload").to_str().unwrap().to_owned();
+        let command = ["touch", "--pages", "200000", "--order", "random"];
+        let arguments = [&["record", "-o", file, "--", &workload], &command[..]].concat();
+        let text = run(&arguments, 125);
+        assert!(
+            text.contains(file) && text.contains("No space left on device"),
+            "{text}"
+        );
+        let text = run(&["verify", file], 1);
+        assert!(
+            text.contains("cut off") && !text.contains("damaged"),
+            "{text}"
+        );
+        let text = run(&["export", file, "-f", "csv"], 0);
+        assert!(text.contains("zero-fill"), "{text}");
+    });
+}
