@@ -244,7 +244,7 @@ impl Counts {
                 Row::Gap(gap) => self.gaps += gap.count,
                 _ => {}
             }
-            writer.push(row)?;
+            writer.push(&row)?;
         }
         Ok(())
     }

@@ -11,10 +11,11 @@
 //! of it, and a fault leaves only when that has come: rows of faults are in the order of their threads'
 //! next records. A difference that one fault cannot explain is a [`GapRow`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::hash_map::Entry, sync::Arc};
 
 use fault_tracer_client::{Exit, Lost, Mapping, Overrun, Record, Task, TaskEvent};
 use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
+use rustc_hash::FxHashMap;
 
 use crate::{
     permissions, Fate, Fault, GapRow, Kind, Loss, LostRow, Name, Place, ResolvedFault, Row,
@@ -31,10 +32,11 @@ const NAMES_MOST: usize = 1 << 16;
 /// [`Record::Lost`] may come at any time.
 #[derive(Debug, Default)]
 pub struct Resolver {
-    cpus: HashMap<u32, Vec<Option<Arc<Mapped>>>>,
-    threads: HashMap<u32, Thread>,
+    /// The mappings of each CPU, by number.
+    cpus: FxHashMap<u32, Vec<Option<Mapped>>>,
+    threads: FxHashMap<u32, Thread>,
     /// Names of processes, by id.
-    processes: HashMap<u32, Name>,
+    processes: FxHashMap<u32, Name>,
     names: Names,
 }
 
@@ -185,9 +187,11 @@ impl Resolver {
     fn fault(&mut self, cpu: u32, record: &FaultRecord, out: &mut Vec<Row>) {
         let fault = Fault::from_record(cpu, record);
         let place = self.place(cpu, record);
-        let unknown = !self.threads.contains_key(&fault.tid);
-        let thread = self.threads.entry(fault.tid).or_default();
         let before = Counters::low(record);
+        let (thread, unknown) = match self.threads.entry(fault.tid) {
+            Entry::Occupied(thread) => (thread.into_mut(), false),
+            Entry::Vacant(place) => (place.insert(Thread::default()), true),
+        };
         let counters = thread.advance(Some(&fault), &fault, &before, out);
         thread.counters = Some(counters);
         thread.time_ns = fault.time_ns;
@@ -230,15 +234,16 @@ impl Resolver {
             base: (mapping.flags & mapping_flag::FILE != 0)
                 .then(|| mapping.start.wrapping_sub(mapping.offset)),
         };
-        let mappings = self
-            .cpus
-            .entry(cpu)
-            .or_insert_with(|| vec![None; uapi::MAPPINGS]);
+        let mappings = self.cpus.entry(cpu).or_insert_with(|| {
+            std::iter::repeat_with(|| None)
+                .take(uapi::MAPPINGS)
+                .collect()
+        });
         // The last number stands for mappings that nothing is known of.
         if let Some(place) =
             mappings[..usize::from(uapi::MAPPING_UNKNOWN)].get_mut(usize::from(mapping.number))
         {
-            *place = Some(Arc::new(mapped));
+            *place = Some(mapped);
         }
     }
 
@@ -396,7 +401,7 @@ fn goes_on(before: &Fault, next: &Fault) -> bool {
 
 /// One copy of each name.
 #[derive(Debug, Default)]
-struct Names(HashMap<Name, ()>);
+struct Names(FxHashMap<Name, ()>);
 
 impl Names {
     fn of(&mut self, name: &str) -> Name {

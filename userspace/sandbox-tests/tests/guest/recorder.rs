@@ -45,10 +45,8 @@ fn wait_for(path: &Path) {
 /// Ends a recorder, and with it its command.
 fn stop(mut recorder: Child) {
     // SAFETY: A system call on a child of ours that was not waited for, so that the id is its.
-    assert_eq!(
-        unsafe { libc::kill(recorder.id() as i32, libc::SIGTERM) },
-        0
-    );
+    let result = unsafe { libc::kill(recorder.id() as i32, libc::SIGTERM) };
+    assert_eq!(result, 0);
     recorder.wait().unwrap();
 }
 

@@ -2,6 +2,7 @@
 
 //! The trace file: an Arrow IPC stream of one table. `docs/trace-format.md` describes it.
 
+mod batch;
 mod read;
 mod schema;
 mod write;

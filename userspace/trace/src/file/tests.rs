@@ -124,7 +124,7 @@ fn written(rows: &[Row], batch: usize) -> Vec<u8> {
     let mut writer = Writer::new(&mut bytes, &about()).unwrap();
     for rows in rows.chunks(batch) {
         for row in rows {
-            writer.push(row.clone()).unwrap();
+            writer.push(row).unwrap();
         }
         writer.flush().unwrap();
     }
@@ -169,12 +169,24 @@ fn a_trace_without_rows_is_one() {
     assert!(rows.is_empty() && error.is_none(), "{error:?}");
 }
 
+/// As many names as a batch can have, few of them in the next.
 #[test]
-fn rows_of_a_batch_are_sorted_by_time() {
-    let mut shuffled = rows(50);
-    shuffled.reverse();
-    let (back, _) = read(&written(&shuffled, usize::MAX));
-    assert!(back.is_sorted_by_key(Row::time_ns));
+fn names_are_forgotten_that_are_no_longer_used() {
+    let named = |time_ns: u64, name: String| {
+        Row::Fault(Box::new(ResolvedFault {
+            thread: Some(name.into()),
+            ..*fault(time_ns)
+        }))
+    };
+    let many = 0..BATCH_ROWS as u64;
+    let mut rows: Vec<_> = many.map(|n| named(n, format!("thread {n}"))).collect();
+    for n in 0..BATCH_ROWS as u64 {
+        rows.push(named(n, format!("thread {}", n % 1000)));
+    }
+    rows.extend((0..1000).map(|n| named(n, format!("new {}", n % 10))));
+    let (back, error) = read(&written(&rows, BATCH_ROWS));
+    assert!(error.is_none(), "{error:?}");
+    assert!(back == rows);
 }
 
 #[test]
