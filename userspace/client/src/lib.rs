@@ -22,5 +22,7 @@ pub use fault_tracer_uapi as uapi;
 pub use horizon::{settle, Clock};
 pub use merge::{Merge, Timed};
 pub use record::{Damaged, Exit, Lost, Mapping, Overrun, Record, Records, Task, TaskEvent};
+#[doc(hidden)]
+pub use rings::take_from;
 pub use rings::Rings;
 pub use session::{Drained, Mode, Readiness, Session, Settings, BUFFER_WORDS_MIN};

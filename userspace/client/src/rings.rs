@@ -281,6 +281,29 @@ impl View<'_> {
     }
 }
 
+/// Takes from a ring whose pages say `[head, tail]` and `[position, delivered]`: for the tests that let them say
+/// anything. `data` is a power of two of words.
+///
+/// # Errors
+///
+/// What is damaged.
+#[doc(hidden)]
+pub fn take_from<'b>(
+    pages: ([u64; 2], [u64; 2]),
+    data: &[u64],
+    overwrite: bool,
+    buffer: &'b mut [u64],
+) -> std::result::Result<Drained<'b>, &'static str> {
+    let data: Vec<_> = data.iter().copied().map(AtomicU64::new).collect();
+    View {
+        producer: &pages.0.map(AtomicU64::new),
+        consumer: &pages.1.map(AtomicU64::new),
+        data: &data,
+        overwrite,
+    }
+    .take(buffer)
+}
+
 /// Words of the whole records at the beginning of a copy.
 fn whole_records(words: &[u64]) -> usize {
     const SLOT_WORDS: usize = uapi::SLOT_BYTES / 8;

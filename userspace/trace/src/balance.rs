@@ -91,8 +91,10 @@ impl Balance {
             }
             Row::Thread(thread) => self.thread(thread),
             Row::Gap(gap) => {
-                self.gaps += gap.count;
-                self.threads.entry(gap.tid).or_default().gaps += gap.count;
+                // A damaged trace may say anything.
+                self.gaps = self.gaps.saturating_add(gap.count);
+                let gaps = &mut self.threads.entry(gap.tid).or_default().gaps;
+                *gaps = gaps.saturating_add(gap.count);
             }
             Row::Lost(lost) => self.losses.push(lost.clone()),
             Row::Counter(row) => self.counter(row),
@@ -132,7 +134,7 @@ impl Balance {
                                 thread.found.minor += new.found.minor;
                                 thread.found.major += new.found.major;
                                 thread.found.unknown += new.found.unknown;
-                                thread.gaps += new.gaps;
+                                thread.gaps = thread.gaps.saturating_add(new.gaps);
                             }
                         }
                         self.threads.insert(row.tid, thread);
@@ -243,7 +245,8 @@ impl Balance {
                 }
             ));
         }
-        let open_gaps: u64 = self.threads.values().map(Open::unexplained_gaps).sum();
+        let gaps = self.threads.values().map(Open::unexplained_gaps);
+        let open_gaps = gaps.fold(0, u64::saturating_add);
         if open_gaps != 0 {
             closes = false;
             lines.push(format!(
