@@ -19,7 +19,7 @@ mod session;
 
 pub use error::{Error, Result};
 pub use fault_tracer_uapi as uapi;
-pub use horizon::{settle, Clock, Horizon};
+pub use horizon::{settle, Clock, Horizon, WallOffset};
 pub use merge::{Merge, Timed};
 pub use record::{Damaged, Exit, Lost, Mapping, Overrun, Record, Records, Task, TaskEvent};
 pub use rings::Rings;
