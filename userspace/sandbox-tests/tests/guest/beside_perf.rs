@@ -74,7 +74,8 @@ impl Perf {
             None,
         );
         perf.go();
-        // Held open in both directions: opening waits for nobody then.
+        // Open in both directions, so that opening waits for nobody, and until perf has answered: what a pipe
+        // holds goes with the last who has it open.
         let open = |path: &str| {
             OpenOptions::new()
                 .read(true)
@@ -82,7 +83,8 @@ impl Perf {
                 .open(path)
                 .unwrap()
         };
-        open(&control).write_all(b"enable\n").unwrap();
+        let mut requests = open(&control);
+        requests.write_all(b"enable\n").unwrap();
         let mut line = String::new();
         BufReader::new(open(&answer)).read_line(&mut line).unwrap();
         assert!(line.contains("ack"), "perf answers {line:?}");
@@ -170,7 +172,11 @@ fn perf_and_record_see_the_same_faults_of_the_same_run() {
             count(&theirs),
             count(&only_theirs)
         );
-        assert!(only_ours.is_empty(), "perf does not have {only_ours:x?}");
+        let rows: Vec<_> = trapped
+            .iter()
+            .filter(|row| only_ours.contains_key(&(row.tid, row.address)))
+            .collect();
+        assert!(only_ours.is_empty(), "perf does not have all of {rows:#?}");
         assert!(
             only_theirs == denied,
             "recorded by perf alone: {only_theirs:x?}; refused: {denied:x?}"
