@@ -568,7 +568,7 @@ def test_load_reads_an_export():
 
 
 def test_the_wall_clock_is_shown_where_it_is_known():
-    """The second axis of time has the date and times of day in UTC; without an offset there is none."""
+    """The second axis of time has date and times of day in UTC; without an offset it is missing."""
     figure = draw(pf.load(io.StringIO(EXPORTED), "test.csv"))
     texts = figure_texts(figure)
     assert "2025-11-21 UTC" in texts
