@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Draw a recording of page faults as a scatter plot: time on x, address on y.
 
-The input is the CSV that `fault-tracer drain` writes. An address space is almost
-entirely hole, so the y axis shows only the regions that faulted, one band each,
-with the holes between them cut out and their size written in their place.
+The input is the CSV that `fault-tracer drain` or `fault-tracer export -f csv` writes,
+or, where pyarrow is installed, the trace of `fault-tracer record` itself. An address
+space is almost entirely hole, so the y axis shows only the regions that faulted, one
+band each, with the holes between them cut out and their size written in their place.
 
 Where hundreds of processes are traced, each has its own random layout and no
 axis of true addresses is readable: their addresses are then aligned, kind by
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import gzip
 import heapq
 import io
@@ -27,7 +29,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 try:
     import matplotlib
@@ -53,6 +55,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 ACCESS_CODES = {"r": 0, "w": 1, "x": 2}
 ACCESS_NAMES = ("read", "write", "execute")
+# How a trace of `fault-tracer record` begins: an Arrow IPC stream.
+ARROW_START = b"\xff\xff\xff\xff"
 # Okabe and Ito's palette: told apart with every common colour vision deficiency.
 ACCESS_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
@@ -121,6 +125,15 @@ class Recording:
         """Return the same recording with only the chosen faults (mask or indices)."""
         columns = ("time_ns", "pid", "tid", "address", "access", "flags")
         return replace(self, **{c: getattr(self, c)[chosen] for c in columns})
+
+    def wall_start_ns(self) -> int | None:
+        """Return when the first fault was, in nanoseconds since 1970, if that is known."""
+        offset = self.metadata.get("wall_offset_ns", "")
+        if not re.fullmatch(r"-?\d{1,19}", offset):
+            return None
+        start = int(self.time_ns[0]) + int(offset)
+        # What is not a date of this era is no date.
+        return start if 0 <= start < 1 << 62 else None
 
     def has_flag(self, name: str) -> np.ndarray:
         """Return a mask of the faults that carry the flag."""
@@ -210,6 +223,29 @@ def _until_cut_off(stream: io.TextIOBase, notes: list[str]) -> Iterator[str]:
         notes.append("the compressed file is cut off; plotting what could be read")
 
 
+def _first_columns(lines: Iterator[str]) -> Iterator[str]:
+    """Yield lines with the columns of a drain alone; an export has more behind them.
+
+    Those behind may be quoted, and a quoted text may hold line ends.
+    """
+    longer = False
+    for line in lines:
+        if not longer or line[0] == "#" or line == "\n":
+            longer = longer or line.startswith(f"{HEADER},")
+            yield f"{HEADER}\n" if line.startswith(f"{HEADER},") else line
+            continue
+        parts = line.split(",", len(COLUMNS))
+        if len(parts) <= len(COLUMNS):
+            # With eight fields it would pass for whole, where fields are counted.
+            is_short = len(parts) == len(COLUMNS) and line[-1] == "\n"
+            yield ",".join(parts[:-1]) + "\n" if is_short else line
+            continue
+        quotes = parts[-1].count('"')
+        while quotes % 2 and (more := next(lines, None)) is not None:
+            quotes += more.count('"')
+        yield ",".join(parts[:-1]) + "\n"
+
+
 def parse_losses(text: str) -> Losses | None:
     """Read `dropped=N overwritten=N missed=N`; None where it says anything else."""
     match = re.fullmatch(r"dropped=(\d+)\s+overwritten=(\d+)\s+missed=(\d+)", text.strip())
@@ -246,7 +282,8 @@ class _Reader:
             else:
                 raise PlotError(
                     f"{self.name}: line {number}: expected the header {HEADER}, found "
-                    f"{line[:60].rstrip()!r}; give the CSV that 'fault-tracer drain -o FILE' writes"
+                    f"{line[:60].rstrip()!r}; give what 'fault-tracer drain -o FILE' or "
+                    "'fault-tracer export -f csv' writes"
                 )
         self.lines_read += len(lines)
         # Only the last line of a file can lack its newline: a recording that was
@@ -289,7 +326,7 @@ def load(stream: io.TextIOBase, name: str) -> Recording:
     reader = _Reader(name)
     kept = ["time_ns", "pid", "tid", "address", "access", "flags"]
     tables: list[np.ndarray] = []
-    lines = _until_cut_off(stream, reader.warnings)
+    lines = _first_columns(_until_cut_off(stream, reader.warnings))
     while chunk := list(itertools.islice(lines, LINES_PER_CHUNK)):
         if (table := reader.read(chunk)) is not None:
             tables.append(repack_fields(table[kept]))
@@ -319,6 +356,84 @@ def load(stream: io.TextIOBase, name: str) -> Recording:
     return recording
 
 
+TRACE_COLUMNS = np.dtype(
+    [
+        ("time_ns", "i8"),
+        ("pid", "u4"),
+        ("tid", "u4"),
+        ("address", "u8"),
+        ("access", "u1"),
+        ("flags", "u4"),
+    ]
+)
+
+
+def _trace_faults(batch: Any, flag_codes: _Codes, counts: dict[str, int]) -> np.ndarray:
+    """Return the faults of a batch of a trace, and add up its counts of losses."""
+
+    def numbers(array: Any) -> np.ndarray:
+        return array.fill_null(0).to_numpy(zero_copy_only=False)
+
+    def texts(name: str) -> np.ndarray:
+        array = batch.column(name)
+        known = np.array([*map(str, array.dictionary.to_pylist()), ""], dtype=object)
+        return known[array.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+
+    event, count = texts("event"), numbers(batch.column("count"))
+    for name in ("dropped", "overwritten", "missed", "end"):
+        mine = event == name
+        counts[name] = counts.get(name, 0) + int(count[mine].sum())
+        counts[f"rows {name}"] = counts.get(f"rows {name}", 0) + int(mine.sum())
+    chosen = event == "fault"
+    table = np.empty(int(chosen.sum()), dtype=TRACE_COLUMNS)
+    for name in ("time_ns", "pid", "tid", "address"):
+        table[name] = numbers(batch.column(name))[chosen]
+    table["access"] = [ACCESS_NAMES.index(text) for text in texts("access")[chosen]]
+    table["flags"] = [flag_codes[text] for text in texts("flags")[chosen]]
+    return table
+
+
+def load_trace(raw: BinaryIO, name: str) -> Recording:
+    """Read the faults of a trace of `fault-tracer record`, an Arrow IPC stream."""
+    try:
+        import pyarrow as arrow
+        import pyarrow.ipc
+    except ImportError as missing:
+        raise PlotError(
+            f"{name} is a trace of 'fault-tracer record', which needs pyarrow to be read here "
+            f"({missing}); give its CSV: fault-tracer export {name} -f csv -o faults.csv"
+        ) from missing
+    notes: list[str] = []
+    flag_codes = _Codes()
+    counts: dict[str, int] = {}
+    tables = [np.empty(0, dtype=TRACE_COLUMNS)]
+    try:
+        stream = pyarrow.ipc.open_stream(raw)
+        metadata = {k.decode(): v.decode() for k, v in (stream.schema.metadata or {}).items()}
+        if "fault_tracer.format" not in metadata:
+            raise PlotError(f"{name} is an Arrow stream, but no trace of 'fault-tracer record'")
+        try:
+            for batch in stream:
+                tables.append(_trace_faults(batch, flag_codes, counts))
+        except (arrow.ArrowInvalid, OSError) as error:
+            notes.append(f"the trace is cut off or damaged ({error}); plotting what could be read")
+    except (arrow.ArrowInvalid, KeyError, ValueError) as error:
+        raise PlotError(f"{name} is no sound trace: {error}; record again") from error
+    table = np.concatenate(tables)
+    losses = None
+    if counts.get("rows end"):
+        losses = Losses(counts["dropped"], counts["overwritten"], counts["missed"])
+    recording = Recording(
+        **{column: table[column] for column in TRACE_COLUMNS.names},
+        flag_sets=list(flag_codes),
+        name=name,
+        metadata=metadata,
+        losses=losses,
+        warnings=notes,
+    )
+    return recording.select(np.argsort(recording.time_ns, kind="stable"))
+
+
 def load_file(path: str) -> Recording:
     """Read a recording from a file or, as `-`, from standard input; gzip is recognised."""
     name = "standard input" if path == "-" else path
@@ -331,6 +446,8 @@ def load_file(path: str) -> Recording:
             raw: BinaryIO = stack.enter_context(open(descriptor, "rb", closefd=path != "-"))
             if raw.peek(2)[:2] == b"\x1f\x8b":
                 raw = stack.enter_context(gzip.open(raw))
+            if raw.peek(len(ARROW_START))[: len(ARROW_START)] == ARROW_START:
+                return load_trace(raw, name)
             text = io.TextIOWrapper(raw, encoding="utf-8", errors="replace")
             return load(stack.enter_context(text), name)
     except FileNotFoundError:
@@ -867,6 +984,52 @@ def time_unit(duration_ns: int) -> tuple[int, str]:
     return (10**6, "ms") if duration_ns >= 10**6 else (10**3, "µs")
 
 
+def wall_step(span_ns: int, most: int) -> int:
+    """Choose nanoseconds between at most so many ticks, as a clock is read."""
+    minute = 60 * 10**9
+    steps = [factor * 10**power for power in range(10) for factor in (1, 2, 5)]
+    steps = [step for step in steps if step <= 10**9]
+    steps += [s * 10**9 for s in (2, 5, 10, 15, 30)]
+    steps += [m * minute for m in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)]
+    day = 1440 * minute
+    fitting = (step for step in steps if span_ns // step < most)
+    return next(fitting, max(-(-span_ns // (most * day)), 1) * day)
+
+
+def wall_text(wall_ns: int, step_ns: int) -> str:
+    """Write a time of day in UTC, as exactly as the ticks are apart."""
+    seconds, ns = divmod(wall_ns, 10**9)
+    text = f"{datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc):%H:%M:%S}"
+    digits = next((d for d in range(9) if step_ns % 10 ** (9 - d) == 0), 9)
+    return f"{text}.{ns:09d}"[: len(text) + 1 + digits] if digits else text
+
+
+def draw_wall_clock(ax: Axes, start_ns: int, duration_ns: int, unit: int) -> None:
+    """Draw a second axis of time above a plot: the wall clock's."""
+    width = ax.get_position().width * ax.get_figure().get_figwidth() * 100
+    step = wall_step(max(duration_ns, 1), max(int(width // 150), 2))
+    first = -(-start_ns // step) * step
+    ticks = range(first, start_ns + duration_ns + 1, step)
+    above = ax.secondary_xaxis("top")
+    above.set_xticks(
+        [(tick - start_ns) / unit for tick in ticks], [wall_text(tick, step) for tick in ticks]
+    )
+    above.tick_params(length=4, labelsize=8.5, colors=MUTED)
+    above.spines["top"].set_color(MUTED)
+    date = datetime.datetime.fromtimestamp(start_ns // 10**9, datetime.timezone.utc)
+    ax.annotate(
+        f"{date:%Y-%m-%d} UTC",
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(-10, 4),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=8.5,
+        color=MUTED,
+    )
+
+
 def draw_rate(ax: Axes, x: np.ndarray, access: np.ndarray, span: float, unit: int) -> None:
     """Draw faults per second over time, stacked by access."""
     finest = ax.get_position().width * ax.get_figure().get_figwidth() * 100 // 6
@@ -931,6 +1094,8 @@ def draw(
         ax.tick_params(axis="x", labelbottom=last, labelsize=9.5, color=MUTED, labelcolor=INK)
     margin = 0.008 * span
     rate.set_xlim(-margin, span + margin)
+    if (wall := recording.wall_start_ns()) is not None:
+        draw_wall_clock(rate, wall, duration, unit)
     ax.set_xlabel(f"time since the first fault ({unit_name})", fontsize=10, color=INK)
 
     draw_header(figure, recording, title, width, height)
@@ -1132,8 +1297,10 @@ def make_parser() -> argparse.ArgumentParser:
         description="Draw a recording of page faults: time on x, address on y, colour by access.",
         epilog=textwrap.dedent(
             """\
-            The input is CSV as 'fault-tracer drain' writes it, plain or gzip'd. The axis of
-            addresses shows only the regions that faulted; the holes between them are cut out.
+            The input is CSV as 'fault-tracer drain' or 'fault-tracer export -f csv' writes it,
+            plain or gzip'd; where pyarrow is installed, also the trace of 'fault-tracer record'
+            itself. The axis of addresses shows only the regions that faulted; the holes between
+            them are cut out. The axis of time above is the wall clock's, in UTC.
 
             examples:
               plot_faults.py faults.csv                   draws faults.png

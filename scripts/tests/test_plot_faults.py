@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import itertools
 import os
@@ -528,6 +529,157 @@ def test_cut_off_recording_is_plotted_with_a_warning(sound, tmp_path):
     result = run(packed)
     assert result.returncode == 0
     assert b"the compressed file is cut off" in result.stderr
+
+
+EXPORTED = f"""\
+# fault-tracer 0.1.0
+# command: make -j2
+# clock: CLOCK_MONOTONIC
+# wall_offset_ns: 1763714611000000000
+# wall_error_ns: 90
+{pf.HEADER},process,thread,kind,fate,mapping,permissions,file_offset
+1500000000,0,7,7,0x1000,0x2000,r,user|vma-lock,make,make,zero-page,minor,[anon],rw-p,
+1500001000,0,7,8,0x3000,0x2000,w,user,"a,""b\nc",make,zero-fill,minor,"/x,y",rw-p,
+2500002000,1,9,9,0x5000,0x2000,x,,sh,sh,file-exec,major,/bin/sh,r-xp,4096
+{NO_LOSS}
+"""
+
+
+def test_load_reads_an_export():
+    """The CSV of an export has further columns, in which names may hold anything."""
+    rec = pf.load(io.StringIO(EXPORTED), "test.csv")
+    assert rec.time_ns.tolist() == [1500000000, 1500001000, 2500002000]
+    assert rec.tid.tolist() == [7, 8, 9]
+    assert rec.address.tolist() == [0x1000, 0x3000, 0x5000]
+    assert rec.access.tolist() == [0, 1, 2]
+    assert rec.has_flag("user").tolist() == [True, True, False]
+    assert rec.losses == pf.Losses(0, 0, 0)
+    assert rec.warnings == []
+    assert rec.wall_start_ns() == 1763714612500000000
+    # Cut off, in the further columns and before them.
+    cut = EXPORTED[: EXPORTED.index(",zero-page")]
+    assert len(pf.load(io.StringIO(cut), "test.csv")) == 1
+    cut = pf.load(io.StringIO(EXPORTED[: EXPORTED.index(",r,user|vma")]), "test.csv")
+    assert len(cut) == 0
+    assert "cut off" in cut.warnings[0]
+    short = EXPORTED.replace(",,sh,sh,file-exec,major,/bin/sh,r-xp,4096", ",")
+    with pytest.raises(pf.PlotError, match="is damaged: expected 8 fields"):
+        pf.load(io.StringIO(short), "test.csv")
+
+
+def test_the_wall_clock_is_shown_where_it_is_known():
+    """The second axis of time has date and times of day in UTC; without an offset it is missing."""
+    figure = draw(pf.load(io.StringIO(EXPORTED), "test.csv"))
+    texts = figure_texts(figure)
+    assert "2025-11-21 UTC" in texts
+    assert "08:43:32.6" in texts
+    assert "08:43:33.4" in texts
+    assert "08:43:33.6" not in texts
+    for offset in ("", "# wall_offset_ns: soon", "# wall_offset_ns: -99999999999999999"):
+        rec = recording([(1000, 1, 0x1000), (2000, 1, 0x2000)], head=offset)
+        assert rec.wall_start_ns() is None
+        assert "UTC" not in figure_texts(draw(rec))
+
+
+@pytest.mark.parametrize(
+    ("span", "step", "text"),
+    [
+        (1, 1, "00:00:01.234567891"),
+        (900, 200, "00:00:01.2345678"),
+        (10**7, 2 * 10**6, "00:00:01.234"),
+        (10**9, 2 * 10**8, "00:00:01.2"),
+        (7 * 10**9, 10**9, "00:00:01"),
+        (10**11, 15 * 10**9, "00:00:01"),
+        (10**13, 30 * 60 * 10**9, "00:00:01"),
+        (10**16, 15 * 86400 * 10**9, "00:00:01"),
+    ],
+)
+def test_wall_clock_ticks_are_round(span, step, text):
+    """Ticks are at round times, at most as many as fit, written as exactly as need be."""
+    assert pf.wall_step(span, 8) == step
+    assert span // step < 8
+    assert pf.wall_text(1_234_567_891, step) == text
+
+
+def trace_bytes(arrow, rows, metadata) -> bytes:
+    """Write a trace as the recorder does: dictionaries for texts, a batch for each row."""
+    texts = arrow.dictionary(arrow.int8(), arrow.utf8())
+    types = {
+        "event": texts,
+        "time_ns": arrow.int64(),
+        "pid": arrow.uint32(),
+        "tid": arrow.uint32(),
+        "access": texts,
+        "address": arrow.uint64(),
+        "flags": texts,
+        "count": arrow.uint64(),
+    }
+    schema = arrow.schema(types.items(), metadata=metadata)
+    sink = io.BytesIO()
+    with arrow.ipc.new_stream(sink, schema) as writer:
+        for row in rows:
+            columns = [arrow.array([row.get(name)], kind) for name, kind in types.items()]
+            writer.write_batch(arrow.record_batch(columns, schema=schema))
+    return sink.getvalue()
+
+
+def test_load_reads_a_trace(tmp_path):
+    """With pyarrow the trace of a recorder is read: faults alone, in the order of time."""
+    arrow = pytest.importorskip("pyarrow")
+    importlib.import_module("pyarrow.ipc")
+    fault = {"event": "fault", "pid": 7, "tid": 8, "access": "write", "flags": "user|vma-lock"}
+    rows = [
+        {"event": "fork", "time_ns": 5, "pid": 7, "tid": 8},
+        fault | {"time_ns": 20, "address": 0xFFFFFFFFFF600FFF},
+        fault | {"event": "pending", "time_ns": 30, "address": 0x3000},
+        fault | {"time_ns": 10, "address": 0x1000, "access": "execute", "flags": ""},
+        {"event": "dropped", "time_ns": 40, "count": 3},
+        {"event": "dropped", "time_ns": 40, "count": 4},
+        {"event": "missed", "time_ns": 40, "count": 1},
+        {"event": "end", "time_ns": 40, "count": 2},
+    ]
+    about = {"fault_tracer.format": "1", "command": "ls", "wall_offset_ns": "1000"}
+    trace = tmp_path / "faults.arrow"
+    trace.write_bytes(trace_bytes(arrow, rows, about))
+    rec = pf.load_file(str(trace))
+    assert rec.time_ns.tolist() == [10, 20]
+    assert rec.address.tolist() == [0x1000, 0xFFFFFFFFFF600FFF]
+    assert rec.access.tolist() == [2, 1]
+    assert rec.has_flag("vma-lock").tolist() == [False, True]
+    assert rec.losses == pf.Losses(7, 0, 1)
+    assert rec.wall_start_ns() == 1010
+    assert pf.title_text(rec) == "ls"
+    # Cut off: what stands before is drawn, and losses are not known.
+    whole = trace.read_bytes()
+    trace.write_bytes(whole[: len(whole) * 2 // 3])
+    rec = pf.load_file(str(trace))
+    assert len(rec) == 2
+    assert rec.losses is None
+    assert "cut off or damaged" in rec.warnings[0]
+    trace.write_bytes(trace_bytes(arrow, rows, {"other": "1"}))
+    with pytest.raises(pf.PlotError, match="no trace of 'fault-tracer record'"):
+        pf.load_file(str(trace))
+    trace.write_bytes(TRACE)
+    with pytest.raises(pf.PlotError, match="no sound trace"):
+        pf.load_file(str(trace))
+
+
+TRACE = b"\xff\xff\xff\xff rest of a trace"
+
+
+def test_a_trace_without_pyarrow_tells_how_to_go_on(tmp_path):
+    """Where pyarrow is missing, the error names the command that makes what can be read."""
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('No module named pyarrow')")
+    trace = tmp_path / "faults.arrow"
+    trace.write_bytes(TRACE)
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), str(trace)],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        timeout=120,
+        check=False,
+    )
+    expect_error(result, "pyarrow", f"fault-tracer export {trace} -f csv -o faults.csv")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,14 @@ pub fn run(arguments: &args::Drain) -> anyhow::Result<u8> {
     };
     let output = arguments.output.as_deref();
     traced::run(&arguments.target, &how, output, |running, output| {
+        let wall = how.clock.wall_offset();
         let preamble = Preamble {
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: traced::kernel(),
             command: running.what.into(),
+            clock: how.clock.name().into(),
+            wall_offset_ns: wall.offset_ns,
+            wall_error_ns: wall.error_ns,
         };
         let mut recording = recording::Recording::new(running.session, output, &preamble)?;
         running.follow(recording::PERIOD, |due| recording.round(due))?;

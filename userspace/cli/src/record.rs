@@ -42,6 +42,7 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
         &how,
         Some(&arguments.output),
         |running, output| {
+            let wall = how.clock.wall_offset();
             let about = About {
                 version: env!("CARGO_PKG_VERSION").into(),
                 host: rustix::system::uname()
@@ -51,7 +52,8 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
                 kernel: traced::kernel(),
                 command: running.what.into(),
                 clock: how.clock.name().into(),
-                wall_offset_ns: how.clock.wall_offset_ns(),
+                wall_offset_ns: wall.offset_ns,
+                wall_error_ns: wall.error_ns,
             };
             output.begin().map_err(Failure::Output)?;
             let mut recording = Recording::new(running.session, output, &about, how.clock)?;

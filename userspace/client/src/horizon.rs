@@ -20,6 +20,15 @@ pub enum Clock {
     Raw,
 }
 
+/// How a clock stands to the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallOffset {
+    /// What is to be added to the clock's time to get nanoseconds since 1970.
+    pub offset_ns: i64,
+    /// The offset is known to so many nanoseconds, either way.
+    pub error_ns: u64,
+}
+
 impl Clock {
     /// The ABI's number of this clock.
     pub fn code(self) -> u32 {
@@ -51,22 +60,31 @@ impl Clock {
     }
 
     /// What is to be added to its time to get nanoseconds since 1970, as of now.
-    pub fn wall_offset_ns(self) -> i64 {
+    pub fn wall_offset(self) -> WallOffset {
         let wall = || {
             let time = clock_gettime(ClockId::Realtime);
             time.tv_sec * 1_000_000_000 + time.tv_nsec
         };
-        // The tightest of some pairs of readings: one may be interrupted between the two.
-        let readings = (0..8).map(|_| {
+        let reading = || {
             let before = self.now();
             let wall = wall();
             let after = self.now();
-            (
-                after - before,
-                wall - (before + (after - before) / 2) as i64,
-            )
-        });
-        readings.min().map_or(0, |(_, offset)| offset)
+            let half = (after - before).div_ceil(2);
+            WallOffset {
+                error_ns: half,
+                // CAST: in hundreds of years.
+                offset_ns: wall - (before + half) as i64,
+            }
+        };
+        // The tightest of some: each may be interrupted.
+        (0..7).fold(reading(), |best, _| {
+            let next = reading();
+            if next.error_ns < best.error_ns {
+                next
+            } else {
+                best
+            }
+        })
     }
 }
 
@@ -110,7 +128,7 @@ mod tests {
     #[test]
     fn clocks_have_an_offset_to_wall_time() {
         for clock in [Clock::Monotonic, Clock::Boottime, Clock::Raw] {
-            let wall = clock.now() as i64 + clock.wall_offset_ns();
+            let wall = clock.now() as i64 + clock.wall_offset().offset_ns;
             let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
             assert!((since_1970.as_nanos() as i64 - wall).abs() < 1_000_000_000);
         }

@@ -19,7 +19,7 @@ mod session;
 
 pub use error::{Error, Result};
 pub use fault_tracer_uapi as uapi;
-pub use horizon::{settle, Clock};
+pub use horizon::{settle, Clock, WallOffset};
 pub use merge::{Merge, Timed};
 pub use record::{Damaged, Exit, Lost, Mapping, Overrun, Record, Records, Task, TaskEvent};
 #[doc(hidden)]

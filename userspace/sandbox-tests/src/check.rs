@@ -240,7 +240,8 @@ mod tests {
         }
     }
 
-    const TRUTH: &str = "region 7 1000 3000\nfault 7 7 1000 w user\nfault 7 7 2000 w user\n";
+    const TRUTH: &str =
+        "region 7 1000 3000\nfault 7 7 1000 w user zero-fill\nfault 7 7 2000 w user zero-fill\n";
     const WRITE: u64 = fault_flag::WRITE | fault_flag::USER;
 
     #[test]

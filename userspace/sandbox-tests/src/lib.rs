@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the tests inside the guest share: the module, the device, traced programs, the kernel log, and
-//! the comparison of what was recorded with what is known to have happened.
+//! What the tests inside the guest share: the module, the device, traced programs, traces that the tool
+//! wrote, the kernel log, and the comparison of what was recorded with what is known to have happened.
 //!
 //! It speaks to the device by its own few system calls and not through the client library, so that
 //! calls which that library would never make can be tried, and so that a fault of the library cannot
@@ -23,5 +23,7 @@ pub mod mapped;
 pub mod module;
 pub mod program;
 pub mod sideband;
+pub mod swap;
 pub mod tool;
+pub mod trace;
 pub mod truth;

@@ -5,12 +5,14 @@
 use std::{
     env,
     ffi::{CString, OsStr},
-    fs, io,
+    fs::{self, File},
+    io,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{
@@ -46,6 +48,8 @@ pub struct Usage {
     pub minor: u64,
     /// Major faults.
     pub major: u64,
+    /// Time on processors, in user space and in the kernel.
+    pub cpu: Duration,
 }
 
 impl Usage {
@@ -66,6 +70,24 @@ impl Program {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        Self::make(name, arguments, cpu, None)
+    }
+
+    /// Makes the child, which writes its messages to a file.
+    pub fn with_stderr<I, S>(name: &str, arguments: I, messages: &File) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        Self::make(name, arguments, None, Some(messages))
+    }
+
+    fn make<I, S>(name: &str, arguments: I, cpu: Option<usize>, messages: Option<&File>) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let messages = messages.map(AsRawFd::as_raw_fd);
         let c_string = |text: &OsStr| CString::new(text.as_bytes()).expect("no zero byte");
         let program = c_string(find(name).as_os_str());
         let mut words = vec![c_string(OsStr::new(name))];
@@ -83,6 +105,9 @@ impl Program {
                 0 => {
                     libc::close(gate.as_raw_fd());
                     libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    if let Some(messages) = messages {
+                        libc::dup2(messages, libc::STDERR_FILENO);
+                    }
                     if let Some(cpu) = cpu {
                         let mut set: libc::cpu_set_t = std::mem::zeroed();
                         libc::CPU_SET(cpu, &mut set);
@@ -123,6 +148,11 @@ impl Program {
         assert_eq!(result, 0, "cannot lower the priority of the load");
         program.go();
         program
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.stat().1.starts_with('Z')
     }
 
     /// Its process id.
@@ -205,8 +235,14 @@ impl Program {
             status,
             minor: usage.ru_minflt.unsigned_abs(),
             major: usage.ru_majflt.unsigned_abs(),
+            cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
         }
     }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec.unsigned_abs())
+        + Duration::from_micros(time.tv_usec.unsigned_abs())
 }
 
 impl Drop for Program {

@@ -58,8 +58,27 @@ pub struct Truth {
     pub text: Vec<Range<u64>>,
     /// Addresses of a process at which all faults are told.
     pub regions: Vec<(u32, Range<u64>)>,
-    /// The faults; those of one thread in their order.
+    /// The faults that complete; those of one thread in their order.
     pub faults: Vec<Fault>,
+    /// The tool's name for the kind of each of them.
+    pub kinds: Vec<String>,
+    /// Faults that fail.
+    pub failed: Vec<Place>,
+    /// Accesses that are refused before there is a fault to handle.
+    pub denied: Vec<Place>,
+    /// First faults, with the wall clock's nanoseconds since 1970 before and after them.
+    pub wall: Vec<(Place, i64, i64)>,
+}
+
+/// Where a fault was: comparable with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Address.
+    pub address: u64,
 }
 
 impl Truth {
@@ -82,6 +101,11 @@ impl Truth {
         for fault in &mut self.faults {
             fault.pid = id(fault.pid);
             fault.tid = id(fault.tid);
+        }
+        let places = self.failed.iter_mut().chain(&mut self.denied);
+        for place in places.chain(self.wall.iter_mut().map(|(place, ..)| place)) {
+            place.pid = id(place.pid);
+            place.tid = id(place.tid);
         }
         self
     }
@@ -114,19 +138,37 @@ impl FromStr for Truth {
 impl Truth {
     fn line(&mut self, line: &str) -> Option<()> {
         let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
+        let place = |pid: &str, tid: &str, address: &str| {
+            Some(Place {
+                pid: pid.parse().ok()?,
+                tid: tid.parse().ok()?,
+                address: hex(address)?,
+            })
+        };
         let fields: Vec<&str> = line.split(' ').collect();
         match *fields.as_slice() {
             ["text", start, end] => self.text.push(hex(start)?..hex(end)?),
             ["region", pid, start, end] => self
                 .regions
                 .push((pid.parse().ok()?, hex(start)?..hex(end)?)),
-            ["fault", pid, tid, address, access, flags] => self.faults.push(Fault {
-                pid: pid.parse().ok()?,
-                tid: tid.parse().ok()?,
-                address: hex(address)?,
-                access: access.into(),
-                flags: flags.into(),
-            }),
+            ["fault", pid, tid, address, access, flags, kind] => {
+                let Place { pid, tid, address } = place(pid, tid, address)?;
+                self.faults.push(Fault {
+                    pid,
+                    tid,
+                    address,
+                    access: access.into(),
+                    flags: flags.into(),
+                });
+                self.kinds.push(kind.into());
+            }
+            ["failed", pid, tid, address] => self.failed.push(place(pid, tid, address)?),
+            ["denied", pid, tid, address] => self.denied.push(place(pid, tid, address)?),
+            ["wall", pid, tid, address, before, after] => self.wall.push((
+                place(pid, tid, address)?,
+                before.parse().ok()?,
+                after.parse().ok()?,
+            )),
             _ => return None,
         }
         Some(())

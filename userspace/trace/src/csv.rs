@@ -7,13 +7,16 @@
 //! # kernel: Linux 7.2.12 x86_64
 //! # command: ls -l
 //! # clock: CLOCK_MONOTONIC
+//! # wall_offset_ns: 1763714611000000000
+//! # wall_error_ns: 200
 //! time_ns,cpu,pid,tid,address,ip,access,flags
 //! 48120033187,1,412,412,0x7f0c5a2c4f90,0x7f0c5a2a1b23,w,user|vma-lock
 //! # hits=1 recorded=1 dropped=0 overwritten=0 missed=0
 //! # lost: dropped=0 overwritten=0 missed=0
 //! ```
 //!
-//! Times are nanoseconds, addresses hexadecimal, all else decimal. Process and thread ids are of the
+//! Times are nanoseconds; the wall offset added to them gives nanoseconds since 1970, to the error either way,
+//! as of the beginning. Addresses are hexadecimal, all else decimal. Process and thread ids are of the
 //! initial pid namespace. `access` is `r`, `w` or `x`; `flags` are the names of
 //! [`fault_flag::NAMES`] joined by `|` (a flag that has no name yet is written as `bit13`). Lines that
 //! begin with `#` are comments; the last two tell how many faults were lost, and their absence that the
@@ -50,6 +53,12 @@ pub struct Preamble {
     pub kernel: String,
     /// What was traced.
     pub command: String,
+    /// The clock of the times.
+    pub clock: String,
+    /// See [`crate::About::wall_offset_ns`].
+    pub wall_offset_ns: i64,
+    /// See [`crate::About::wall_error_ns`].
+    pub wall_error_ns: u64,
 }
 
 /// Bytes that the writer gathers before it writes them out.
@@ -80,18 +89,7 @@ impl<W: Write> Writer<W> {
             out,
             buffer: Vec::with_capacity(BUFFER_BYTES),
         };
-        let Preamble {
-            version,
-            kernel,
-            command,
-        } = preamble;
-        write_preamble(
-            &mut writer.buffer,
-            version,
-            kernel,
-            command,
-            "CLOCK_MONOTONIC",
-        )?;
+        write_preamble(&mut writer.buffer, preamble)?;
         writeln!(writer.buffer, "{HEADER}")?;
         writer.make_room()?;
         Ok(writer)
@@ -147,14 +145,20 @@ impl<W: Write> Writer<W> {
 /// Writes the comments above the header.
 pub(crate) fn write_preamble(
     out: &mut (impl Write + ?Sized),
-    version: &str,
-    kernel: &str,
-    command: &str,
-    clock: &str,
+    preamble: &Preamble,
 ) -> io::Result<()> {
+    let Preamble {
+        version,
+        kernel,
+        command,
+        clock,
+        wall_offset_ns,
+        wall_error_ns,
+    } = preamble;
     writeln!(
         out,
-        "# fault-tracer {}\n# kernel: {}\n# command: {}\n# clock: {}",
+        "# fault-tracer {}\n# kernel: {}\n# command: {}\n# clock: {}\n\
+         # wall_offset_ns: {wall_offset_ns}\n# wall_error_ns: {wall_error_ns}",
         one_line(version),
         one_line(kernel),
         one_line(command),
@@ -586,6 +590,9 @@ mod tests {
             version: "1.2.3".into(),
             kernel: "Linux 7.2.12 x86_64".into(),
             command: "ls -l".into(),
+            clock: "CLOCK_MONOTONIC".into(),
+            wall_offset_ns: -7,
+            wall_error_ns: 2,
         }
     }
 
@@ -630,6 +637,8 @@ mod tests {
              # kernel: Linux 7.2.12 x86_64\n\
              # command: ls -l\n\
              # clock: CLOCK_MONOTONIC\n\
+             # wall_offset_ns: -7\n\
+             # wall_error_ns: 2\n\
              time_ns,cpu,pid,tid,address,ip,access,flags\n\
              48120033187,1,412,413,0x7f0c5a2c4f90,0x0,w,user|vma-lock\n\
              # hits=6 recorded=1 dropped=2 overwritten=3 missed=4\n\

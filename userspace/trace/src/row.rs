@@ -262,4 +262,6 @@ pub struct About {
     pub clock: String,
     /// What is to be added to `time_ns` to get nanoseconds since 1970, as of the beginning.
     pub wall_offset_ns: i64,
+    /// The offset is known to so many nanoseconds, either way.
+    pub wall_error_ns: u64,
 }

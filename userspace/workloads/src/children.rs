@@ -63,7 +63,7 @@ fn touch(pages: NonZeroUsize, truth: &mut Truth) -> Result<()> {
     }
     truth.region(id(), &region.range());
     for page in 0..region.pages() {
-        truth.fault(region.address(page), Access::Write, "user");
+        truth.fault(region.address(page), Access::Write, "user", "zero-fill");
     }
     truth.write()
 }
@@ -160,26 +160,26 @@ pub struct CowOptions {
 pub fn cow(options: &CowOptions, mut truth: Truth) -> Result<()> {
     truth.text()?;
     let region = Region::anonymous(options.pages)?;
-    let write = |truth: &mut Truth, flags: &str| {
+    let write = |truth: &mut Truth, flags: &str, kind: &str| {
         for page in 0..region.pages() {
             region.touch(page, Access::Write);
         }
         for page in 0..region.pages() {
-            truth.fault(region.address(page), Access::Write, flags);
+            truth.fault(region.address(page), Access::Write, flags, kind);
         }
     };
     truth.region(id(), &region.range());
-    write(&mut truth, "user");
+    write(&mut truth, "user", "zero-fill");
     let mut told = truth.another();
     // SAFETY: The process has one thread.
     let child = unsafe {
         memory::fork(|| {
             told.region(id(), &region.range());
-            write(&mut told, "present,user");
+            write(&mut told, "present,user", "copy-on-write");
             status(told.write())
         })
     }?;
     memory::wait_for(child)?;
-    write(&mut truth, "present,user");
+    write(&mut truth, "present,user", "copy-on-write");
     truth.write()
 }

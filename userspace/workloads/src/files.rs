@@ -43,8 +43,8 @@ enum Pattern {
     Read,
     /// One store
     Write,
-    /// A load and then, after all loads, a store. In a private mapping it finds the page present, but
-    /// read-only; in a shared one the first fault may have made it writable: that is not told
+    /// A load and then, after all loads, a store, which finds the page present but read-only; in a shared
+    /// mapping only of a file whose writes the kernel keeps account of: not of memory (tmpfs)
     ReadWrite,
 }
 
@@ -69,28 +69,29 @@ pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
         ProtFlags::READ | ProtFlags::WRITE,
         sharing,
     )?;
-    let passes: &[(Access, &str)] = match (options.mapping, options.access) {
-        (Sharing::Private, Pattern::Read) => &[(Access::Read, "file,user")],
-        (Sharing::Private, Pattern::Write) => &[(Access::Write, "file,user")],
+    let passes: &[(Access, &str, &str)] = match (options.mapping, options.access) {
+        (Sharing::Private, Pattern::Read) => &[(Access::Read, "file,user", "file-read")],
+        (Sharing::Private, Pattern::Write) => &[(Access::Write, "file,user", "file-copy")],
         (Sharing::Private, Pattern::ReadWrite) => &[
-            (Access::Read, "file,user"),
-            (Access::Write, "present,file,user"),
+            (Access::Read, "file,user", "file-read"),
+            (Access::Write, "present,file,user", "copy-on-write"),
         ],
-        (Sharing::Shared, Pattern::Read) => &[(Access::Read, "file,shared,user")],
-        (Sharing::Shared, Pattern::Write) => &[(Access::Write, "file,shared,user")],
-        (Sharing::Shared, Pattern::ReadWrite) => {
-            anyhow::bail!("--mapping shared knows --access read and --access write")
-        }
+        (Sharing::Shared, Pattern::Read) => &[(Access::Read, "file,shared,user", "file-read")],
+        (Sharing::Shared, Pattern::Write) => &[(Access::Write, "file,shared,user", "file-write")],
+        (Sharing::Shared, Pattern::ReadWrite) => &[
+            (Access::Read, "file,shared,user", "file-read"),
+            (Access::Write, "present,file,shared,user", "write-notify"),
+        ],
     };
     truth.region(std::process::id(), &region.range());
-    for &(access, _) in passes {
+    for &(access, _, _) in passes {
         for page in 0..region.pages() {
             region.touch(page, access);
         }
     }
-    for &(access, flags) in passes {
+    for &(access, flags, kind) in passes {
         for page in 0..region.pages() {
-            truth.fault(region.address(page), access, flags);
+            truth.fault(region.address(page), access, flags, kind);
         }
     }
     truth.write()

@@ -6,7 +6,11 @@ use std::{
     fs::File,
     io::{self, Read},
     num::NonZeroUsize,
-    os::{fd::AsRawFd, unix::fs::FileExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
     process::id,
 };
 
@@ -23,13 +27,49 @@ pub struct GupOptions {
     /// Pages of each kind
     #[arg(long, default_value = "100")]
     pages: NonZeroUsize,
+    /// Also read from and write to this disk without the page cache (O_DIRECT); it is written over
+    #[arg(long, value_name = "DEVICE")]
+    direct: Option<PathBuf>,
+}
+
+/// Has a disk read into fresh memory and written from fresh memory, which needs its pages.
+fn direct(disk: &Path, pages: NonZeroUsize, truth: &mut Truth) -> Result<()> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(disk)
+        .with_context(|| format!("cannot open {}", disk.display()))?;
+    for (access, kind) in [(Access::Write, "zero-fill"), (Access::Read, "zero-page")] {
+        let region = Region::anonymous(pages)?;
+        let (start, length) = (region.range().start, region.range().len());
+        // SAFETY: The range is the region's mapping, for the time of the calls; nothing is built on what
+        // it holds.
+        let moved = unsafe {
+            match access {
+                Access::Write => libc::pread(file.as_raw_fd(), start as *mut _, length, 0),
+                _ => libc::pwrite(file.as_raw_fd(), start as *const _, length, 0),
+            }
+        };
+        if moved < 0 {
+            return Err(io::Error::last_os_error())
+                .with_context(|| format!("cannot access {} directly", disk.display()));
+        }
+        ensure!(
+            moved.unsigned_abs() == length,
+            "{moved} of {length} bytes: {} is too small",
+            disk.display()
+        );
+        tell(truth, &region, access, "gup", kind);
+    }
+    Ok(())
 }
 
 /// Tells one fault of this process for each page.
-fn tell(truth: &mut Truth, region: &Region, access: Access, flags: &str) {
+fn tell(truth: &mut Truth, region: &Region, access: Access, flags: &str, kind: &str) {
     truth.region(id(), &region.range());
     for page in 0..region.pages() {
-        truth.fault(region.address(page), access, flags);
+        truth.fault(region.address(page), access, flags, kind);
     }
 }
 
@@ -92,19 +132,23 @@ pub fn gup(options: &GupOptions, mut truth: Truth) -> Result<()> {
         std::slice::from_raw_parts_mut(region.range().start as *mut u8, region.range().len())
     };
     zero.read_exact(buffer).context("cannot read /dev/zero")?;
-    tell(&mut truth, &region, Access::Write, "-");
+    tell(&mut truth, &region, Access::Write, "-", "zero-fill");
 
     // The kernel is asked for pages.
     let region = Region::anonymous(pages)?;
     region
         .advise(libc::MADV_POPULATE_READ)
         .context("cannot populate for reading")?;
-    tell(&mut truth, &region, Access::Read, "gup");
+    tell(&mut truth, &region, Access::Read, "gup", "zero-page");
     let region = Region::anonymous(pages)?;
     region
         .advise(libc::MADV_POPULATE_WRITE)
         .context("cannot populate for writing")?;
-    tell(&mut truth, &region, Access::Write, "gup");
+    tell(&mut truth, &region, Access::Write, "gup", "zero-fill");
+
+    if let Some(disk) = &options.direct {
+        direct(disk, pages, &mut truth)?;
+    }
 
     // The kernel is asked for pages of another process: some that are fresh, and some that are shared
     // with it since the fork, which a pin must not take as they are.
@@ -113,7 +157,7 @@ pub fn gup(options: &GupOptions, mut truth: Truth) -> Result<()> {
     for page in 0..shared.pages() {
         shared.touch(page, Access::Write);
     }
-    tell(&mut truth, &shared, Access::Write, "user");
+    tell(&mut truth, &shared, Access::Write, "user", "zero-fill");
     let (until_closed, keep_open) = rustix::pipe::pipe().context("cannot make a pipe")?;
     // SAFETY: The process has one thread.
     let child = unsafe {
@@ -131,10 +175,15 @@ pub fn gup(options: &GupOptions, mut truth: Truth) -> Result<()> {
     transfer(child, &shared, &mut local, Transfer::Read)?;
     drop(keep_open);
     memory::wait_for(child)?;
-    tell(&mut truth, &fresh, Access::Write, "remote,gup");
+    tell(&mut truth, &fresh, Access::Write, "remote,gup", "zero-fill");
     for page in 0..shared.pages() {
         let address = shared.address(page);
-        truth.fault(address, Access::Read, "present,remote,gup,unshare");
+        truth.fault(
+            address,
+            Access::Read,
+            "present,remote,gup,unshare",
+            "copy-on-write",
+        );
     }
     truth.write()
 }
@@ -152,7 +201,13 @@ pub fn hugetlb(options: &HugetlbOptions, mut truth: Truth) -> Result<()> {
     for page in 0..region.pages() {
         region.touch(page, Access::Write);
     }
-    tell(&mut truth, &region, Access::Write, "file,user,hugetlb");
+    tell(
+        &mut truth,
+        &region,
+        Access::Write,
+        "file,user,hugetlb",
+        "hugetlb",
+    );
     truth.write()
 }
 
@@ -187,7 +242,7 @@ pub fn swap(options: &SwapOptions, mut truth: Truth) -> Result<()> {
     for page in 0..region.pages() {
         region.touch(page, Access::Write);
     }
-    tell(&mut truth, &region, Access::Write, "user");
+    tell(&mut truth, &region, Access::Write, "user", "zero-fill");
     // Pages just written may still wait in a CPU's batch, where reclaim does not find them.
     const TRIES: usize = 100;
     for attempt in 0.. {
@@ -209,7 +264,12 @@ pub fn swap(options: &SwapOptions, mut truth: Truth) -> Result<()> {
         region.touch(page, Access::Read);
     }
     for page in 0..region.pages() {
-        truth.fault(region.address(page), Access::Read, "swap-entry,user");
+        truth.fault(
+            region.address(page),
+            Access::Read,
+            "swap-entry,user",
+            "swap-in",
+        );
     }
     truth.write()
 }

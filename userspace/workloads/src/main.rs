@@ -7,10 +7,16 @@
 //! what was recorded.
 
 mod children;
+mod clocked;
+mod cold;
 mod files;
 mod kernel_side;
+mod lazy;
 mod mappings;
 mod memory;
+mod pressure;
+mod refused;
+mod shared;
 mod spin;
 mod storm;
 mod touch;
@@ -58,6 +64,22 @@ enum Command {
     Hugetlb(kernel_side::HugetlbOptions),
     /// Write pages, have them swapped out, and read them again (needs a swap device)
     Swap(kernel_side::SwapOptions),
+    /// Touch fresh pages of memory that processes share
+    Shared(shared::Options),
+    /// Read pages of a mapped file that are not in memory (drops all caches)
+    Cold(cold::Options),
+    /// Read pages that another thread fills while the fault waits
+    Lazy(lazy::Options),
+    /// Read addresses that nothing is mapped at, each in a child that this kills
+    Unmapped(refused::Options),
+    /// Read pages behind the end of a mapped file, each in a child that this kills
+    Beyond(refused::Options),
+    /// Read the vDSO, in children
+    Special(refused::Options),
+    /// Touch pages between two readings of the wall clock
+    Clocked(clocked::Options),
+    /// Write more memory than there may be, in children (for a control group with a limit)
+    Pressure(pressure::Options),
     /// Fork, start threads, execute this program and kill, as a seed decides
     Turmoil(turmoil::Options),
     /// Touch and give back memory for ever: load, until it is killed
@@ -78,6 +100,14 @@ fn main() -> Result<()> {
         Command::Mappings(options) => mappings::run(&options),
         Command::Hugetlb(options) => kernel_side::hugetlb(&options, truth),
         Command::Swap(options) => kernel_side::swap(&options, truth),
+        Command::Shared(options) => shared::run(&options, truth),
+        Command::Cold(options) => cold::run(&options, truth),
+        Command::Lazy(options) => lazy::run(&options, truth),
+        Command::Unmapped(options) => refused::unmapped(&options, &truth),
+        Command::Beyond(options) => refused::beyond(&options, &truth),
+        Command::Special(options) => refused::special(&options, &truth),
+        Command::Clocked(options) => clocked::run(&options, truth),
+        Command::Pressure(options) => pressure::run(&options),
         Command::Turmoil(options) => turmoil::run(&options),
         Command::Spin(options) => spin::run(&options),
     }

@@ -161,6 +161,49 @@ impl Region {
         Self::at(start, pages, stride)
     }
 
+    /// Fresh memory to share: of a file, from its beginning on, or of none.
+    pub fn shared(file: Option<&File>, pages: NonZeroUsize) -> Result<Self> {
+        let length = Self::bytes(pages, page_size())?;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: A new mapping at an address of the kernel's choice touches no memory in use.
+        let start = unsafe {
+            match file {
+                Some(file) => mm::mmap(
+                    ptr::null_mut(),
+                    length,
+                    protection,
+                    MapFlags::SHARED,
+                    file.as_fd(),
+                    0,
+                ),
+                None => mm::mmap_anonymous(ptr::null_mut(), length, protection, MapFlags::SHARED),
+            }
+        }
+        .context("cannot map memory to share")?;
+        let region = Self::at(start, pages, page_size())?;
+        region
+            .advise(libc::MADV_NOHUGEPAGE)
+            .context("cannot turn huge pages off")?;
+        Ok(region)
+    }
+
+    /// Fresh memory to share in the way of System V.
+    pub fn system_v(pages: NonZeroUsize) -> Result<Self> {
+        let length = Self::bytes(pages, page_size())?;
+        // SAFETY: System calls; the address is of the kernel's choice. The segment is removed when it is
+        // attached no more.
+        let start = unsafe {
+            let id = libc::shmget(libc::IPC_PRIVATE, length, 0o600);
+            let start = libc::shmat(id, ptr::null(), 0);
+            if id == -1 || start as isize == -1 {
+                return Err(io::Error::last_os_error()).context("cannot get memory to share");
+            }
+            libc::shmctl(id, libc::IPC_RMID, ptr::null_mut());
+            start
+        };
+        Self::at(start, pages, page_size())
+    }
+
     /// Code: each page can be called and returns at once.
     pub fn code(pages: NonZeroUsize) -> Result<Self> {
         let memfd = rustix::fs::memfd_create("ft-workload-code", rustix::fs::MemfdFlags::CLOEXEC)

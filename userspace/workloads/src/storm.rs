@@ -37,7 +37,13 @@ fn write_pages(region: &Region, pages: usize) {
 
 fn tell(truth: &mut Truth, pid: u32, tid: u32, region: &Region, pages: usize) {
     for page in 0..pages {
-        truth.fault_of(pid, tid, region.address(page), Access::Write, "user");
+        truth.fault_of(
+            (pid, tid),
+            region.address(page),
+            Access::Write,
+            "user",
+            "zero-fill",
+        );
     }
 }
 

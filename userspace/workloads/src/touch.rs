@@ -69,21 +69,24 @@ fn sequence(options: &Options, thread: usize) -> Vec<usize> {
 }
 
 fn touch(region: &Region, pages: &[usize], pattern: Pattern, truth: &mut Truth) {
-    let passes: &[(Access, &str)] = match pattern {
-        Pattern::Read => &[(Access::Read, "user")],
-        Pattern::Write => &[(Access::Write, "user")],
-        Pattern::Exec => &[(Access::Exec, "file,user")],
-        Pattern::ReadWrite => &[(Access::Read, "user"), (Access::Write, "present,user")],
+    let passes: &[(Access, &str, &str)] = match pattern {
+        Pattern::Read => &[(Access::Read, "user", "zero-page")],
+        Pattern::Write => &[(Access::Write, "user", "zero-fill")],
+        Pattern::Exec => &[(Access::Exec, "file,user", "file-exec")],
+        Pattern::ReadWrite => &[
+            (Access::Read, "user", "zero-page"),
+            (Access::Write, "present,user", "copy-on-write"),
+        ],
     };
-    for &(access, _) in passes {
+    for &(access, _, _) in passes {
         for &page in pages {
             region.touch(page, access);
         }
     }
     truth.region(std::process::id(), &region.range());
-    for &(access, flags) in passes {
+    for &(access, flags, kind) in passes {
         for &page in pages {
-            truth.fault(region.address(page), access, flags);
+            truth.fault(region.address(page), access, flags, kind);
         }
     }
 }

@@ -5,12 +5,17 @@
 //! ```text
 //! text START END                        the program's own code
 //! region PID START END                  addresses at which process PID has no other faults than these:
-//! fault PID TID ADDRESS ACCESS FLAGS    a fault that completes
+//! fault PID TID ADDRESS ACCESS FLAGS KIND
+//!                                       a fault that completes
+//! failed PID TID ADDRESS                a fault that fails
+//! denied PID TID ADDRESS                an access that is refused before there is a fault to handle
+//! wall PID TID ADDRESS BEFORE AFTER     nanoseconds since 1970 before and after the first fault there
 //! ```
 //!
 //! Numbers are decimal, addresses hexadecimal. ACCESS is `r`, `w` or `x`. FLAGS are the tracer's names
 //! separated by commas in the order of their bits, without `tried` and `vma-lock`, which tell how the
-//! kernel went about a fault; `-` if there are none. The faults of a thread stand in their order.
+//! kernel went about a fault; `-` if there are none. KIND is the tool's name of what the fault asks for.
+//! The faults of a thread stand in their order.
 
 use std::{
     fmt::Write as _,
@@ -87,22 +92,43 @@ impl Truth {
     }
 
     /// A fault of a given thread.
-    pub fn fault_of(&mut self, pid: u32, tid: u32, address: usize, access: Access, flags: &str) {
+    pub fn fault_of(
+        &mut self,
+        (pid, tid): (u32, u32),
+        address: usize,
+        access: Access,
+        flags: &str,
+        kind: &str,
+    ) {
         let access = access.letter();
         self.line(format_args!(
-            "fault {pid} {tid} {address:x} {access} {flags}"
+            "fault {pid} {tid} {address:x} {access} {flags} {kind}"
         ));
     }
 
     /// A fault of the calling thread.
-    pub fn fault(&mut self, address: usize, access: Access, flags: &str) {
-        self.fault_of(
-            std::process::id(),
-            memory::thread_id(),
-            address,
-            access,
-            flags,
-        );
+    pub fn fault(&mut self, address: usize, access: Access, flags: &str, kind: &str) {
+        self.fault_of(own_ids(), address, access, flags, kind);
+    }
+
+    /// A fault of the calling thread, to come, that fails.
+    pub fn failed(&mut self, address: usize) {
+        let (pid, tid) = own_ids();
+        self.line(format_args!("failed {pid} {tid} {address:x}"));
+    }
+
+    /// An access of the calling thread, to come, that is refused before there is a fault to handle.
+    pub fn denied(&mut self, address: usize) {
+        let (pid, tid) = own_ids();
+        self.line(format_args!("denied {pid} {tid} {address:x}"));
+    }
+
+    /// When the calling thread's first fault at an address was, in nanoseconds since 1970.
+    pub fn wall(&mut self, address: usize, (before, after): (i64, i64)) {
+        let (pid, tid) = own_ids();
+        self.line(format_args!(
+            "wall {pid} {tid} {address:x} {before} {after}"
+        ));
     }
 
     /// Appends the lines to the file, in one piece: several processes write to it.
@@ -118,4 +144,9 @@ impl Truth {
         }
         Ok(())
     }
+}
+
+/// The calling process and thread.
+fn own_ids() -> (u32, u32) {
+    (std::process::id(), memory::thread_id())
 }

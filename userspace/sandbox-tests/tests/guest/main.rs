@@ -3,12 +3,17 @@
 //! The tests of the module and the tools on a running kernel. They are built and run by
 //! `scripts/sandbox-tests`, as root inside the sandbox's guest, one after the other.
 
+mod balance;
+mod beside_perf;
 mod boot;
 mod children;
+mod clocks;
+mod compile;
 mod kinds;
 mod layout;
 mod lifetime;
 mod mapped;
+mod namespaces;
 mod numbers;
 mod order;
 mod record;

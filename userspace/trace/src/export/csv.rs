@@ -9,7 +9,7 @@ use std::{
 
 use super::Export;
 use crate::{
-    csv::{push_fault, write_account, write_preamble, HEADER},
+    csv::{push_fault, write_account, write_preamble, Preamble, HEADER},
     About, Account, Row,
 };
 
@@ -24,13 +24,24 @@ pub struct Csv {
 
 impl Csv {
     pub fn begin(about: &About, out: &mut dyn Write) -> io::Result<Self> {
-        write_preamble(
-            out,
-            &about.version,
-            &about.kernel,
-            &about.command,
-            &about.clock,
-        )?;
+        let About {
+            version,
+            kernel,
+            command,
+            clock,
+            wall_offset_ns,
+            wall_error_ns,
+            ..
+        } = about.clone();
+        let preamble = Preamble {
+            version,
+            kernel,
+            command,
+            clock,
+            wall_offset_ns,
+            wall_error_ns,
+        };
+        write_preamble(out, &preamble)?;
         writeln!(out, "{HEADER},{MORE}")?;
         Ok(Self {
             line: Vec::new(),

@@ -39,6 +39,7 @@ impl Perfetto {
             command,
             clock,
             wall_offset_ns,
+            wall_error_ns,
         } = about;
         let about = json!({
             "fault_tracer": version,
@@ -47,6 +48,7 @@ impl Perfetto {
             "command": command,
             "clock": clock,
             "wall_offset_ns": wall_offset_ns,
+            "wall_error_ns": wall_error_ns,
         });
         write!(
             out,

@@ -203,6 +203,7 @@ impl<R: Read> Reader<R> {
             command: metadata(key::COMMAND),
             clock: metadata(key::CLOCK),
             wall_offset_ns: metadata(key::WALL_OFFSET).parse().unwrap_or(0),
+            wall_error_ns: metadata(key::WALL_ERROR).parse().unwrap_or(0),
         };
         Ok(reader)
     }

@@ -22,6 +22,7 @@ pub mod key {
     pub const COMMAND: &str = "command";
     pub const CLOCK: &str = "clock";
     pub const WALL_OFFSET: &str = "wall_offset_ns";
+    pub const WALL_ERROR: &str = "wall_error_ns";
 }
 
 /// Keys of columns with some tens of different values, all of them known before.
@@ -79,6 +80,7 @@ pub fn schema(about: &About) -> SchemaRef {
         command,
         clock,
         wall_offset_ns,
+        wall_error_ns,
     } = about;
     let metadata = [
         (key::FORMAT, FORMAT),
@@ -88,6 +90,7 @@ pub fn schema(about: &About) -> SchemaRef {
         (key::COMMAND, command),
         (key::CLOCK, clock),
         (key::WALL_OFFSET, &wall_offset_ns.to_string()),
+        (key::WALL_ERROR, &wall_error_ns.to_string()),
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Arc::new(Schema::new(fields()).with_metadata(HashMap::from(metadata)))

@@ -21,6 +21,7 @@ fn about() -> About {
         command: "ls -l".into(),
         clock: "CLOCK_MONOTONIC".into(),
         wall_offset_ns: -5,
+        wall_error_ns: 3,
     }
 }
 

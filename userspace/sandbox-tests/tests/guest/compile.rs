@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A compilation of thirty files of the kernel: complete, and what recording it costs. It takes a minute:
+//! `scripts/sandbox-tests` runs it on one kernel.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use sandbox_tests::{
+    guest, module,
+    program::Program,
+    trace::{Trace, Traced},
+};
+
+const FILES: usize = 30;
+
+/// The most bytes of a trace file for each fault.
+const BYTES_PER_FAULT: f64 = 14.0;
+/// The trace is written once in a second, whatever has come. Where a machine, emulated and shared, is so slow
+/// that fewer faults than these come in a second, more seconds are needed for them, each with its own beginning
+/// in the file: so many bytes of it are the machine's doing.
+const FAULTS_PER_SECOND: f64 = 1000.0;
+const BYTES_PER_SECOND: f64 = 4096.0;
+
+/// Small files that the kernel has had for long; a few may be gone from one to come.
+const CANDIDATES: [&str; 36] = [
+    "argv_split",
+    "ashldi3",
+    "ashrdi3",
+    "bcd",
+    "bitrev",
+    "bsearch",
+    "bust_spinlocks",
+    "check_signature",
+    "clz_ctz",
+    "clz_tab",
+    "cmdline",
+    "cmpdi2",
+    "ctype",
+    "fdt",
+    "fdt_addresses",
+    "fdt_empty_tree",
+    "fdt_ro",
+    "fdt_rw",
+    "fdt_strerror",
+    "fdt_sw",
+    "fdt_wip",
+    "hweight",
+    "iomap_copy",
+    "irq_regs",
+    "is_single_threaded",
+    "kasprintf",
+    "list_sort",
+    "lshrdi3",
+    "memcat_p",
+    "memweight",
+    "muldi3",
+    "plist",
+    "sort",
+    "ucmpdi2",
+    "union_find",
+    "usercopy",
+];
+
+#[test]
+fn thirty_files_of_the_kernel_with_all_processes() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let build = Path::new("/usr/src/linux-build");
+        let objects: Vec<PathBuf> = CANDIDATES
+            .iter()
+            .filter(|name| {
+                Path::new("/usr/src/linux-source/lib")
+                    .join(name)
+                    .with_extension("c")
+                    .exists()
+            })
+            .map(|name| Path::new("lib").join(name).with_extension("o"))
+            .take(FILES)
+            .collect();
+        assert_eq!(objects.len(), FILES, "files to compile: {objects:?}");
+        for object in &objects {
+            // An earlier test may have made it.
+            let _ = fs::remove_file(build.join(object));
+        }
+        let mut words = vec!["-s", "-j2", "-C", "/usr/src/linux-build"];
+        words.extend(objects.iter().map(|path| path.to_str().unwrap()));
+        let program = Program::new("make", words, None);
+        let Traced { trace, usage } = Trace::of_program(&["--ring-kib", "16384"], program);
+        usage.assert_success();
+        for object in &objects {
+            assert!(build.join(object).exists(), "{object:?} was not made");
+        }
+        print!("{}", trace.assert_balance());
+        let rows = trace.rows();
+        let count = |event: &str| rows.iter().filter(|row| row.event == event).count();
+        let faults = count("fault");
+        // Each file needs at least the compiler's driver and the compiler.
+        assert!(count("exec") > 2 * FILES, "{} programs", count("exec"));
+
+        let times = || rows.iter().map(|row| row.time_ns);
+        let seconds = (times().max().unwrap() - times().min().unwrap()) as f64 / 1e9;
+        let slow = (seconds - faults as f64 / FAULTS_PER_SECOND).max(0.0);
+        let bytes = trace.bytes() as f64 / faults as f64;
+        let cpu = trace.recorder.expect("a recorder").cpu.as_nanos() / faults as u128;
+        println!(
+            "{faults} faults in {seconds:.0} s, {bytes:.1} bytes and {cpu} ns of the recorder for each"
+        );
+        assert!(
+            bytes <= BYTES_PER_FAULT + slow * BYTES_PER_SECOND / faults as f64,
+            "{bytes:.1} bytes of the trace file for each of {faults} faults in {seconds:.0} s"
+        );
+    });
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `record` inside of a pid namespace, as in a container: processes are named by their ids there, and told
+//! by those of the initial namespace.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use sandbox_tests::{
+    guest, module, program,
+    trace::{matches, Trace},
+    truth::Truth,
+};
+
+/// Runs a script as process 1 of a new namespace, in a folder; it must succeed.
+fn in_namespace(script: &str, folder: &std::path::Path) {
+    let output = Command::new("unshare")
+        .args([
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "sh",
+            "-euc",
+        ])
+        .arg(script)
+        .current_dir(folder)
+        .output()
+        .expect("cannot run unshare");
+    assert!(
+        output.status.success(),
+        "the script in the namespace failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A trace in the folder, and the truth beside it with the ids that the trace should have: the program's
+/// process is its last one to end.
+fn checked(folder: &std::path::Path, name: &str) {
+    let trace = Trace::of_file(&folder.join(name).with_extension("arrow"));
+    trace.assert_balance();
+    let truth = Truth::read(&folder.join(name).with_extension("truth"));
+    let inner: BTreeSet<u32> = truth.processes();
+    assert_eq!(inner.len(), 1, "processes that the program told");
+    let inner = *inner.first().unwrap();
+    assert!(inner < 20, "process {inner} is not of a new namespace");
+    let told: BTreeSet<u32> = trace
+        .rows()
+        .iter()
+        .map(|row| row.pid)
+        .filter(|&pid| pid != 0)
+        .collect();
+    assert_eq!(told.len(), 1, "{name}: processes in the trace: {told:?}");
+    let outer = *told.first().unwrap();
+    // Ids of the initial namespace are given in turn, and this process has had its own for long.
+    assert!(
+        outer > std::process::id(),
+        "process {inner} of the namespace is {outer} in the trace"
+    );
+    let truth = truth.with_ids(|id| if id == inner { outer } else { id });
+    matches(&truth, &trace.faults());
+}
+
+#[test]
+fn a_command_and_a_process_of_a_pid_namespace() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let workload = program::find(program::WORKLOAD);
+        // The second program waits at a pipe until it is recorded, which the first row of the trace tells.
+        let script = format!(
+            r#"
+            fault-tracer record -o command.arrow -- {workload} touch --truth command.truth
+            mkfifo gate
+            sh -c 'read -r go <gate; exec {workload} touch --truth process.truth' &
+            target=$!
+            fault-tracer record -o process.arrow -p $target &
+            recorder=$!
+            until [ -s process.arrow ]; do :; done
+            echo go >gate
+            wait $target
+            wait $recorder
+            echo $target >inner
+            "#,
+            workload = workload.display()
+        );
+        in_namespace(&script, folder.path());
+        checked(folder.path(), "command");
+        checked(folder.path(), "process");
+        let inner = fs::read_to_string(folder.path().join("inner")).unwrap();
+        let truth = Truth::read(&folder.path().join("process.truth"));
+        assert_eq!(
+            truth.processes(),
+            BTreeSet::from([inner.trim().parse().unwrap()]),
+            "the process that was named"
+        );
+    });
+}
