@@ -7,6 +7,7 @@
 //! what was recorded.
 
 mod children;
+mod faults;
 mod files;
 mod kernel_side;
 mod mappings;
@@ -60,6 +61,8 @@ enum Command {
     Swap(kernel_side::SwapOptions),
     /// Fork, start threads, execute this program and kill, as a seed decides
     Turmoil(turmoil::Options),
+    /// Touch memory as often as standard input says, and tell what that cost each worker
+    Faults(faults::Options),
     /// Touch and give back memory for ever: load, until it is killed
     Spin(spin::Options),
 }
@@ -79,6 +82,7 @@ fn main() -> Result<()> {
         Command::Hugetlb(options) => kernel_side::hugetlb(&options, truth),
         Command::Swap(options) => kernel_side::swap(&options, truth),
         Command::Turmoil(options) => turmoil::run(&options),
+        Command::Faults(options) => faults::run(&options),
         Command::Spin(options) => spin::run(&options),
     }
 }
