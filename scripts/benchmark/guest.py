@@ -14,12 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # pylint: disable=wrong-import-position
 from benchmark import growth, per_fault, rates, wall_time  # noqa: E402
+from benchmark.peers import UnreadableError  # noqa: E402
+from benchmark.tracers import TracerError  # noqa: E402
 
 PARTS = {
     "icount": ("per-fault", "drain", "growth"),
@@ -107,7 +110,12 @@ def main() -> int:
             if arguments.part and part not in arguments.part:
                 continue
             started = time.monotonic()
-            result["parts"][part] = measure(part, Path(folder), arguments.quick)
+            try:
+                result["parts"][part] = measure(part, Path(folder), arguments.quick)
+            except (TracerError, UnreadableError, RuntimeError, OSError) as error:
+                # Told in the tables; the other parts are measured nevertheless.
+                traceback.print_exc()
+                result["parts"][part] = {"failed": f"{type(error).__name__}: {error}"}
             print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
             # After each part: what was measured is not lost with what comes after it.
             text = json.dumps(result, indent=1) + "\n"

@@ -20,13 +20,13 @@ def measure(tracer: Tracer, folder: Path, pages: int, rounds: int) -> dict:
     """One tracer's row."""
     with Toucher(pages) as toucher:
         toucher.rounds(1)
-        untraced = toucher.rounds(rounds).all()
+        untraced = toucher.rounds(rounds // 2).all()
         # The same tracer without a fault to trace: what it needs for itself.
         idle = Running(tracer, toucher.pid, folder).finish()
         running = Running(tracer, toucher.pid, folder)
         done = toucher.rounds(rounds)
         outcome = running.finish()
-        untraced += toucher.rounds(rounds).all()
+        untraced += toucher.rounds(rounds // 2).all()
     base, traced = summary(untraced), summary(done.all())
     events = outcome.events - idle.events
     return {
@@ -45,7 +45,7 @@ def measure(tracer: Tracer, folder: Path, pages: int, rounds: int) -> dict:
 
 def run(folder: Path, quick: bool, say: Callable[[str], None]) -> dict:
     """All tracers, one after the other."""
-    pages, rounds = (512, 2) if quick else (4096, 12)
+    pages, rounds = (512, 2) if quick else (4096, 8)
     rows = []
     for tracer in ALL:
         row: dict = {"key": tracer.key, "title": tracer.title, "command": tracer.shown()}

@@ -475,10 +475,19 @@ def machine_lines(machine: dict, qemu: str) -> str:
     return "\n".join(f"- {name}: {text}" for name, text in pairs)
 
 
+def usable(boot: dict) -> dict:
+    """The parts that were measured."""
+    return {
+        name: part
+        for name, part in boot["parts"].items()
+        if not isinstance(part, dict) or "failed" not in part
+    }
+
+
 def document(icount: dict, wall: dict, qemu: str, notes: str) -> list[Block]:
     """The whole document."""
     quick = icount["quick"] or wall["quick"]
-    exact, timed = icount["parts"], wall["parts"]
+    exact, timed = usable(icount), usable(wall)
     blocks: list[Block] = [
         Heading(1, "Benchmarks"),
         "What a fault costs under fault-tracer and under other tracers. Written by `make bench`, "
@@ -500,6 +509,12 @@ def document(icount: dict, wall: dict, qemu: str, notes: str) -> list[Block]:
     table = Table(("what", "goal", "measured", "reached"))
     table.rows += [goal.row() for goal in goals(exact, timed)]
     blocks.append(table)
+    blocks += [
+        f"**{name} could not be measured: {part['failed']}**"
+        for boot in (icount, wall)
+        for name, part in boot["parts"].items()
+        if name not in usable(boot)
+    ]
     if notes.strip():
         blocks.append(notes.strip())
     if "per-fault" in exact:
@@ -535,14 +550,14 @@ def main() -> int:
     blocks = document(icount, wall, arguments.qemu, NOTES.read_text(encoding="utf-8"))
     text = render(blocks, markdown=False)
     (arguments.folder / "benchmarks.txt").write_text(text, encoding="utf-8")
-    reached = [vars(goal) for goal in goals(icount["parts"], wall["parts"])]
-    combined = {"emulator": arguments.qemu, "goals": reached, **read}
+    reached = goals(usable(icount), usable(wall))
+    combined = {"emulator": arguments.qemu, "goals": [vars(goal) for goal in reached], **read}
     (arguments.folder / "benchmarks.json").write_text(
         json.dumps(combined, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     if arguments.markdown:
         arguments.markdown.write_text(render(blocks, markdown=True), encoding="utf-8")
-    for goal in goals(icount["parts"], wall["parts"]):
+    for goal in reached:
         print("  ".join(goal.row()))
     return 0
 

@@ -347,6 +347,14 @@ def test_the_document_says_that_it_was_made_quickly(tmp_path: Path):
     assert "--quick: the sizes" in written(tmp_path, {**ICOUNT, "quick": True}, WALL)
 
 
+def test_a_part_that_failed_is_told(tmp_path: Path):
+    wall = copy.deepcopy(WALL)
+    wall["parts"]["sustained"] = {"failed": "RuntimeError: ft-workload has ended"}
+    text = written(tmp_path, ICOUNT, wall)
+    assert "sustained could not be measured: RuntimeError: ft-workload has ended" in text
+    assert "### Sustained" not in text
+
+
 def test_a_part_that_was_not_measured_is_left_out(tmp_path: Path):
     icount = {**ICOUNT, "parts": {}}
     wall = {**WALL, "parts": {}}
