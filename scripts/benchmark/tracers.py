@@ -327,11 +327,11 @@ class PerfTrace(PerfRecord):
         return peers.perf_trace(out.read_text(encoding="utf-8", errors="replace") + said)
 
 
-class PerfTraceGroup(PerfTrace):
-    """perf trace of all processes of the control group."""
+class PerfTraceAll(PerfTrace):
+    """perf trace of all processes that there are, since it has no other way to trace children."""
 
     def command(self, pid: str, out: str) -> list[str]:
-        return ["perf", "trace", *self._words, "-a", "-G", CGROUP.name, "-o", out]
+        return ["perf", "trace", *self._words, "-a", "-o", out]
 
 
 class TraceCmd(Tracer):
@@ -460,5 +460,5 @@ ALL: tuple[Tracer, ...] = (
 FOLLOWING: tuple[Tracer, ...] = (
     RECORD,
     LATENCY,
-    *(PerfTraceGroup(*PERF_TRACE) if isinstance(peer, PerfTrace) else peer for peer in PEERS),
+    *(PerfTraceAll(*PERF_TRACE) if isinstance(peer, PerfTrace) else peer for peer in PEERS),
 )
