@@ -127,7 +127,7 @@ def cpus(folder: Path, quick: bool, count: int, say: Say) -> dict:
     Four cases by turns, in rounds so short that many are undisturbed: the quickest of each case are
     compared, since whatever else runs on the machine only ever adds.
     """
-    pages, rounds, repetitions = (256, 4, 2) if quick else (256, 120, 8)
+    pages, rounds, repetitions = (256, 4, 2) if quick else (256, 80, 6)
     tracer = _record("cpus")
     numbers = sorted({1, min(2, count), count})
     cases: dict[tuple[int, bool], list[float]] = {

@@ -8,8 +8,10 @@ It says what it does on standard output. The exit status is 1 if a tracer failed
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # pylint: disable=wrong-import-position
 from benchmark import growth, per_fault, rates, wall_time  # noqa: E402
 from benchmark.peers import UnreadableError  # noqa: E402
-from benchmark.tracers import TracerError  # noqa: E402
+from benchmark.tracers import TracerError, module  # noqa: E402
 
 PARTS = {
     "icount": ("per-fault", "drain", "growth"),
@@ -82,6 +84,21 @@ def measure(part: str, folder: Path, quick: bool) -> object:
     return sustained
 
 
+def build() -> str:
+    """What tells this build of the module and the tool from another."""
+    files = (module(), shutil.which("fault-tracer") or "")
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:12]
+
+
+def kept(output: Path, result: dict) -> dict:
+    """The figures of other parts, where they were measured alike."""
+    if not output.exists():
+        return result
+    old = json.loads(output.read_text(encoding="utf-8"))
+    alike = all(old[key] == result[key] for key in ("clock", "quick", "machine"))
+    return {**result, "parts": old["parts"], "builds": old["builds"]} if alike else result
+
+
 def failures(figures: object) -> int:
     """How many rows say that they failed."""
     if isinstance(figures, dict):
@@ -96,7 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clock", choices=PARTS, required=True, help="of this boot")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: figures of no use")
-    parser.add_argument("--part", action="append", help="only this; may be repeated")
+    parser.add_argument("--part", action="append", help="measure only this anew; may be repeated")
     parser.add_argument("output", type=Path, help="the JSON to write")
     arguments = parser.parse_args()
     result: dict = {
@@ -104,7 +121,10 @@ def main() -> int:
         "quick": arguments.quick,
         "machine": machine(),
         "parts": {},
+        "builds": {},
     }
+    if arguments.part:
+        result = kept(arguments.output, result)
     with tempfile.TemporaryDirectory() as folder:
         for part in PARTS[arguments.clock]:
             if arguments.part and part not in arguments.part:
@@ -116,6 +136,7 @@ def main() -> int:
                 # Told in the tables; the other parts are measured nevertheless.
                 traceback.print_exc()
                 result["parts"][part] = {"failed": f"{type(error).__name__}: {error}"}
+            result["builds"][part] = build()
             print(f"{part}: {time.monotonic() - started:.0f} s", flush=True)
             # After each part: what was measured is not lost with what comes after it.
             text = json.dumps(result, indent=1) + "\n"

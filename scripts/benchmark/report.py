@@ -491,10 +491,10 @@ def document(icount: dict, wall: dict, qemu: str, notes: str) -> list[Block]:
     blocks: list[Block] = [
         Heading(1, "Benchmarks"),
         "What a fault costs under fault-tracer and under other tracers. Written by `make bench`, "
-        "which repeats all of it in the sandbox (about 20 minutes without hardware "
+        "which repeats all of it in the sandbox (about 25 minutes without hardware "
         "virtualization), with the same tables as text and all figures as JSON in `out/bench/`. "
-        "`scripts/bench --part NAME` repeats a part, `scripts/bench --quick` shows in a few "
-        "minutes that all of it works.",
+        "`scripts/bench --part NAME` repeats a part, `scripts/bench --quick` shows that all of "
+        "it works.",
     ]
     if quick:
         blocks.append("**Made with --quick: the sizes are tiny and the figures of no use.**")
@@ -506,6 +506,8 @@ def document(icount: dict, wall: dict, qemu: str, notes: str) -> list[Block]:
         machine_lines(wall["machine"], qemu),
         Heading(2, "Goals"),
     ]
+    if len({*icount["builds"].values(), *wall["builds"].values()}) > 1:
+        blocks.append("Parts were measured anew (`--part`) with a later build than the others.")
     table = Table(("what", "goal", "measured", "reached"))
     table.rows += [goal.row() for goal in goals(exact, timed)]
     blocks.append(table)

@@ -132,8 +132,8 @@ def compare(work: Callable[[Tracer | None, Path], dict], folder: Path, repetitio
 def run_all(folder: Path, quick: bool, cpus: int, say: Say) -> dict:
     """Each workload under each tracer."""
     repetitions = 1 if quick else 3
-    pages, rounds = (256, 4) if quick else (2048, 16)
-    files = 1 if quick else 4
+    pages, rounds = (256, 4) if quick else (2048, 12)
+    files = 1 if quick else 2
     result = {}
     for key, title, work in (
         (

@@ -138,6 +138,16 @@ def test_failures_are_found_wherever_they_are():
     assert guest.failures({"a": [{"failed": "x"}, {"b": {"failed": "y"}}], "c": 1}) == 2
 
 
+def test_other_parts_are_kept_if_they_were_measured_alike(tmp_path: Path):
+    output = tmp_path / "icount.json"
+    assert guest.kept(output, ICOUNT) == ICOUNT
+    output.write_text(json.dumps(ICOUNT))
+    new = {**ICOUNT, "parts": {}, "builds": {}}
+    assert guest.kept(output, new) == ICOUNT
+    assert guest.kept(output, {**new, "quick": True})["parts"] == {}
+    assert guest.kept(output, {**new, "machine": {**MACHINE, "kernel": "7.3"}})["parts"] == {}
+
+
 # ---------------------------------------------------------------- tracers
 
 
@@ -201,6 +211,7 @@ ICOUNT = {
     "clock": "icount",
     "quick": False,
     "machine": MACHINE,
+    "builds": {"per-fault": "aa", "drain": "aa", "growth": "aa"},
     "parts": {
         "per-fault": {
             "pages": 4096,
@@ -233,6 +244,7 @@ WALL = {
     "clock": "wall",
     "quick": False,
     "machine": MACHINE,
+    "builds": {"sustained": "aa"},
     "parts": {
         "cpus": {
             "rows": [
@@ -341,6 +353,9 @@ def test_the_document_has_every_part_and_what_failed(tmp_path: Path):
     assert "record PID" in text
     assert "40 faults of CPU 0 were lost" in text
     assert "--quick: the sizes" not in text
+    assert "later build" not in text
+    wall = {**WALL, "builds": {"sustained": "bb"}}
+    assert "later build" in written(tmp_path, ICOUNT, wall)
 
 
 def test_the_document_says_that_it_was_made_quickly(tmp_path: Path):
