@@ -51,7 +51,7 @@ def targets(folder: Path, quick: bool, rounds: int) -> list[dict]:
     """One session of 1 to 10,000 targets, of which one faults."""
     rows = []
     for count in (1, 10) if quick else (1, 10, 100, 1000, 10_000):
-        with Toucher(2048) as toucher:
+        with Toucher(1024) as toucher:
             children = toucher.children(count - 1)
             toucher.rounds(1)
             untraced = toucher.rounds(rounds)
@@ -66,7 +66,7 @@ def sessions(folder: Path, quick: bool, rounds: int, *, same: bool) -> list[dict
     rows = []
     for count in (1, 2) if quick else (1, 2, 4, 8, 16):
         with ExitStack() as stack:
-            toucher = stack.enter_context(Toucher(2048))
+            toucher = stack.enter_context(Toucher(1024))
             toucher.rounds(1)
             untraced = toucher.rounds(rounds)
             runnings = []
@@ -82,7 +82,7 @@ def rings(folder: Path, quick: bool, rounds: int) -> list[dict]:
     """Rings of 64 KiB to 64 MiB."""
     rows = []
     for kib in (64, 256) if quick else (64, 256, 1024, 4096, 16_384, 65_536):
-        with Toucher(2048) as toucher:
+        with Toucher(1024) as toucher:
             toucher.rounds(1)
             untraced = toucher.rounds(rounds)
             running = Running(_record("rings", f"--ring-kib={kib}"), toucher.pid, folder)
@@ -106,7 +106,7 @@ def mappings(folder: Path, quick: bool, rounds: int) -> list[dict]:
 
 def run(folder: Path, quick: bool, say: Say) -> dict:
     """All that needs one CPU and exact figures."""
-    rounds = 2 if quick else 6
+    rounds = 2 if quick else 4
     result = {}
     for name, rows in (
         ("targets", lambda: targets(folder, quick, rounds)),

@@ -45,7 +45,7 @@ def measure(tracer: Tracer, folder: Path, pages: int, rounds: int) -> dict:
 
 def run(folder: Path, quick: bool, say: Callable[[str], None]) -> dict:
     """All tracers, one after the other."""
-    pages, rounds = (512, 2) if quick else (4096, 8)
+    pages, rounds = (512, 2) if quick else (4096, 6)
     rows = []
     for tracer in ALL:
         row: dict = {"key": tracer.key, "title": tracer.title, "command": tracer.shown()}

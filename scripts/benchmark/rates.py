@@ -73,9 +73,9 @@ class DrainRate:
         self._process.communicate()
 
 
-def drain(quick: bool) -> list[dict]:
+def drain(quick: bool, repetitions: int) -> list[dict]:
     """How fast filled rings are emptied, both ways by turns."""
-    pages, rounds, repetitions = (512, 2, 2) if quick else (4096, 8, 5)
+    pages, rounds = (512, 2) if quick else (4096, 8)
     ways: dict[str, list[dict]] = {"call": [], "mapping": []}
     with Toucher(pages) as toucher:
         for _ in range(repetitions):
