@@ -7,12 +7,13 @@
 #   make demo            set up the sandbox, trace a real program in it, draw its faults
 #   make test            all checks and tests, in the sandbox
 #   make report          regenerate docs/report.md and its figures
+#   make bench           measure what it and other tracers cost, and write docs/benchmarks.md
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # rustc must be the one that the kernel was built with; say RUSTC=… where another comes first on PATH.
 RUSTC ?= rustc
 
-.PHONY: all modules tools modules_install clean check demo test report help
+.PHONY: all modules tools modules_install clean check demo test report bench help
 
 all: modules tools
 
@@ -41,5 +42,8 @@ test:
 report:
 	scripts/report
 
+bench:
+	scripts/bench
+
 help:
-	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+	@sed -n '3,10s/^# \{0,1\}//p' Makefile

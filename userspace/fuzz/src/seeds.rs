@@ -155,6 +155,9 @@ fn csv_of_two() -> Vec<u8> {
         version: "1".into(),
         kernel: "Linux".into(),
         command: "ls".into(),
+        clock: "CLOCK_MONOTONIC".into(),
+        wall_offset_ns: 0,
+        wall_error_ns: 0,
     };
     let write = || {
         let mut writer = csv::Writer::new(Vec::new(), &preamble)?;

@@ -9,6 +9,7 @@
 mod children;
 mod clocked;
 mod cold;
+mod faults;
 mod files;
 mod kernel_side;
 mod lazy;
@@ -82,6 +83,8 @@ enum Command {
     Pressure(pressure::Options),
     /// Fork, start threads, execute this program and kill, as a seed decides
     Turmoil(turmoil::Options),
+    /// Touch memory as often as standard input says, and tell what that cost each worker
+    Faults(faults::Options),
     /// Touch and give back memory for ever: load, until it is killed
     Spin(spin::Options),
 }
@@ -109,6 +112,7 @@ fn main() -> Result<()> {
         Command::Clocked(options) => clocked::run(&options, truth),
         Command::Pressure(options) => pressure::run(&options),
         Command::Turmoil(options) => turmoil::run(&options),
+        Command::Faults(options) => faults::run(&options),
         Command::Spin(options) => spin::run(&options),
     }
 }

@@ -105,6 +105,18 @@ impl Region {
         Self::at(start, pages, page_size())
     }
 
+    /// Fresh private memory in a mapping that no other adjoins, so that it stays a mapping of its own: an
+    /// inaccessible page lies behind it.
+    pub fn apart(pages: NonZeroUsize) -> Result<Self> {
+        let more = pages.checked_add(1).context("too many pages")?;
+        let start = Self::anonymous(more)?.start;
+        let guard = start.as_ptr().wrapping_add(pages.get() * page_size());
+        // SAFETY: The last page of the mapping just made, which nobody uses.
+        unsafe { mm::mprotect(guard.cast(), page_size(), mm::MprotectFlags::empty()) }
+            .context("cannot set a guard page")?;
+        Self::at(start.as_ptr().cast(), pages, page_size())
+    }
+
     /// Fresh private memory in reserved huge pages of 2 MiB.
     pub fn huge(pages: NonZeroUsize) -> Result<Self> {
         let stride = 2 << 20;
