@@ -18,7 +18,7 @@
 //! | `wake` | waking readers from the fault path | nothing |
 //! | `recorder` | the data path: what happens on a fault | `rings`, `targets`, `cpu` |
 //! | `tasks` | fork, exec, names and exits: follows and tells of them | `recorder` |
-//! | `process` | processes, held by reference | nothing |
+//! | `process` | processes, held by reference | `cpu` |
 //! | `registry` | which sessions run; arms the probes | all above |
 //! | `session` | one session: its set-up and state | `registry` |
 //! | `reading` | how its records get out: drain, mapping, poll | `session` |

@@ -5,6 +5,8 @@
 use core::mem::offset_of;
 use kernel::{bindings, prelude::*, sync::rcu};
 
+use super::cpu;
+
 /// A reference to a process that stays meaningful when the process has ended and its id is reused.
 ///
 /// # Invariants
@@ -34,6 +36,36 @@ impl Process {
         }
         // INVARIANT: `get_task_pid` gave us a reference.
         Ok(Self(pid))
+    }
+
+    /// All processes but kernel threads, in the order of their beginnings. Those made meanwhile may be
+    /// missing.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn all() -> Result<KVVec<Self>> {
+        let mut processes = KVVec::new();
+        loop {
+            let mut count = 0usize;
+            let mut fit = true;
+            each_leader(|leader| {
+                count = count.wrapping_add(1);
+                // SAFETY: A live task. Gives a reference, or null where it is being removed.
+                let pid =
+                    unsafe { bindings::get_task_pid(leader, bindings::pid_type_PIDTYPE_TGID) };
+                // INVARIANT: The reference is ours.
+                if !pid.is_null() && processes.push_within_capacity(Self(pid)).is_err() {
+                    fit = false;
+                }
+            });
+            if fit {
+                return Ok(processes);
+            }
+            // Memory cannot be had under RCU. As much again, for those that are made until then.
+            processes.clear();
+            processes.reserve(count.saturating_mul(2), GFP_KERNEL)?;
+        }
     }
 
     /// Its process id in the initial namespace; `None` when it has ended.
@@ -90,19 +122,8 @@ impl Process {
         // that ends meanwhile stays in memory, and its link leads on.
         unsafe {
             let leader = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
-            if leader.is_null() {
-                return;
-            }
-            let signal = (&raw const (*leader).signal).read_volatile();
-            if signal.is_null() {
-                return;
-            }
-            let head = &raw const (*signal).thread_head;
-            let mut link = (&raw const (*head).next).read_volatile().cast_const();
-            while link != head && !link.is_null() {
-                let offset = offset_of!(bindings::task_struct, thread_node);
-                call(link.byte_sub(offset).cast());
-                link = (&raw const (*link).next).read_volatile().cast_const();
+            if !leader.is_null() {
+                each_thread_of(leader, &call);
             }
         }
     }
@@ -110,6 +131,70 @@ impl Process {
     /// Whether both are the same process.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0 == other.0
+    }
+}
+
+/// Calls a function with each thread of the process of a leader.
+///
+/// # Safety
+///
+/// `leader` is a task that was found in the RCU read-side section that the caller is in.
+unsafe fn each_thread_of(
+    leader: *const bindings::task_struct,
+    call: &impl Fn(*const bindings::task_struct),
+) {
+    // SAFETY: Under RCU the leader, its signal structure and the list of threads stay valid. A thread that
+    // ends meanwhile stays in memory, and its link leads on.
+    unsafe {
+        let signal = (&raw const (*leader).signal).read_volatile();
+        if signal.is_null() {
+            return;
+        }
+        let head = &raw const (*signal).thread_head;
+        let mut link = (&raw const (*head).next).read_volatile().cast_const();
+        while link != head && !link.is_null() {
+            let offset = offset_of!(bindings::task_struct, thread_node);
+            call(link.byte_sub(offset).cast());
+            link = (&raw const (*link).next).read_volatile().cast_const();
+        }
+    }
+}
+
+/// Calls a function with the leader of each process but kernel threads: `for_each_process` of
+/// `include/linux/sched/signal.h`. In an RCU read-side section; must not sleep.
+fn each_leader(mut call: impl FnMut(*mut bindings::task_struct)) {
+    let _guard = rcu::read_lock();
+    // SAFETY: Under RCU the processes on the list stay valid. One that ends meanwhile stays in memory, and
+    // its link leads on. The list begins and ends at the first task of all, which stays for ever.
+    unsafe {
+        let head = &raw const bindings::init_task.tasks;
+        let mut link = (&raw const (*head).next).read_volatile().cast_const();
+        while link != head {
+            let leader = link
+                .byte_sub(offset_of!(bindings::task_struct, tasks))
+                .cast::<bindings::task_struct>();
+            if (&raw const (*leader).flags).read_volatile() & bindings::PF_KTHREAD == 0 {
+                call(leader.cast_mut());
+            }
+            link = (&raw const (*link).next).read_volatile().cast_const();
+        }
+    }
+}
+
+/// Calls a function with each thread of all processes. It must not sleep.
+pub(crate) fn each_thread_of_all(call: impl Fn(*const bindings::task_struct)) {
+    // SAFETY: `each_leader` gives tasks that it has found under RCU, and calls under it.
+    each_leader(|leader| unsafe { each_thread_of(leader, &call) });
+}
+
+/// Whether the running thread sees all processes by the ids that the records have.
+pub(crate) fn in_initial_namespace() -> bool {
+    // SAFETY: The running thread's own namespace stays while it runs; addresses are compared alone.
+    unsafe {
+        core::ptr::eq(
+            bindings::task_active_pid_ns(cpu::current_task()),
+            &raw const bindings::init_pid_ns,
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use kernel::{bindings, prelude::*, sync::Arc};
 use super::{
     cpu,
     probe::Kprobe,
-    process::{Executable, Process},
+    process::{self, Executable, Process},
     recorder,
     rings::Rings,
     targets::{self, Table},
@@ -157,6 +157,33 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
     Ok(id)
 }
 
+/// Makes all processes targets of a running session, but the one that calls.
+fn target_all(slot: usize) -> Result {
+    // SAFETY: The running thread's ids are constant.
+    let own = unsafe { (*cpu::current_task()).tgid };
+    // The oldest last: that is the first process of all, which never ends. So who ends before it has been
+    // told of has done so before the last record of this kind.
+    for process in Process::all()?.iter().rev() {
+        if process.live_id() != Some(own) {
+            // One that has ended since needs no tracing.
+            let _ = target(slot, process);
+        }
+    }
+    Ok(())
+}
+
+/// Tells a running session of the threads of its targets that are there still, if it wants to know.
+pub(crate) fn tell_alive(slot: usize) {
+    let registry = REGISTRY.lock();
+    let sideband = registry.running[slot]
+        .as_ref()
+        .is_some_and(|entry| entry.config.flags & session_flag::SIDEBAND != 0);
+    if sideband {
+        // SAFETY: `each_thread_of_all` gives live tasks.
+        process::each_thread_of_all(|thread| unsafe { tasks::tell_alive(slot, thread) });
+    }
+}
+
 /// Begins to record for a session with these targets. Gives its slot, to be given back by [`leave`]. On
 /// error nothing is left behind.
 ///
@@ -165,6 +192,8 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
 /// `wake` must stay alive until [`leave`] has returned.
 ///
 /// # Errors
+///
+/// With [`session_flag::ALL`], the calling process is none of them.
 ///
 /// `EBUSY` if all slots are taken, `ESRCH` if processes are given and all have ended, `ENOMEM`, and those of
 /// the probes.
@@ -181,7 +210,8 @@ pub(crate) unsafe fn join(
         .position(Option::is_none)
         .ok_or(EBUSY)?;
     let missed_before = registry.arm()?;
-    targets::begin(slot, config.flags & session_flag::FOLLOW != 0);
+    let all = config.flags & session_flag::ALL != 0;
+    targets::begin(slot, config.flags & session_flag::FOLLOW != 0, all);
     // SAFETY: `end` withdraws both and waits. The rings live at least that long by the entry's reference,
     // `wake` by this function's contract.
     unsafe {
@@ -203,9 +233,16 @@ pub(crate) unsafe fn join(
         started_ns: now(),
         missed_before,
     });
-    if first.is_none() && !processes.is_empty() {
+    let result = if all {
+        target_all(slot)
+    } else if first.is_none() && !processes.is_empty() {
+        Err(ESRCH)
+    } else {
+        Ok(())
+    };
+    if let Err(error) = result {
         registry.end(slot);
-        return Err(ESRCH);
+        return Err(error);
     }
     Ok(slot)
 }

@@ -16,7 +16,7 @@ use kernel::{
 };
 
 use super::{
-    process::Process,
+    process::{self, Process},
     registry,
     ring::{self, SLOT_WORDS},
     rings::{self, Rings, Shape},
@@ -43,6 +43,8 @@ const BOUNCE_WORDS: usize = 8192;
 pub(crate) enum Refusal {
     /// A value out of its range.
     Config,
+    /// What may not be asked for in a container.
+    Namespace,
     /// A call that the state does not allow.
     State,
     /// No such process.
@@ -132,6 +134,14 @@ impl Session {
                 Refusal::State,
                 EINVAL,
                 "a session can only be configured before it is started\n"
+            ));
+        }
+        if config.flags & session_flag::ALL != 0 && !process::in_initial_namespace() {
+            return Err(refuse!(
+                self,
+                Refusal::Namespace,
+                EPERM,
+                "all processes can be traced from the initial pid namespace alone: from inside a container, name them one by one\n"
             ));
         }
         check_config(config).map_err(|reason| {
@@ -281,7 +291,11 @@ impl Session {
 
     /// Stops recording.
     pub(crate) fn stop(&self) -> Result {
-        if self.inner.lock().stop() {
+        let mut inner = self.inner.lock();
+        if let State::Running(slot) = inner.state {
+            registry::tell_alive(slot);
+        }
+        if inner.stop() {
             self.wake.now();
             Ok(())
         } else {
@@ -403,7 +417,8 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
     if config.clock > clock::RAW {
         return Err("unknown clock");
     }
-    if config.flags & !(session_flag::FOLLOW | session_flag::SIDEBAND) != 0 {
+    let known = session_flag::FOLLOW | session_flag::SIDEBAND | session_flag::ALL;
+    if config.flags & !known != 0 {
         return Err("unknown flag");
     }
     check_ring_bytes(config.ring_bytes)

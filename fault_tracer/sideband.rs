@@ -276,8 +276,7 @@ impl Side {
         let words = record_words(path_bytes);
         let (low, high) = told.comm.split_at(8);
         let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or([0; 8]));
-        // SAFETY: `told.task` is alive; another thread's counters may be changing, and are read as they
-        // stand.
+        // SAFETY: `told.task` is alive.
         let record = unsafe {
             [
                 header(told.task, record_type::TASK, words),
@@ -286,8 +285,8 @@ impl Side {
                 (*(*told.task).real_parent).tgid as u64 | u64::from(told.event) << 32,
                 word(low),
                 word(high),
-                (*told.task).min_flt as u64,
-                (*told.task).maj_flt as u64,
+                told.counters.0,
+                told.counters.1,
                 path_bytes as u64 | u64::from(told.old_tid) << 32,
             ]
         };
@@ -308,6 +307,8 @@ pub(crate) struct Told {
     pub(crate) event: u32,
     /// When.
     pub(crate) time_ns: u64,
+    /// Its minor- and major-fault counters shortly before.
+    pub(crate) counters: (u64, u64),
     /// Its name.
     pub(crate) comm: [u8; 16],
     /// Its thread id before.

@@ -37,6 +37,9 @@ static MASKS: AtomicPtr<AtomicU16> = AtomicPtr::new(null_mut());
 /// Sessions whose targets' children become targets.
 static FOLLOWING: AtomicU16 = AtomicU16::new(0);
 
+/// Sessions whose targets are all processes.
+static ALL: AtomicU16 = AtomicU16::new(0);
+
 /// For each session, targets that have not ended.
 static LIVE: [AtomicI32; uapi::MAX_SESSIONS] = [const { AtomicI32::new(0) }; uapi::MAX_SESSIONS];
 
@@ -96,11 +99,16 @@ pub(crate) fn live(session: usize) -> u32 {
     LIVE[session].load(Ordering::Relaxed).max(0) as u32
 }
 
-/// Begins to keep targets for a session: none yet.
-pub(crate) fn begin(session: usize, follow: bool) {
+/// Begins to keep targets for a session: none yet. With `all`, every process made from now on is one.
+pub(crate) fn begin(session: usize, follow: bool, all: bool) {
     LIVE[session].store(0, Ordering::Relaxed);
     if follow {
         FOLLOWING.fetch_or(1 << session, Ordering::Relaxed);
+    }
+    if all {
+        // Before the caller looks for the processes that there are: those are on the kernel's list before
+        // the hook is called for them, so none is missed.
+        ALL.fetch_or(1 << session, Ordering::SeqCst);
     }
 }
 
@@ -108,6 +116,7 @@ pub(crate) fn begin(session: usize, follow: bool) {
 /// session gets no new targets, and [`forget`] may be called.
 pub(crate) fn end(session: usize) {
     FOLLOWING.fetch_and(!(1 << session), Ordering::Relaxed);
+    ALL.fetch_and(!(1 << session), Ordering::Relaxed);
 }
 
 /// Removes all targets of a session.
@@ -121,11 +130,11 @@ pub(crate) fn forget(session: usize) {
     }
 }
 
-/// Makes a new process a target of the sessions that follow its parent.
+/// Makes a new process a target of the sessions that follow its parent, and of those that trace all.
 pub(crate) fn inherit(parent: bindings::pid_t, child: bindings::pid_t) {
     let _guard = rcu::read_lock();
-    let inherited = sessions_of(parent) & FOLLOWING.load(Ordering::Relaxed);
-    for session in each(inherited) {
+    let followed = sessions_of(parent) & FOLLOWING.load(Ordering::Relaxed);
+    for session in each(followed | ALL.load(Ordering::SeqCst)) {
         add(session, child);
     }
 }

@@ -80,6 +80,15 @@ unsafe fn tell(
     if sessions == 0 {
         return;
     }
+    // Before the time is taken: whatever these do not count of another thread's faults comes behind this
+    // record, or was under way.
+    // SAFETY: By the contract. Another thread's counters may be changing, and are read as they stand.
+    let counters = unsafe {
+        (
+            (&raw const (*task).min_flt).read_volatile() as u64,
+            (&raw const (*task).maj_flt).read_volatile() as u64,
+        )
+    };
     // A producer of a ring must not be preempted; that is what the lock is for.
     let _guard = TELLING.lock();
     // SAFETY: The lock disables preemption; the task and the file are as this function's contract says.
@@ -91,6 +100,7 @@ unsafe fn tell(
                     task,
                     event,
                     time_ns,
+                    counters,
                     comm,
                     old_tid,
                     executable,
@@ -110,7 +120,17 @@ unsafe fn comm_of(task: *const bindings::task_struct) -> [u8; 16] {
     unsafe { (&raw const (*task).comm).cast::<[u8; 16]>().read_volatile() }
 }
 
-/// Tells a session of a thread that was there when its process became a target.
+/// Whether a thread has given up its memory, and so has taken its last fault.
+///
+/// # Safety
+///
+/// `task` is a live task.
+unsafe fn has_ended(task: *const bindings::task_struct) -> bool {
+    // SAFETY: By the contract.
+    unsafe { (&raw const (*task).mm).read_volatile().is_null() }
+}
+
+/// Tells a session of a thread that was there when its process became a target, unless it has ended.
 ///
 /// # Safety
 ///
@@ -122,6 +142,9 @@ pub(crate) unsafe fn tell_present(
 ) {
     // SAFETY: By this function's contract.
     unsafe {
+        if has_ended(task) {
+            return;
+        }
         tell(
             1 << session,
             task,
@@ -129,6 +152,28 @@ pub(crate) unsafe fn tell_present(
             comm_of(task),
             (*task).pid as u32,
             executable,
+        )
+    };
+}
+
+/// Tells a session that a thread is there still, if it is one of a target and has not ended.
+///
+/// # Safety
+///
+/// `task` is a live task.
+pub(crate) unsafe fn tell_alive(session: usize, task: *const bindings::task_struct) {
+    // SAFETY: By this function's contract.
+    unsafe {
+        if has_ended(task) {
+            return;
+        }
+        tell(
+            sessions_of((*task).tgid) & 1 << session,
+            task,
+            task_event::ALIVE,
+            comm_of(task),
+            (*task).pid as u32,
+            core::ptr::null(),
         )
     };
 }
@@ -146,7 +191,7 @@ unsafe extern "C" fn on_fork(
 ) {
     // SAFETY: Both tasks are alive during the call, and their ids constant.
     unsafe {
-        if (*parent).tgid != (*child).tgid {
+        if (*parent).tgid != (*child).tgid && (*child).flags & bindings::PF_KTHREAD == 0 {
             targets::inherit((*parent).tgid, (*child).tgid);
         }
         tell(

@@ -107,6 +107,7 @@ struct ft_task_record {
 #define FT_TASK_FORK			1
 #define FT_TASK_EXEC			2
 #define FT_TASK_RENAME			3
+#define FT_TASK_ALIVE			4	/* when the session was stopped */
 
 /* A thread's counters when it has taken its last fault. */
 struct ft_exit_record {
@@ -166,6 +167,7 @@ struct ft_lost_record {
 #define FT_SESSION_LOG			(1U << 1)	/* faults are printed to the kernel log */
 #define FT_SESSION_BOOT			(1U << 2)	/* started by the module's parameter pid */
 #define FT_SESSION_SIDEBAND		(1U << 3)	/* mappings, tasks, exits and losses too */
+#define FT_SESSION_ALL			(1U << 4)	/* every process but the one that starts it */
 
 /* The clock of a session's records. */
 #define FT_CLOCK_MONOTONIC		0
@@ -196,7 +198,7 @@ struct ft_info {
 struct ft_config {
 	__u64 ring_bytes;
 	__u32 mode;		/* FT_MODE_* */
-	__u32 flags;		/* FT_SESSION_FOLLOW, FT_SESSION_SIDEBAND */
+	__u32 flags;		/* FT_SESSION_FOLLOW, FT_SESSION_SIDEBAND, FT_SESSION_ALL */
 	__u64 watermark_bytes;	/* wakes poll; 0: a quarter of the ring */
 	__u32 clock;		/* FT_CLOCK_* */
 	__u32 reserved;

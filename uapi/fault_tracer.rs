@@ -47,7 +47,8 @@ pub mod record_type {
     pub const FAULT: u64 = 1;
     /// A mapping, before the first fault that refers to it: [`super::MappingRecord`] and a path.
     pub const MAPPING: u64 = 2;
-    /// A thread begins, changes its name or executes a program: [`super::TaskRecord`] and a path.
+    /// A thread begins, changes its name, executes a program or is still there at the end:
+    /// [`super::TaskRecord`] and a path.
     pub const TASK: u64 = 3;
     /// A thread has ended: [`super::ExitRecord`].
     pub const EXIT: u64 = 4;
@@ -172,6 +173,8 @@ pub mod task_event {
     pub const EXEC: u32 = 2;
     /// It has a new name.
     pub const RENAME: u32 = 3;
+    /// It was still there when the session was stopped.
+    pub const ALIVE: u32 = 4;
 }
 
 /// A thread and what it is called. For [`task_event::EXEC`] and [`task_event::PRESENT`], the path of its
@@ -377,6 +380,10 @@ pub mod session_flag {
     pub const BOOT: u32 = 1 << 2;
     /// Mappings, tasks, exits and losses are recorded beside the faults.
     pub const SIDEBAND: u32 = 1 << 3;
+    /// Every process of the machine is a target, those to come included; but for kernel threads, and for
+    /// the process that calls `FT_IOC_START`: its own faults while it writes what it has read would be
+    /// recorded, read and written again. Needs a caller in the initial pid namespace.
+    pub const ALL: u32 = 1 << 4;
 }
 
 /// `FT_IOC_INFO`: what the module can do and what this file's session is.
@@ -426,7 +433,7 @@ pub struct Config {
     pub ring_bytes: u64,
     /// See [`mode`].
     pub mode: u32,
-    /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`] or 0.
+    /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`], [`session_flag::ALL`] or 0.
     pub flags: u32,
     /// Wake a reader that waits in `poll` when a ring holds that many bytes, at most `ring_bytes`; 0 for a
     /// quarter of it.

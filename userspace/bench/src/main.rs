@@ -86,6 +86,7 @@ fn main() -> Result<()> {
         ring_bytes: arguments.ring_kib * 1024,
         mode: Mode::Discard,
         follow: false,
+        all: false,
         sideband: false,
         clock: Clock::Monotonic,
         watermark_bytes: 0,

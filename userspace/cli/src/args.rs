@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   fault-tracer record -- make -j4               trace a command from its first instruction on
   fault-tracer record --pid 1234                trace a running process and its future children
+  fault-tracer record -a --duration 10          trace every process for ten seconds
   fault-tracer verify faults.arrow              prove that no fault is missing
   fault-tracer drain -o faults.csv -- ls -l     the raw records, as CSV
   fault-tracer drain -o faults.csv              read what `insmod fault_tracer.ko pid=N` records
@@ -49,7 +50,7 @@ its mapping, file offset, process, thread, kind (zero-fill, copy-on-write, swap-
 it is being written, and up to the last second if the recording is killed.
 
 The recording ends when all targets have ended (followed children too), after --duration, or at Ctrl-C \
-or SIGTERM. SIGTERM is passed on to CMD. CMD is never killed: if it still runs, its end is awaited, and \
+or SIGTERM. With --all only at the latter. SIGTERM is passed on to CMD. CMD is never killed: if it still runs, its end is awaited, and \
 a further signal leaves it running.
 
 Exit status: as for drain.
@@ -71,7 +72,7 @@ Examples:
 
 const VERIFY_MORE: &str = "\
 For each thread whose beginning and end are in the trace, the faults found in it must be as many as its \
-own counters rose by in the kernel. Threads that still ran at the end are checked up to their last fault.
+own counters rose by in the kernel. Threads that still ran are checked up to the end of the recording.
 
 Exit status: 0 if nothing is missing, 1 if something is or if the trace cannot be read to its end.";
 
@@ -193,7 +194,7 @@ impl From<FormatName> for Format {
 
 /// What is traced, and how.
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("target").args(["pids", "command"]))]
+#[command(group = clap::ArgGroup::new("target").args(["pids", "all", "command"]))]
 pub struct Target {
     /// Trace this process with all its threads; several: --pid 1,2 or --pid 1 --pid 2
     #[arg(
@@ -207,8 +208,12 @@ pub struct Target {
     )]
     pub pids: Vec<i32>,
 
+    /// Trace every process, those to come included; but not fault-tracer itself, nor kernel threads
+    #[arg(short, long)]
+    pub all: bool,
+
     /// Do not trace the children that a traced process forks
-    #[arg(long, requires = "target")]
+    #[arg(long, requires = "target", conflicts_with = "all")]
     pub no_follow: bool,
 
     /// What to lose when a ring is full [default: discard]
@@ -329,7 +334,14 @@ mod tests {
         let command = parse("--no-follow -o x -- ls -o --pid").unwrap();
         assert_eq!(command.command, ["ls", "-o", "--pid"]);
         assert!(command.no_follow && command.pids.is_empty());
-        assert_eq!(refused("--pid 1 -- ls").0, ErrorKind::ArgumentConflict);
+        assert!(parse("-a --ring-kib 64").unwrap().all && !parse("-p 1").unwrap().all);
+        for conflict in ["--pid 1 -- ls", "-a --pid 1", "-a -- ls", "-a --no-follow"] {
+            assert_eq!(
+                refused(conflict).0,
+                ErrorKind::ArgumentConflict,
+                "{conflict}"
+            );
+        }
         assert_eq!(refused("ls").0, ErrorKind::UnknownArgument);
     }
 

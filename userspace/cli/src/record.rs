@@ -29,8 +29,11 @@ const PERIOD: Duration = Duration::from_millis(850);
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
-    if arguments.target.command.is_empty() && arguments.target.pids.is_empty() {
-        bail!("name what to trace: a process with --pid N, or a command after --");
+    let args::Target {
+        command, pids, all, ..
+    } = &arguments.target;
+    if command.is_empty() && pids.is_empty() && !all {
+        bail!("name what to trace: a process with --pid N, all with --all, or a command after --");
     }
     let how = How {
         sideband: true,

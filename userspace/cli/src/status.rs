@@ -102,10 +102,14 @@ fn render_session(session: &SessionInfo) -> String {
     ] {
         settings.push_str(if session.flags & flag != 0 { yes } else { no });
     }
-    let mut targets = format!(
-        "{} live, {} named",
-        session.live_targets, session.named_targets
-    );
+    let mut targets = if session.flags & session_flag::ALL != 0 {
+        format!("all processes, {} live", session.live_targets)
+    } else {
+        format!(
+            "{} live, {} named",
+            session.live_targets, session.named_targets
+        )
+    };
     if session.first_target != 0 {
         let _ = write!(targets, " (the first: process {})", session.first_target);
     }

@@ -72,7 +72,7 @@ pub fn run(
             session.start()?;
             Some(Command::watch(waiting.release()?, events)?)
         }
-        Target::Processes(_) => {
+        Target::Processes(_) | Target::All => {
             signals::watch(events, None)?;
             session.start()?;
             None
@@ -196,6 +196,8 @@ enum Target {
     Command(Waiting, String),
     /// Running processes, by id and name.
     Processes(Vec<(i32, String)>),
+    /// Every process.
+    All,
     /// The target of the module's parameters, by id in the initial namespace and name.
     Adopted(Option<(i32, String)>),
 }
@@ -203,7 +205,7 @@ enum Target {
 impl Target {
     /// Sets up the session for what the command line names; it is not started yet.
     fn set_up(arguments: &args::Target, session: &Session, how: &How) -> anyhow::Result<Self> {
-        if arguments.command.is_empty() && arguments.pids.is_empty() {
+        if arguments.command.is_empty() && arguments.pids.is_empty() && !arguments.all {
             session.adopt()?;
             return Ok(Self::Adopted(boot_target(session)?));
         }
@@ -212,10 +214,14 @@ impl Target {
             ring_bytes: ring_kib * 1024,
             mode: arguments.mode.map_or(Mode::Discard, Mode::from),
             follow: !arguments.no_follow,
+            all: arguments.all,
             sideband: how.sideband,
             clock: how.clock,
             watermark_bytes: 0,
         })?;
+        if arguments.all {
+            return Ok(Self::All);
+        }
         if arguments.command.is_empty() {
             let mut processes = Vec::new();
             for &pid in &arguments.pids {
@@ -235,6 +241,7 @@ impl std::fmt::Display for Target {
         let processes = match self {
             Self::Command(_, words) => return f.write_str(words),
             Self::Processes(processes) => processes.as_slice(),
+            Self::All => return f.write_str("all processes"),
             Self::Adopted(Some(process)) => std::slice::from_ref(process),
             Self::Adopted(None) => return f.write_str("the process of the module's parameters"),
         };
@@ -360,6 +367,7 @@ mod tests {
     fn processes_are_named() {
         let target = Target::Processes(vec![(1, "init".into()), (7, "?".into())]);
         assert_eq!(target.to_string(), "init (process 1), ? (process 7)");
+        assert_eq!(Target::All.to_string(), "all processes");
         assert_ne!(process_name(std::process::id() as i32), "?");
     }
 }

@@ -27,6 +27,11 @@ pub enum Error {
         /// The device's path.
         path: String,
     },
+    /// All processes are to be traced from within a container.
+    #[error(
+        "all processes can be traced from the initial pid namespace alone: in a container, name them with --pid"
+    )]
+    NotInitialNamespace,
     /// The device cannot be opened for another reason.
     #[error("{path} cannot be opened")]
     Open {

@@ -63,6 +63,8 @@ pub enum TaskEvent {
     Exec,
     /// It has a new name.
     Rename,
+    /// It was there when the session was stopped.
+    Alive,
 }
 
 /// A thread and what it is called.
@@ -205,6 +207,7 @@ impl Record {
                         uapi::task_event::FORK => TaskEvent::Fork,
                         uapi::task_event::EXEC => TaskEvent::Exec,
                         uapi::task_event::RENAME => TaskEvent::Rename,
+                        uapi::task_event::ALIVE => TaskEvent::Alive,
                         _ => return None,
                     },
                     comm: String::from_utf8_lossy(&comm[..end]).into_owned(),

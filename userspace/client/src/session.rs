@@ -65,6 +65,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Whether children that a target forks become targets.
     pub follow: bool,
+    /// Whether every process is a target but the one that starts the session, and kernel threads.
+    pub all: bool,
     /// Whether mappings, tasks, exits and losses are recorded beside the faults.
     pub sideband: bool,
     /// The clock of the records.
@@ -214,13 +216,14 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::RingSize`]; [`Error::Refused`] where the session is not idle, or the watermark is larger
+    /// [`Error::RingSize`]; [`Error::NotInitialNamespace`]; [`Error::Refused`] where the session is not idle, or the watermark is larger
     /// than a ring.
     pub fn configure(&self, settings: &Settings) -> Result<()> {
         let &Settings {
             ring_bytes,
             mode,
             follow,
+            all,
             sideband,
             clock,
             watermark_bytes,
@@ -233,13 +236,17 @@ impl Session {
         let config = uapi::Config {
             ring_bytes,
             mode: mode.code(),
-            flags: flag(follow, session_flag::FOLLOW) | flag(sideband, session_flag::SIDEBAND),
+            flags: flag(follow, session_flag::FOLLOW)
+                | flag(all, session_flag::ALL)
+                | flag(sideband, session_flag::SIDEBAND),
             watermark_bytes,
             clock: clock.code(),
             reserved: 0,
         };
-        set!(self, uapi::FT_IOC_CONFIGURE, config)
-            .map_err(|errno| refused("configure the session", errno))
+        set!(self, uapi::FT_IOC_CONFIGURE, config).map_err(|errno| match errno {
+            Errno::PERM => Error::NotInitialNamespace,
+            other => refused("configure the session", other),
+        })
     }
 
     /// Waits until a ring has come to the watermark, the targets have ended, `other` can be read, or

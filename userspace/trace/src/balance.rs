@@ -2,7 +2,7 @@
 
 //! Whether a trace has every fault of its threads: found = counter at the end − counter at the beginning.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{Account, CounterRow, Fate, Loss, LostRow, Name, Row, ThreadEvent, ThreadRow};
 
@@ -14,8 +14,14 @@ const THREADS_SHOWN: usize = 20;
 pub struct Balance {
     threads: HashMap<u32, Open>,
     closed: u64,
-    /// Threads that ended and whose beginning is not there.
-    unbegun: Vec<u32>,
+    /// Of them, those that were still there when the recording was stopped.
+    alive: u64,
+    /// Threads that ended and whose beginning is not there, with the times of their ends.
+    unbegun: Vec<(u32, u64)>,
+    /// First threads of processes that have ended, by their ids.
+    ended_leaders: HashSet<u32>,
+    /// When the last was told of that was there at the beginning.
+    last_present_ns: Option<u64>,
     wrong: Vec<Wrong>,
     wrong_threads: u64,
     /// Sums over the threads that were checked.
@@ -50,6 +56,11 @@ struct Open {
     /// Its counters at the beginning, if that is in the trace, and whether it was there before.
     start: Option<(u64, u64)>,
     present: bool,
+    /// It was checked at the end of the recording: what comes behind is not.
+    checked: bool,
+    /// It executes a program and has taken the id of its process's first thread, under which it has no
+    /// beginning; it is joined with what it was before when it has executed.
+    takes_over: bool,
     found: Found,
     gaps: u64,
 }
@@ -117,15 +128,22 @@ impl Balance {
                     ..Open::default()
                 };
                 self.threads.insert(row.tid, start);
+                self.ended_leaders.remove(&row.tid);
             }
             ThreadEvent::Present => {
+                self.last_present_ns = self.last_present_ns.max(Some(row.time_ns));
+                // What was found before is in these counters.
                 let thread = self.threads.entry(row.tid).or_default();
                 if thread.start.is_none() {
-                    thread.start = Some(counters);
-                    thread.present = true;
+                    *thread = Open {
+                        start: Some(counters),
+                        present: true,
+                        ..Open::default()
+                    };
                 }
             }
             ThreadEvent::Exec => {
+                self.ended_leaders.remove(&row.tid);
                 if let Some(old) = row.old_tid.filter(|&old| old != row.tid) {
                     if let Some(mut thread) = self.threads.remove(&old) {
                         // It may have had the new id for some faults before it is told.
@@ -141,17 +159,41 @@ impl Balance {
                     }
                 }
             }
-            ThreadEvent::Rename => {}
+            ThreadEvent::Rename => {
+                if self.ended_leaders.contains(&row.tid) {
+                    self.threads.entry(row.tid).or_default().takes_over = true;
+                }
+            }
             ThreadEvent::Exit => {
+                if row.tid == row.pid {
+                    self.ended_leaders.insert(row.tid);
+                }
                 let thread = self.threads.remove(&row.tid).unwrap_or_default();
-                self.exit(row, &thread);
+                if thread.start.is_none() {
+                    self.unbegun.push((row.tid, row.time_ns));
+                } else if !thread.checked {
+                    self.check(row, &thread);
+                }
+            }
+            ThreadEvent::Alive => {
+                let thread = self.threads.remove(&row.tid).unwrap_or_default();
+                if thread.start.is_some() && !thread.checked {
+                    self.check(row, &thread);
+                    self.alive += 1;
+                }
+                let checked = Open {
+                    start: thread.start,
+                    checked: true,
+                    takes_over: thread.takes_over,
+                    ..Open::default()
+                };
+                self.threads.insert(row.tid, checked);
             }
         }
     }
 
-    fn exit(&mut self, row: &ThreadRow, thread: &Open) {
+    fn check(&mut self, row: &ThreadRow, thread: &Open) {
         let Some((min, maj)) = thread.start else {
-            self.unbegun.push(row.tid);
             return;
         };
         self.closed += 1;
@@ -194,6 +236,12 @@ impl Balance {
             found.minor,
             found.major
         ));
+        if self.alive != 0 {
+            lines.push(format!(
+                "{} of them still ran when the recording was stopped",
+                self.alive
+            ));
+        }
         if self.under_way != 0 {
             lines.push(format!(
                 "{} of them: one fault each was under way when the recording began, and is not part of it",
@@ -219,7 +267,7 @@ impl Balance {
         let open = self
             .threads
             .values()
-            .filter(|thread| thread.start.is_some())
+            .filter(|thread| thread.start.is_some() && !thread.checked)
             .count();
         if open != 0 {
             lines.push(format!(
@@ -228,8 +276,20 @@ impl Balance {
             ));
         }
         let unbegun = self.threads.iter();
-        let unbegun = unbegun.filter(|(_, thread)| thread.start.is_none());
-        let mut unbegun: Vec<u32> = unbegun.map(|(&tid, _)| tid).chain(self.unbegun).collect();
+        let unbegun = unbegun.filter(|(_, thread)| thread.start.is_none() && !thread.takes_over);
+        // Some end while the recording begins and the processes are being told of.
+        let (early, late): (Vec<_>, Vec<_>) = self
+            .unbegun
+            .iter()
+            .partition(|(_, time_ns)| self.last_present_ns >= Some(*time_ns));
+        if !early.is_empty() {
+            lines.push(format!(
+                "{} ended while the recording began, and not part of it",
+                threads(early.len() as u64)
+            ));
+        }
+        let late = late.into_iter().map(|(tid, _)| tid);
+        let mut unbegun: Vec<u32> = unbegun.map(|(&tid, _)| tid).chain(late).collect();
         if !unbegun.is_empty() {
             closes = false;
             unbegun.sort_unstable();
@@ -366,7 +426,7 @@ fn wrong_line(thread: &ThreadRow, found: Found, expected: (u64, u64)) -> String 
     };
     let difference = i128::from(expected.0) + i128::from(expected.1) - found.all();
     format!(
-        "thread {tid} ({}) of process {pid} ({}), ended at {time_ns} ns: counters rose by {} minor + {} major, \
+        "thread {tid} ({}) of process {pid} ({}), up to {time_ns} ns: counters rose by {} minor + {} major, \
          found {} minor + {} major{unknown}: {difference} missing",
         name(&thread.thread),
         name(&thread.process),
@@ -531,6 +591,81 @@ mod tests {
         }
         let (text, closes) = report([]);
         assert!(!closes && text.contains("cut off"), "{text}");
+    }
+
+    #[test]
+    fn threads_that_are_there_at_the_end_are_checked_up_to_then() {
+        let rows = |end| {
+            ended(vec![
+                thread(ThreadEvent::Fork, 8, 0, 0),
+                fault(8, Fate::Minor),
+                thread(ThreadEvent::Alive, 8, end, 0),
+                fault(8, Fate::Minor),
+                fault(8, Fate::Unknown),
+            ])
+        };
+        let (text, closes) = report(rows(1));
+        assert!(closes && text.contains("1 of them still ran"), "{text}");
+        assert!(!text.contains("checked up to the last"), "{text}");
+        let (text, closes) = report(rows(3));
+        assert!(!closes && text.contains(": 2 missing"), "{text}");
+        // It may end in the last moment.
+        let mut rows = rows(1);
+        rows.push(thread(ThreadEvent::Exit, 8, 3, 0));
+        let (text, closes) = report(rows);
+        assert!(closes && text.contains("1 thread from beginning"), "{text}");
+    }
+
+    #[test]
+    fn a_thread_may_be_executing_a_program_when_the_recording_ends() {
+        let of_leader = |event| match thread(event, 7, 0, 0) {
+            Row::Thread(row) => Row::Thread(Box::new(ThreadRow { pid: 7, ..*row })),
+            other => other,
+        };
+        let mut rows = vec![
+            thread(ThreadEvent::Fork, 7, 0, 0),
+            thread(ThreadEvent::Fork, 8, 0, 0),
+            of_leader(ThreadEvent::Exit),
+        ];
+        let taking_over = [
+            of_leader(ThreadEvent::Rename),
+            fault(7, Fate::Minor),
+            of_leader(ThreadEvent::Alive),
+        ];
+        let (text, closes) = report(ended(rows.iter().cloned().chain(taking_over).collect()));
+        assert!(closes, "{text}");
+        // A fault of a thread that has ended is none of these.
+        rows.push(fault(7, Fate::Minor));
+        let (text, closes) = report(ended(rows));
+        assert!(!closes, "{text}");
+    }
+
+    #[test]
+    fn who_ends_while_the_recording_begins_is_no_part_of_it() {
+        let present = |time_ns| match thread(ThreadEvent::Present, 9, 0, 0) {
+            Row::Thread(row) => Row::Thread(Box::new(ThreadRow { time_ns, ..*row })),
+            other => other,
+        };
+        for (time_ns, closes) in [(8, false), (9, true)] {
+            let rows = vec![
+                fault(8, Fate::Minor),
+                thread(ThreadEvent::Exit, 8, 102, 0),
+                present(time_ns),
+            ];
+            let (text, closed) = report(ended(rows));
+            assert_eq!(closed, closes, "{text}");
+        }
+    }
+
+    #[test]
+    fn faults_before_a_thread_is_told_of_are_in_its_counters() {
+        let (text, closes) = report(ended(vec![
+            fault(8, Fate::Minor),
+            thread(ThreadEvent::Present, 8, 101, 0),
+            fault(8, Fate::Minor),
+            thread(ThreadEvent::Exit, 8, 102, 0),
+        ]));
+        assert!(closes, "{text}");
     }
 
     #[test]

@@ -108,6 +108,36 @@ impl Counters {
         )
     }
 
+    /// These, with the bits that only `full` knows: as near to it as can be.
+    fn completed_by(&self, full: &Self) -> Self {
+        if self.full {
+            return *self;
+        }
+        let near = |low: u64, full: u64| {
+            let above = low.wrapping_sub(full) & uapi::COUNTER_MASK;
+            let below = uapi::COUNTER_MASK + 1 - above;
+            if above < below {
+                full.wrapping_add(above)
+            } else {
+                full.wrapping_sub(below)
+            }
+        };
+        Self::full(near(self.min, full.min), near(self.maj, full.maj))
+    }
+
+    /// Whether both are known in full and differ by as little as the low bits can tell.
+    fn is_near(&self, other: &Self) -> bool {
+        self.min
+            .abs_diff(other.min)
+            .max(self.maj.abs_diff(other.maj))
+            <= uapi::COUNTER_MASK / 2
+    }
+
+    /// Whether one of them is higher than `other`'s.
+    fn is_ahead_of(&self, other: &Self) -> bool {
+        self.min > other.min || self.maj > other.maj
+    }
+
     /// `next`, with the bits that only `self` knows carried on.
     fn carried_to(&self, next: &Self) -> Self {
         if next.full || !self.full {
@@ -255,7 +285,12 @@ impl Resolver {
             TaskEvent::Fork => ThreadEvent::Fork,
             TaskEvent::Exec => ThreadEvent::Exec,
             TaskEvent::Rename => ThreadEvent::Rename,
+            TaskEvent::Alive => ThreadEvent::Alive,
         };
+        if task.event == TaskEvent::Alive && !self.threads.contains_key(&task.tid) {
+            // It has ended just before, or nothing of it was recorded.
+            return;
+        }
         let end = Fault {
             time_ns: task.time_ns,
             cpu,
@@ -288,14 +323,26 @@ impl Resolver {
         if unknown && task.event == TaskEvent::Rename {
             thread.first = Some(counters);
         }
-        // Another thread may tell of a name (or of a target) while this one is inside of a fault: that its
-        // counters have not risen says nothing then.
-        let of_itself = matches!(task.event, TaskEvent::Exec | TaskEvent::Fork);
-        let risen = thread.counters.map(|known| known.risen(&counters));
-        if of_itself || thread.held.is_none() || risen != Some((0, 0)) {
+        // Another thread may tell of a name, of a target or of the end while this one is inside of a fault:
+        // that its counters have not risen says nothing then. And they were read a little before the
+        // record's time: those of the thread's own records may be ahead of them.
+        let known = thread.counters.map(|known| known.completed_by(&counters));
+        let advances = match (task.event, known) {
+            (_, None) | (TaskEvent::Exec | TaskEvent::Fork, _) => true,
+            // Its faults since the process became a target count, whatever of them is in these counters.
+            (TaskEvent::Present, Some(known)) => !known.is_near(&counters),
+            (TaskEvent::Rename | TaskEvent::Alive, Some(known)) => {
+                !known.is_ahead_of(&counters) && (thread.held.is_none() || known != counters)
+            }
+        };
+        let mut at_event = counters;
+        if advances {
             thread.advance(None, &end, &counters, out);
             thread.counters = Some(counters);
             thread.time_ns = task.time_ns;
+        } else if let Some(known) = known {
+            thread.counters = Some(known);
+            at_event = known;
         }
         thread.name = Some(Arc::clone(&name));
         if task.tid == task.pid {
@@ -313,8 +360,8 @@ impl Resolver {
             program,
             parent: Some(task.parent),
             old_tid: (task.event == TaskEvent::Exec).then_some(task.old_tid),
-            min_flt: task.min_flt,
-            maj_flt: task.maj_flt,
+            min_flt: at_event.min,
+            maj_flt: at_event.maj,
         })));
     }
 
@@ -624,6 +671,72 @@ mod tests {
             .map(|fault| fault.thread.clone().unwrap())
             .collect();
         assert_eq!(names, ["old".into(), "new".into()] as [Name; 2]);
+    }
+
+    /// The tool that names a target reads the counters of its threads while they go on.
+    #[test]
+    fn a_thread_that_faults_while_it_is_told_of_is_told_of_as_of_its_first_fault() {
+        // Two faults before the record that the process is a target now, whose counters count none, one or
+        // both of them, or the one that is under way.
+        for told in 1000..1003 {
+            let rows = resolve(
+                [
+                    fault(1, TID, 0x1000, 0, 1000, 5),
+                    fault(2, TID, 0x2000, 0, 1001, 5),
+                    task(3, TID, TaskEvent::Present, "x", told, 5),
+                    fault(4, TID, 0x3000, 0, 1002, 5),
+                    exit(5, TID, 1003, 5),
+                ]
+                .map(|record| (0, record)),
+            );
+            assert_eq!((fates(&rows), gaps(&rows)), (vec![Fate::Minor; 3], vec![]));
+            let start = rows.iter().find_map(|row| match row {
+                Row::Thread(row) if row.event == ThreadEvent::Present => Some(row.min_flt),
+                _ => None,
+            });
+            // Of the faults, the first was given out before.
+            assert_eq!(start, Some(1001), "told {told}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_there_at_the_end_is_told_of_up_to_there() {
+        let at_end = |told, more: Option<Record>| {
+            let records = [
+                task(0, TID, TaskEvent::Fork, "x", 0, 0),
+                fault(1, TID, 0x1000, 0, 0, 0),
+                fault(2, TID, 0x2000, 0, 1, 0),
+                task(3, TID, TaskEvent::Alive, "x", told, 0),
+            ];
+            let rows = resolve(records.into_iter().chain(more).map(|record| (0, record)));
+            let end = rows.iter().find_map(|row| match row {
+                Row::Thread(row) if row.event == ThreadEvent::Alive => Some(row.min_flt),
+                _ => None,
+            });
+            (fates(&rows), gaps(&rows), end)
+        };
+        use Fate::{Minor, Unknown};
+        // The second fault has completed; is under way; and was when the counters were read.
+        assert_eq!(at_end(2, None), (vec![Minor, Minor], vec![], Some(2)));
+        assert_eq!(at_end(1, None), (vec![Minor, Unknown], vec![], Some(1)));
+        assert_eq!(at_end(0, None), (vec![Minor, Unknown], vec![], Some(1)));
+        // Three more that are not there, or seventeen.
+        for missing in [3, 17] {
+            let (fates, gaps, end) = at_end(2 + missing, None);
+            assert_eq!(
+                (fates, gaps, end),
+                (vec![Minor, Unknown], vec![missing], Some(2 + missing))
+            );
+        }
+        // It goes on a little before nothing is recorded any more.
+        let (fates, gaps, end) = at_end(1, Some(fault(4, TID, 0x3000, 0, 2, 0)));
+        assert_eq!(
+            (fates, gaps, end),
+            (vec![Minor, Minor, Unknown], vec![], Some(1))
+        );
+        // One of which nothing is known is not told of.
+        let rows = resolve([(0, task(3, TID, TaskEvent::Alive, "x", 7, 0))]);
+        assert!(rows.is_empty());
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub enum ThreadEvent {
     Rename,
     /// It ended.
     Exit,
+    /// It was there when the recording was stopped.
+    Alive,
 }
 
 /// A thread's beginning, end or change.
@@ -215,11 +217,14 @@ impl Row {
         match self {
             Self::Fault(_) => 0,
             Self::Pending(_) => 1,
-            Self::Thread(row) => 2 + row.event as usize,
+            Self::Thread(row) => match row.event {
+                ThreadEvent::Alive => 17,
+                event => 2 + event as usize,
+            },
             Self::Gap(_) => 7,
             Self::Lost(row) => match row.how {
                 Loss::Dropped => 8,
-                Loss::Overwritten => EVENTS.len() - 1,
+                Loss::Overwritten => 16,
             },
             Self::Counter(row) => 9 + row.counter as usize,
         }
@@ -227,7 +232,7 @@ impl Row {
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 17] = [
+pub const EVENTS: [&str; 18] = [
     "fault",
     "pending",
     "present",
@@ -245,6 +250,7 @@ pub const EVENTS: [&str; 17] = [
     "untold",
     "end",
     "overrun",
+    "alive",
 ];
 
 /// What a trace says of itself before its rows.

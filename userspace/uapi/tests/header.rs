@@ -102,13 +102,13 @@ fn table() -> Table {
                 constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST],
                 constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
                     HUGETLB, LOCKED],
-                constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME],
+                constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME, ALIVE],
                 constants!["FT_CLOCK_" clock: MONOTONIC, BOOTTIME, RAW],
                 constants!["FT_FAULT_" fault_flag: WRITE, PRESENT, FILE, SHARED, SWAP_ENTRY, TRIED,
                     USER, REMOTE, INSTRUCTION, GUP, UNSHARE, HUGETLB, VMA_LOCK],
                 constants!["FT_STATE_" state: IDLE, RUNNING, STOPPED],
                 constants!["FT_MODE_" mode: DISCARD, OVERWRITE],
-                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND],
+                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL],
             ];
             groups.concat()
         },

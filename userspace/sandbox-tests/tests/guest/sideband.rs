@@ -944,20 +944,26 @@ fn all_threads_of_a_running_process_are_told_of() {
         program.kill();
         trace.assert_complete();
         trace.assert_resolved();
-        let present: BTreeMap<u32, String> = trace
-            .tasks()
-            .into_iter()
-            .map(|task| {
-                assert_eq!(
-                    (task.event, task.pid, task.parent, task.old_tid),
-                    (task_event::PRESENT, pid, std::process::id(), task.tid),
-                    "{task:?}"
-                );
-                assert_eq!(task.path, program_path.to_str().unwrap(), "{task:?}");
-                (task.tid, task.comm.clone())
-            })
-            .collect();
-        assert_eq!(present, expected);
+        // At the beginning with the path of the program, and at the end.
+        let path = program_path.to_str().unwrap();
+        for (event, path) in [(task_event::PRESENT, path), (task_event::ALIVE, "")] {
+            let told: BTreeMap<u32, String> = trace
+                .tasks()
+                .into_iter()
+                .filter(|task| task.event == event)
+                .map(|task| {
+                    assert_eq!(
+                        (task.pid, task.parent, task.old_tid),
+                        (pid, std::process::id(), task.tid),
+                        "{task:?}"
+                    );
+                    assert_eq!(task.path, path, "{task:?}");
+                    (task.tid, task.comm.clone())
+                })
+                .collect();
+            assert_eq!(told, expected);
+        }
+        assert_eq!(trace.tasks().len(), 2 * expected.len());
         for record in trace.in_time_order() {
             if let Record::Fault(fault) = record {
                 assert!(expected.contains_key(&fault.tid()), "{fault:x?}");

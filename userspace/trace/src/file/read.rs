@@ -574,6 +574,7 @@ impl Columns {
             "exec" => thread(ThreadEvent::Exec)?,
             "rename" => thread(ThreadEvent::Rename)?,
             "exit" => thread(ThreadEvent::Exit)?,
+            "alive" => thread(ThreadEvent::Alive)?,
             "gap" => Row::Gap(GapRow {
                 time_ns,
                 end_ns: end_ns()?,

@@ -66,6 +66,7 @@ fn rows(faults: u64) -> Vec<Row> {
         ThreadEvent::Exec,
         ThreadEvent::Rename,
         ThreadEvent::Exit,
+        ThreadEvent::Alive,
     ] {
         let own = event == ThreadEvent::Exec;
         rows.push(Row::Thread(Box::new(ThreadRow {
