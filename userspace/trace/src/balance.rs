@@ -153,6 +153,9 @@ impl Balance {
                                 thread.found.major += new.found.major;
                                 thread.found.unknown += new.found.unknown;
                                 thread.gaps = thread.gaps.saturating_add(new.gaps);
+                            } else if thread.start.is_none() {
+                                // It was told of in between.
+                                thread = new;
                             }
                         }
                         self.threads.insert(row.tid, thread);
