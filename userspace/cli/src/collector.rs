@@ -114,17 +114,20 @@ impl<'a, T: Timed> Collector<'a, T> {
                 *gap_slots = gap_slots.saturating_add(drained.gap_slots);
                 for record in Records::new(drained.words) {
                     let record = record?;
-                    let time_ns = record.time_ns();
-                    let overrun = Overrun {
-                        since_ns: std::mem::replace(last_ns, time_ns),
-                        until_ns: time_ns,
-                        slots: std::mem::take(gap_slots),
-                    };
-                    let overrun = (overrun.slots != 0).then_some(Record::Overrun(overrun));
-                    for record in overrun.into_iter().chain([record]) {
-                        if let Some(kept) = keep(cpu, record) {
+                    let until_ns = record.time_ns();
+                    let since_ns = std::mem::replace(last_ns, until_ns);
+                    if *gap_slots != 0 {
+                        let overrun = Record::Overrun(Overrun {
+                            since_ns,
+                            until_ns,
+                            slots: std::mem::take(gap_slots),
+                        });
+                        if let Some(kept) = keep(cpu, overrun) {
                             self.merge.push(number, kept);
                         }
+                    }
+                    if let Some(kept) = keep(cpu, record) {
+                        self.merge.push(number, kept);
                     }
                 }
                 bytes += size_of_val(drained.words) as u64;

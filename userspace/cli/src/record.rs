@@ -174,14 +174,14 @@ impl<'a> Recording<'a> {
         collector
             .give_out(all, |cpu, record| {
                 resolver.push(cpu, record, rows);
-                counts.write(rows, writer)
+                counts.write(rows, writer, resolver)
             })
             .map_err(Failure::Output)
     }
 
     fn write(&mut self) -> Result<(), Failure> {
         self.counts
-            .write(&mut self.rows, &mut self.writer)
+            .write(&mut self.rows, &mut self.writer, &mut self.resolver)
             .map_err(Failure::Output)
     }
 
@@ -233,11 +233,12 @@ fn sort(losses: &mut Vec<(u32, Lost)>, cpu: u32, record: Record) -> Option<Recor
 }
 
 impl Counts {
-    /// Counts rows and hands them on.
+    /// Counts rows, hands them on and gives their memory back.
     fn write<W: io::Write>(
         &mut self,
         rows: &mut Vec<Row>,
         writer: &mut Writer<W>,
+        resolver: &mut Resolver,
     ) -> io::Result<()> {
         for row in rows.drain(..) {
             match &row {
@@ -250,6 +251,7 @@ impl Counts {
                 _ => {}
             }
             writer.push(&row)?;
+            resolver.reuse(row);
         }
         Ok(())
     }

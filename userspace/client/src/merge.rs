@@ -67,6 +67,7 @@ impl<T: Timed> Merge<T> {
     /// # Panics
     ///
     /// If there is no such CPU.
+    #[inline]
     pub fn push(&mut self, cpu: u32, record: T) {
         let cpu = cpu as usize;
         let queue = &mut self.cpus[cpu];
@@ -129,17 +130,22 @@ impl<T: Timed> Merge<T> {
                 break;
             }
             self.heads.pop();
-            // The records of this CPU up to the next of any other leave in one go.
-            let other = self.heads.peek().map(|&Reverse(head)| head);
+            // The records of this CPU up to the next of any other leave in one go; at the same time, those
+            // of the first CPU do.
+            let end = match self.heads.peek() {
+                Some(&Reverse((time, other))) if other < cpu => time,
+                Some(&Reverse((time, _))) => time.saturating_add(1),
+                None => limit,
+            }
+            .min(limit);
             let queue = &mut self.cpus[cpu].records;
+            let before = queue.len();
             let mut result = Ok(());
-            while let Some(record) = queue.front() {
-                let key = (record.time_ns(), cpu);
-                if key.0 >= limit || other.is_some_and(|other| other < key) {
+            while let Some(time) = queue.front().map(T::time_ns) {
+                if time >= end {
                     break;
                 }
-                self.emitted_to = self.emitted_to.max(key.0);
-                self.pending -= 1;
+                self.emitted_to = self.emitted_to.max(time);
                 let Some(record) = queue.pop_front() else {
                     break;
                 };
@@ -149,6 +155,7 @@ impl<T: Timed> Merge<T> {
                     break;
                 }
             }
+            self.pending -= before - queue.len();
             if let Some(record) = queue.front() {
                 self.heads.push(Reverse((record.time_ns(), cpu)));
             }

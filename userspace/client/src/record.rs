@@ -286,7 +286,16 @@ impl<'a> Records<'a> {
 impl Iterator for Records<'_> {
     type Item = Result<Record, Damaged>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        // Nearly all are faults.
+        let rest = self.0.words.get(self.0.next..)?;
+        if let Some(&[a, b, c, d]) = rest.first_chunk() {
+            if uapi::header_type(a) == record_type::FAULT {
+                self.0.next += SLOT_WORDS;
+                return Some(Ok(Record::Fault(FaultRecord::from_words([a, b, c, d]))));
+            }
+        }
         loop {
             match self.0.next()? {
                 Ok(words) => {

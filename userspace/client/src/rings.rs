@@ -247,9 +247,13 @@ impl View<'_> {
         let words = available
             .min(self.data.len() as u64)
             .min(buffer.len() as u64) as usize;
-        for (i, word) in buffer[..words].iter_mut().enumerate() {
-            *word =
-                self.data[(position as usize / 8).wrapping_add(i) & mask].load(Ordering::Relaxed);
+        let start = (position as usize / 8) & mask;
+        let first = words.min(self.data.len() - start);
+        let (to_end, from_start) = buffer[..words].split_at_mut(first);
+        for (to, from) in [(to_end, &self.data[start..]), (from_start, self.data)] {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = from.load(Ordering::Relaxed);
+            }
         }
         let mut torn = 0;
         if self.overwrite {

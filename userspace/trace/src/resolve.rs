@@ -28,16 +28,21 @@ const PAGE_SHIFT: u32 = 12;
 /// When more names than this are kept, those that nothing refers to are forgotten.
 const NAMES_MOST: usize = 1 << 16;
 
+/// So many rows are kept to be used again: more than come of one record.
+const SPARE_MOST: usize = 4;
+
 /// Resolves a session's records. They must come in order of time, those of a CPU in their order;
 /// [`Record::Lost`] may come at any time.
 #[derive(Debug, Default)]
 pub struct Resolver {
-    /// The mappings of each CPU, by number.
-    cpus: FxHashMap<u32, Vec<Option<Mapped>>>,
+    /// The mappings of each CPU, by number; none of a CPU that has told of none.
+    cpus: Vec<Vec<Option<Mapped>>>,
     threads: FxHashMap<u32, Thread>,
     /// Names of processes, by id.
     processes: FxHashMap<u32, Name>,
     names: Names,
+    /// Rows that were given back, for the next faults.
+    spare: Vec<Box<ResolvedFault>>,
 }
 
 /// What faults need of a mapping.
@@ -178,7 +183,9 @@ impl Resolver {
                 slots,
             }) => {
                 // Mappings may have been told of that are unknown now.
-                self.cpus.remove(&cpu);
+                if let Some(mappings) = self.cpus.get_mut(cpu as usize) {
+                    mappings.clear();
+                }
                 out.push(Row::Lost(LostRow {
                     how: Loss::Overwritten,
                     cpu,
@@ -227,24 +234,36 @@ impl Resolver {
         thread.time_ns = fault.time_ns;
         thread.first = thread.first.or(unknown.then_some(before));
         thread.held = Some(Held {
-            fault: Box::new(ResolvedFault {
-                kind: Kind::of(
-                    fault.access,
-                    fault.flags,
-                    place.as_ref().map(|place| &*place.name),
-                ),
-                process: self.processes.get(&fault.pid).cloned(),
-                thread: thread.name.clone(),
-                place,
-                fate: Fate::Unknown,
-                fault,
-            }),
+            fault: boxed(
+                &mut self.spare,
+                ResolvedFault {
+                    kind: Kind::of(
+                        fault.access,
+                        fault.flags,
+                        place.as_ref().map(|place| &*place.name),
+                    ),
+                    process: self.processes.get(&fault.pid).cloned(),
+                    thread: thread.name.clone(),
+                    place,
+                    fate: Fate::Unknown,
+                    fault,
+                },
+            ),
             told: false,
         });
     }
 
+    /// Takes back rows that were used, whose memory the next faults can have.
+    pub fn reuse(&mut self, row: Row) {
+        if let Row::Fault(fault) = row {
+            if self.spare.len() < SPARE_MOST {
+                self.spare.push(fault);
+            }
+        }
+    }
+
     fn place(&self, cpu: u32, record: &FaultRecord) -> Option<Place> {
-        let mappings = self.cpus.get(&cpu)?;
+        let mappings = self.cpus.get(cpu as usize)?;
         let mapped = mappings.get(usize::from(record.mapping()))?.as_ref()?;
         Some(Place {
             name: Arc::clone(&mapped.name),
@@ -264,11 +283,12 @@ impl Resolver {
             base: (mapping.flags & mapping_flag::FILE != 0)
                 .then(|| mapping.start.wrapping_sub(mapping.offset)),
         };
-        let mappings = self.cpus.entry(cpu).or_insert_with(|| {
-            std::iter::repeat_with(|| None)
-                .take(uapi::MAPPINGS)
-                .collect()
-        });
+        let cpu = cpu as usize;
+        if self.cpus.len() <= cpu {
+            self.cpus.resize_with(cpu + 1, Vec::new);
+        }
+        let mappings = &mut self.cpus[cpu];
+        mappings.resize_with(uapi::MAPPINGS, || None);
         // The last number stands for mappings that nothing is known of.
         if let Some(place) =
             mappings[..usize::from(uapi::MAPPING_UNKNOWN)].get_mut(usize::from(mapping.number))
@@ -435,6 +455,17 @@ impl Thread {
             }));
         }
         known.carried_to(counters)
+    }
+}
+
+/// Memory for a fault: of a row that is not used any more, if there is one.
+fn boxed(spare: &mut Vec<Box<ResolvedFault>>, fault: ResolvedFault) -> Box<ResolvedFault> {
+    match spare.pop() {
+        Some(mut memory) => {
+            *memory = fault;
+            memory
+        }
+        None => Box::new(fault),
     }
 }
 
