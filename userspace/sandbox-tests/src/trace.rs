@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use fault_tracer_uapi::fault_flag;
@@ -36,6 +37,8 @@ pub struct Traced {
     pub trace: Trace,
     /// How the program ended, and what the kernel counted from the beginning of the recording on.
     pub usage: Usage,
+    /// How long it ran.
+    pub took: Duration,
 }
 
 /// A row of `fault-tracer export -f jsonl`.
@@ -187,15 +190,17 @@ impl Trace {
             );
             std::thread::yield_now();
         }
+        let started = Instant::now();
         program.go();
         let mut usage = program.wait();
+        let took = started.elapsed();
         usage.minor -= minor;
         usage.major -= major;
         let recorder = recorder.wait();
         trace.said = recorder_said();
         assert_eq!(recorder.status, 0, "the recorder said:\n{}", trace.said);
         trace.recorder = Some(recorder);
-        Traced { trace, usage }
+        Traced { trace, usage, took }
     }
 
     /// Starts the recorder. Its words go to a file.

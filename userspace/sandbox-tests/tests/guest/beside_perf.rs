@@ -154,7 +154,7 @@ fn perf_and_record_see_the_same_faults_of_the_same_run() {
         let program = Program::new("sh", ["-c", &script], None);
         program.wait_at_gate();
         let perf = Perf::of(program.pid(), folder);
-        let Traced { trace, usage } = Trace::of_program(&["--ring-kib", "16384"], program);
+        let Traced { trace, usage, .. } = Trace::of_program(&["--ring-kib", "16384"], program);
         usage.assert_success();
         trace.assert_balance();
         let truth = Truth::read(&folder.join("truth"));
