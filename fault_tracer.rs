@@ -13,10 +13,12 @@
 //! | `rings` | a session's rings: memory and account | `ring` |
 //! | `probe` | kprobes and tracepoints as values | nothing |
 //! | `cpu` | registers, per-CPU variables, page tables | `uapi` |
+//! | `clock` | the clocks of the records | `uapi` |
 //! | `sideband` | records of mappings and tasks | `ring` |
 //! | `targets` | process id to sessions | `probe` |
 //! | `wake` | waking readers from the fault path | nothing |
-//! | `recorder` | the data path: what happens on a fault | `rings`, `targets`, `cpu` |
+//! | `plain` | the record of a fault at which there is nothing else to do | `rings`, `clock`, `cpu` |
+//! | `recorder` | the data path: what happens on a fault | `plain`, `targets` |
 //! | `tasks` | fork, exec, names and exits: follows and tells of them | `recorder` |
 //! | `process` | processes, held by reference | `cpu` |
 //! | `registry` | which sessions run; arms the probes | all above |
@@ -30,10 +32,14 @@ use kernel::prelude::*;
 
 #[path = "fault_tracer/boot.rs"]
 mod boot;
+#[path = "fault_tracer/clock.rs"]
+mod clock;
 #[path = "fault_tracer/cpu.rs"]
 mod cpu;
 #[path = "fault_tracer/device.rs"]
 mod device;
+#[path = "fault_tracer/plain.rs"]
+mod plain;
 #[path = "fault_tracer/probe.rs"]
 mod probe;
 #[path = "fault_tracer/process.rs"]
@@ -219,6 +225,7 @@ impl kernel::Module for FaultTracer {
         unsafe {
             registry::init();
             tasks::init();
+            cpu::init();
             boot::init();
         }
         let parameters = Parameters::read()?;

@@ -15,7 +15,7 @@ use core::{
 use kernel::{bindings, prelude::*, str::CStrExt};
 
 use super::{
-    cpu,
+    clock, cpu, plain,
     probe::RawKprobe,
     ring::{Pushed, Ring, SLOT_WORDS},
     rings::{CpuRing, Rings},
@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Flags of `enum fault_flag` (`include/linux/mm_types.h`) that a record carries as they are.
-const PASSED_ON: u64 = fault_flag::WRITE
+pub(crate) const PASSED_ON: u64 = fault_flag::WRITE
     | fault_flag::TRIED
     | fault_flag::USER
     | fault_flag::REMOTE
@@ -64,14 +64,17 @@ static RUNNING: [AtomicPtr<Rings>; uapi::MAX_SESSIONS] =
 ///
 /// # Safety
 ///
-/// `rings` must stay alive until [`withdraw`] was called and an RCU grace period has passed.
+/// `rings` were not published before, and must stay alive until [`withdraw`] was called and an RCU grace period has passed.
 pub(crate) unsafe fn publish(session: usize, rings: *const Rings) {
+    // SAFETY: By this function's contract.
+    unsafe { plain::publish(session, &*rings) };
     RUNNING[session].store(rings.cast_mut(), Ordering::Release);
 }
 
 /// Hides the rings of a session from the fault path. It may use them until an RCU grace period has
 /// passed.
 pub(crate) fn withdraw(session: usize) {
+    plain::withdraw(session);
     RUNNING[session].store(null_mut(), Ordering::Relaxed);
 }
 
@@ -87,30 +90,35 @@ pub(crate) unsafe extern "C" fn on_fault(
 ) -> c_int {
     let task = cpu::current_task();
     // SAFETY: The running thread's task is alive, and its ids are constant while it runs in user space
-    // or takes a fault.
-    let pid = unsafe { (*task).tgid };
-    let sessions = targets::sessions_of(pid);
-    if sessions != 0 {
-        // SAFETY: This is the kprobe's handler.
-        unsafe { record(task, registers, sessions) };
+    // or takes a fault. The kprobe is detached before the targets' table goes.
+    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) };
+    if sessions == 0 {
+        return 0;
     }
-    0
+    // SAFETY: This is the kprobe's handler.
+    unsafe {
+        if plain::record(task, registers, sessions) {
+            return 0;
+        }
+        record(task, registers)
+    }
 }
 
-/// Records a fault of a target. Apart from [`on_fault`], so that faults of others pay for no more than
-/// their test.
+/// Records a fault of a target, whatever there is to do for it. Apart from the plain ones, so that they do
+/// not pay for the registers that it needs.
 ///
 /// # Safety
 ///
 /// As [`on_fault`]; `task` is the running thread.
 #[inline(never)]
-unsafe fn record(
+unsafe extern "C" fn record(
     task: *mut bindings::task_struct,
     registers: *mut bindings::pt_regs,
-    sessions: targets::Mask,
-) {
+) -> c_int {
+    // SAFETY: As in `on_fault`. Asked again, so that plain faults need not keep the answer.
+    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) };
     // First, so that nothing need be kept across the call.
-    let monotonic_ns = monotonic();
+    let monotonic_ns = clock::monotonic();
     // SAFETY: At the entry of `handle_mm_fault`: `di` is a mapping that is locked for the duration of
     // the fault, `si` the address, `dx` the flags, `cx` the trapped registers or null. `vm_mm`,
     // `vm_flags` and `vm_file` do not change under that lock. Preemption is disabled, as `translation`
@@ -150,7 +158,9 @@ unsafe fn record(
     if others != 0 {
         deliver_to_others(fault, others);
     }
-    deliver(fault, first);
+    deliver(fault, first, others == 0);
+    // Not a constant for the compiler, which would not end `on_fault` by a jump to here.
+    core::hint::black_box(0)
 }
 
 /// A fault as all sessions get it: all but the number of its mapping, and the time by another clock.
@@ -170,25 +180,27 @@ struct Fault {
 fn deliver_to_others(fault: Fault, sessions: targets::Mask) {
     let mut rest = sessions;
     while rest != 0 {
-        deliver(fault, rest.trailing_zeros() as usize);
+        deliver(fault, rest.trailing_zeros() as usize, false);
         rest &= rest.wrapping_sub(1);
     }
 }
 
-/// Writes a record to the ring of one session.
+/// Writes a record to the ring of one session, which may be the only one.
 #[inline(always)]
-fn deliver(fault: Fault, session: usize) {
+fn deliver(fault: Fault, session: usize, is_only: bool) {
     // SAFETY: In a kprobe's handler preemption is disabled.
     let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
         return;
     };
     let time_ns = match rings.shape().clock {
         uapi::clock::MONOTONIC => fault.monotonic_ns,
-        other => other_clock(other),
+        other => clock::other_clock(other),
     };
     let number = match cpu_ring.side() {
         // SAFETY: At the entry of `handle_mm_fault` for this mapping, by this task, on this CPU.
-        Some(side) => unsafe { side.mapping(cpu_ring.ring(), fault.vma, fault.task, time_ns) },
+        Some(side) => unsafe {
+            side.mapping(cpu_ring.ring(), fault.vma, fault.task, time_ns, is_only)
+        },
         None => uapi::MAPPING_UNKNOWN,
     };
     let number = u64::from(number);
@@ -233,37 +245,8 @@ pub(crate) unsafe fn tell(sessions: targets::Mask, tell: impl Fn(&Ring<'_>, &Sid
         // SAFETY: By this function's contract.
         if let Some((rings, cpu_ring)) = unsafe { ring_here(session) } {
             if let Some(side) = cpu_ring.side() {
-                tell(cpu_ring.ring(), side, now(rings.shape().clock));
+                tell(cpu_ring.ring(), side, clock::now(rings.shape().clock));
             }
-        }
-    }
-}
-
-/// The time by a clock of [`uapi::clock`], in nanoseconds.
-fn now(clock: u32) -> u64 {
-    match clock {
-        uapi::clock::MONOTONIC => monotonic(),
-        other => other_clock(other),
-    }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds.
-#[inline(always)]
-fn monotonic() -> u64 {
-    // SAFETY: May be called anywhere but in an NMI. Not through `kernel::time`, which would be a second
-    // call. CAST: a value in `0..=KTIME_MAX`.
-    unsafe { bindings::ktime_get() as u64 }
-}
-
-#[cold]
-#[inline(never)]
-fn other_clock(clock: u32) -> u64 {
-    // SAFETY: As in `monotonic`. CAST: likewise.
-    unsafe {
-        if clock == uapi::clock::BOOTTIME {
-            bindings::ktime_get_with_offset(bindings::tk_offsets_TK_OFFS_BOOT) as u64
-        } else {
-            bindings::ktime_get_raw() as u64
         }
     }
 }

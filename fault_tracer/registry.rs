@@ -9,6 +9,7 @@ use core::ptr::null;
 use kernel::{bindings, prelude::*, sync::Arc};
 
 use super::{
+    clock::Quick,
     cpu,
     probe::Kprobe,
     process::{self, Executable, Process},
@@ -44,6 +45,7 @@ struct Registry {
 /// The probes. Fields are dropped in this order: no fault looks for targets in a table that is gone.
 struct Armed {
     fault: Kprobe,
+    _clock: Option<Quick>,
     _tasks: Hooks,
     _targets: Table,
 }
@@ -95,9 +97,11 @@ impl Registry {
         if self.armed.is_none() {
             let table = Table::new()?;
             let tasks = Hooks::new()?;
+            let clock = Quick::new();
             let fault = Kprobe::at_entry(c"handle_mm_fault", recorder::on_fault)?;
             self.armed = Some(Armed {
                 fault,
+                _clock: clock,
                 _tasks: tasks,
                 _targets: table,
             });

@@ -38,6 +38,8 @@ pub struct ProducerPage {
     pub consumer_seen: AtomicU64,
     /// Head when the producer last asked for the reader to be woken.
     pub woken: AtomicU64,
+    /// In mode *discard*, a fault that finds `head` below this has room and wakes nobody.
+    pub look_at: AtomicU64,
     /// Faults dropped that no `LOST` record tells of yet, and the times of the first and the last of them.
     pub lost: AtomicU64,
     /// See `lost`.
@@ -61,11 +63,13 @@ pub struct ConsumerPage {
 ///
 /// # Invariants
 ///
-/// `data.len()` is a power of two and at least [`SLOT_WORDS`].
+/// `data.len()` is a power of two and at least [`SLOT_WORDS`]; `slot_mask` is as it says.
 pub struct Ring<'a> {
     producer: &'a ProducerPage,
     consumer: &'a ConsumerPage,
     data: &'a [AtomicU64],
+    /// Size of the data less that of a slot, in bytes.
+    slot_mask: usize,
     shape: Shape,
     /// A fault fits if no more bytes than this are in use: all but its own and the reserve.
     fault_limit: u64,
@@ -85,6 +89,10 @@ pub struct Shape {
     /// Whether there are records beside the faults, `LOST` among them.
     pub sideband: bool,
 }
+
+/// Where a fault has room.
+#[derive(Clone, Copy)]
+pub struct Room(u64);
 
 /// What became of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +150,7 @@ impl<'a> Ring<'a> {
             producer,
             consumer,
             data,
+            slot_mask: data.len().wrapping_sub(SLOT_WORDS).wrapping_mul(8),
             shape: Shape {
                 // A ring that is full for faults is worth reading.
                 watermark_bytes: shape.watermark_bytes.min(open),
@@ -168,10 +177,11 @@ impl<'a> Ring<'a> {
     /// The slot at a position (a multiple of [`SLOT_BYTES`]).
     #[inline(always)]
     fn slot(&self, position: u64) -> &[AtomicU64; SLOT_WORDS] {
-        let first = (position / 8) as usize & (self.data.len().wrapping_sub(SLOT_WORDS));
-        // SAFETY: By the type invariant `len` is a power of two and at least `SLOT_WORDS`, one too; so
-        // masking by their difference gives a multiple of `SLOT_WORDS` that is at most the difference.
-        unsafe { &*self.data.as_ptr().add(first).cast() }
+        let offset = position as usize & self.slot_mask;
+        // SAFETY: By the type invariant the size of the data is a power of two and at least that of a slot,
+        // one too; so masking by their difference gives a multiple of the latter that is at most the
+        // difference.
+        unsafe { &*self.data.as_ptr().byte_add(offset).cast() }
     }
 
     /// Adds one to a counter that only the producer writes.
@@ -190,19 +200,65 @@ impl<'a> Ring<'a> {
     /// disabled.
     #[inline(always)]
     pub fn push_fault(&self, record: [u64; SLOT_WORDS]) -> Pushed {
+        if self.shape.overwrite {
+            Self::count(&self.producer.hits);
+            let head = self.producer.head.load(Ordering::Relaxed);
+            self.evict_for(head, SLOT_BYTES);
+            let head = self.put(self.producer, head, record);
+            return self.crossed(head);
+        }
+        match self.room_for_plain() {
+            Some(room) => {
+                self.push_plain(room, record);
+                Pushed::Written
+            }
+            None => self.push_with_a_look(record),
+        }
+    }
+
+    /// Where there is room for a fault that is to wake nobody, if that is known without a look at the
+    /// consumer. Mode *discard* alone.
+    #[inline(always)]
+    pub fn room_for_plain(&self) -> Option<Room> {
+        let head = self.producer.head.load(Ordering::Relaxed);
+        (head < self.producer.look_at.load(Ordering::Relaxed)).then_some(Room(head))
+    }
+
+    /// As [`Ring::push_fault`], where there is room.
+    #[inline(always)]
+    pub fn push_plain(&self, room: Room, record: [u64; SLOT_WORDS]) {
         let producer = self.producer;
         Self::count(&producer.hits);
-        let mut head = producer.head.load(Ordering::Relaxed);
-        if self.shape.overwrite {
-            self.evict_for(head, SLOT_BYTES);
-        } else {
-            match self.room_for(head, SLOT_BYTES) {
-                Some(behind_lost) => head = behind_lost,
-                None => {
-                    return self.drop_fault(head, record[1]);
-                }
-            }
-        }
+        self.put(producer, room.0, record);
+    }
+
+    /// As [`Ring::push_fault`] in mode *discard*, where there may be no room, or somebody to be woken.
+    #[cold]
+    #[inline(never)]
+    fn push_with_a_look(&self, record: [u64; SLOT_WORDS]) -> Pushed {
+        Self::count(&self.producer.hits);
+        let head = self.producer.head.load(Ordering::Relaxed);
+        let Some(head) = self.room_for(head, SLOT_BYTES) else {
+            return self.drop_fault(head, record[1]);
+        };
+        let producer = self.producer;
+        let head = self.put(producer, head, record);
+        let pushed = self.crossed(head);
+        let seen = producer.consumer_seen.load(Ordering::Relaxed);
+        let woken = producer.woken.load(Ordering::Relaxed);
+        // Below the one there is room, see `room_for`; below the other nobody is woken, see `crossed`. What
+        // has been seen and where the reader was woken changes here and where there was no room alone.
+        let full = seen.wrapping_add(self.fault_limit).wrapping_add(1);
+        let wake = woken
+            .saturating_add(self.shape.watermark_bytes)
+            .saturating_sub(SLOT_BYTES);
+        producer.look_at.store(full.min(wake), Ordering::Relaxed);
+        pushed
+    }
+
+    /// Writes a fault at `head`, where there is room, and returns the new head.
+    #[inline(always)]
+    fn put(&self, producer: &ProducerPage, head: u64, record: [u64; SLOT_WORDS]) -> u64 {
         for (to, word) in self.slot(head).iter().zip(record) {
             to.store(word, Ordering::Relaxed);
         }
@@ -210,10 +266,17 @@ impl<'a> Ring<'a> {
         // (A): the record is written before the position that shows it.
         let head = head.wrapping_add(SLOT_BYTES);
         producer.head.store(head, Ordering::Release);
-        if head.wrapping_sub(producer.woken.load(Ordering::Relaxed)) < self.shape.watermark_bytes {
+        head
+    }
+
+    /// Whether the reader is to be woken, now that the ring ends at `head`; notes it if so.
+    #[inline(always)]
+    fn crossed(&self, head: u64) -> Pushed {
+        let woken = &self.producer.woken;
+        if head.wrapping_sub(woken.load(Ordering::Relaxed)) < self.shape.watermark_bytes {
             return Pushed::Written;
         }
-        producer.woken.store(head, Ordering::Relaxed);
+        woken.store(head, Ordering::Relaxed);
         Pushed::Crossed
     }
 

@@ -3,6 +3,7 @@
 //! The rings of one session: their memory, one for each CPU, and their account.
 
 use core::{
+    cell::UnsafeCell,
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -62,12 +63,17 @@ pub(crate) struct Rings {
 /// One CPU's ring and the memory in which it lies: consumer page, producer page, data.
 ///
 /// Fields are dropped in this order: the ring refers into the memory.
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct CpuRing {
+    /// See [`CpuRing::make_plain`]. First, so that a pointer to it is one to the whole.
+    plain: UnsafeCell<u16>,
     ring: Ring<'static>,
     side: Option<Side>,
     memory: VVec<u64>,
 }
+
+// SAFETY: All but `plain` is, and that is not changed while others look at it.
+unsafe impl Sync for CpuRing {}
 
 impl CpuRing {
     fn new(shape: &Shape) -> Result<Self> {
@@ -89,6 +95,7 @@ impl CpuRing {
             )
         };
         Ok(Self {
+            plain: UnsafeCell::new(0),
             ring: Ring::new(producer, consumer, data, shape.ring).ok_or(EINVAL)?,
             side: if shape.ring.sideband {
                 Some(Side::new()?)
@@ -109,6 +116,28 @@ impl CpuRing {
     #[inline(always)]
     pub(crate) fn side(&self) -> Option<&Side> {
         self.side.as_ref()
+    }
+
+    /// Says that its session, the only one in `mask`, is one for which `plain.rs` can record.
+    ///
+    /// # Safety
+    ///
+    /// To be called before the fault path sees what it returns.
+    pub(crate) unsafe fn make_plain(&self, mask: u16) -> *const u16 {
+        // SAFETY: Nobody looks at it yet.
+        unsafe { *self.plain.get() = mask };
+        self.plain.get()
+    }
+
+    /// As [`CpuRing::side`], of a session that is plain.
+    ///
+    /// # Safety
+    ///
+    /// The session has side-band records.
+    #[inline(always)]
+    pub(crate) unsafe fn plain_side(&self) -> &Side {
+        // SAFETY: By the contract, `new` has made one.
+        unsafe { self.side.as_ref().unwrap_unchecked() }
     }
 
     /// The page of its memory at an offset that is a multiple of the page size.
@@ -254,7 +283,7 @@ pub(crate) fn cpu_ids() -> usize {
 }
 
 /// Whether there can be a CPU of this id.
-fn is_possible(cpu: usize) -> bool {
+pub(crate) fn is_possible(cpu: usize) -> bool {
     // SAFETY: `__cpu_possible_mask` is constant after boot and has a bit for each id below `nr_cpu_ids`.
     unsafe {
         let bits = (&raw const bindings::__cpu_possible_mask).cast::<u64>();

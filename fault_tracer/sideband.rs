@@ -9,7 +9,11 @@
 //!
 //! Everything here runs with preemption disabled, as the ring's producer must.
 
-use core::{cell::UnsafeCell, mem::size_of_val};
+use core::{
+    cell::UnsafeCell,
+    mem::size_of_val,
+    sync::atomic::{AtomicU32, Ordering},
+};
 use kernel::{
     bindings,
     ffi::{c_char, c_int},
@@ -18,7 +22,7 @@ use kernel::{
 
 use super::{
     ring::{Ring, SLOT_WORDS},
-    uapi::{self, mapping_flag, record_type},
+    uapi::{self, fault_flag, mapping_flag, record_type},
 };
 
 /// Room for a path and the zero byte with which `d_path` ends it. Of a longer one, or one for which a small
@@ -44,6 +48,8 @@ const FLAGS: [(u64, u32); 7] = [
     (1 << 13, mapping_flag::LOCKED),
     (1 << 22, mapping_flag::HUGETLB),
 ];
+
+const VM_HUGETLB: u64 = 1 << 22;
 
 /// The `vm_flags` that [`FLAGS`] names.
 const FLAGS_TOLD: u64 = {
@@ -73,10 +79,70 @@ struct Identity {
     pid: u64,
 }
 
-/// A slot of the table, one cache line.
+/// By what a fault is known to be in a mapping of the table without comparing all of it.
+///
+/// Nothing of a mapping but the name of its file can change unless the `mmap_lock` of its memory is taken
+/// for writing, and each time that it is, `mm_lock_seq` counts on (`mmap_write_lock`,
+/// `include/linux/mmap_lock.h`). While it is held, faults go on in mappings that the writer has not locked,
+/// and in them alone, so the count says as much then. An address of memory and of mappings is used again,
+/// but `ctx_id` is not. The name of a file changes under `rename_lock`, which counts likewise.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Seen {
+    /// Address of the mapping; 0 where there is none.
+    vma: u64,
+    /// `context.ctx_id` of its memory.
+    memory: u64,
+    /// `mm_lock_seq` of its memory.
+    changes: u32,
+    /// `rename_lock`.
+    renames: u32,
+    /// Process id.
+    pid: u32,
+    /// What a fault's first word has of the mapping and the process: all but the thread id and the flags of
+    /// the access.
+    pub(crate) header: u64,
+    /// What its last word has of the mapping: the low bits of the number.
+    pub(crate) ip: u64,
+}
+
+impl Seen {
+    const NOTHING: Self = Self {
+        vma: 0,
+        memory: 0,
+        changes: 0,
+        renames: 0,
+        pid: 0,
+        header: 0,
+        ip: 0,
+    };
+}
+
+/// How often files were renamed.
+#[inline(always)]
+fn renames() -> u32 {
+    // SAFETY: An aligned word that others may change at any time.
+    unsafe { AtomicU32::from_ptr(&raw mut bindings::rename_lock.seqcount.seqcount.sequence) }
+        .load(Ordering::Acquire)
+}
+
+/// How often mappings of a memory were changed.
+///
+/// # Safety
+///
+/// `mm` is alive.
+#[inline(always)]
+unsafe fn changes(mm: *mut bindings::mm_struct) -> u32 {
+    // SAFETY: As above.
+    unsafe { AtomicU32::from_ptr(&raw mut (*mm).__bindgen_anon_1.mm_lock_seq.sequence) }
+        .load(Ordering::Acquire)
+}
+
+/// A slot of the table: a cache line for [`Seen`] and one for the rest.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 struct Known {
+    seen: Seen,
     identity: Identity,
     /// Position of its record in the ring.
     position: u64,
@@ -99,6 +165,7 @@ impl Side {
     /// Makes one that knows nothing.
     pub(crate) fn new() -> Result<Self> {
         let nothing = Known {
+            seen: Seen::NOTHING,
             identity: Identity {
                 start: 0,
                 end: 0,
@@ -116,12 +183,40 @@ impl Side {
         })
     }
 
+    /// A mapping that was told of and has not changed since, as far as that is known without comparing all
+    /// of it.
+    ///
+    /// # Safety
+    ///
+    /// As [`Side::mapping`]; `mm` is the memory of `vma`, and `pid` the process of the running thread.
+    #[inline(always)]
+    pub(crate) unsafe fn seen(
+        &self,
+        vma: *const bindings::vm_area_struct,
+        mm: *mut bindings::mm_struct,
+        pid: u32,
+    ) -> Option<&Seen> {
+        // SAFETY: The mapping is locked, so its memory is alive and its start does not change. See `Side`:
+        // nobody else uses the table now. A slot's number is below its length.
+        unsafe {
+            let start = (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start as u64;
+            let seen = &(*self.known.get()).get_unchecked(slot_of(start, pid)).seen;
+            (seen.vma == vma as u64
+                && seen.pid == pid
+                && seen.memory == (*mm).__bindgen_anon_1.context.ctx_id
+                && seen.changes == changes(mm)
+                && seen.renames == renames())
+            .then_some(seen)
+        }
+    }
+
     /// The number of a mapping in which a thread of process `pid` faults, having told of it if need be.
     ///
     /// # Safety
     ///
     /// At the entry of `handle_mm_fault` for `vma`, on the CPU that `self` and `ring` belong to, with
-    /// preemption disabled. `task` is the running thread, and `time_ns` the time of its fault.
+    /// preemption disabled. `task` is the running thread, and `time_ns` the time of its fault. If `is_only`,
+    /// the next fault in the mapping may ask [`Side::seen`].
     #[inline(always)]
     pub(crate) unsafe fn mapping(
         &self,
@@ -129,17 +224,43 @@ impl Side {
         vma: *const bindings::vm_area_struct,
         task: *const bindings::task_struct,
         time_ns: u64,
+        is_only: bool,
     ) -> u16 {
+        // Before the mapping is looked at, so that what changes meanwhile is noticed the next time.
+        let renames = renames();
         // SAFETY: As this function's.
-        let identity = unsafe { Identity::of(vma, task) };
-        let number = slot_of(&identity);
+        let (changes, identity) = unsafe { (changes((*vma).vm_mm), Identity::of(vma, task)) };
+        let slot = slot_of(identity.start, identity.pid as u32);
+        let number = number_of(slot);
         // SAFETY: See `Side`: nobody else uses it now. `number` is below the table's length.
-        let known = unsafe { (*self.known.get()).get_unchecked(number) };
-        if known.identity == identity && ring.still_has(known.position) {
-            return number as u16;
+        let known = unsafe { (*self.known.get()).get_unchecked_mut(number) };
+        if !(known.identity == identity && ring.still_has(known.position)) {
+            known.seen = Seen::NOTHING;
+            // SAFETY: As this function's.
+            return unsafe { self.tell_mapping(ring, vma, task, time_ns) };
         }
-        // SAFETY: As this function's.
-        unsafe { self.tell_mapping(ring, vma, task, time_ns) }
+        if is_only && slot == number && identity.flags & VM_HUGETLB == 0 {
+            let flags = identity.flags & fault_flag::SHARED
+                | if identity.name == 0 {
+                    0
+                } else {
+                    fault_flag::FILE
+                };
+            known.seen = Seen {
+                vma: vma as u64,
+                // SAFETY: The memory of a locked mapping is alive.
+                memory: unsafe { (*(*vma).vm_mm).__bindgen_anon_1.context.ctx_id },
+                changes,
+                renames,
+                pid: identity.pid as u32,
+                header: identity.pid << uapi::HEADER_TGID_SHIFT
+                    | flags << uapi::HEADER_FLAGS_SHIFT
+                    | (number as u64) >> 8 << uapi::HEADER_MAPPING_SHIFT
+                    | record_type::FAULT << uapi::HEADER_TYPE_SHIFT,
+                ip: (number as u64) << uapi::ADDRESS_BITS,
+            };
+        }
+        number as u16
     }
 }
 
@@ -199,7 +320,7 @@ impl Side {
     ) -> u16 {
         // SAFETY: As this function's.
         let identity = &unsafe { Identity::of(vma, task) };
-        let number = slot_of(identity);
+        let number = number_of(slot_of(identity.start, identity.pid as u32));
         // SAFETY: See `Side`: nobody else uses them now. The mapping and its file are as `mapping` says;
         // the superblock of an inode in use does not go away.
         let (known, scratch, file) = unsafe {
@@ -250,6 +371,8 @@ impl Side {
         match (told, known.get_mut(number)) {
             (Some(position), Some(slot)) => {
                 *slot = Known {
+                    // The next fault will fill it in.
+                    seen: Seen::NOTHING,
                     identity: *identity,
                     position,
                 };
@@ -335,12 +458,20 @@ pub(crate) unsafe fn tell_exit(ring: &Ring<'_>, task: *const bindings::task_stru
     ring.push_reserved(&record);
 }
 
-/// The slot of the table for a mapping; never that of the unknown.
+/// The slot of the table for a mapping.
 #[inline(always)]
-fn slot_of(identity: &Identity) -> usize {
-    // Page number and process id, spread by the golden ratio of 2^64.
-    let key = (identity.start >> 12 ^ identity.pid << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let slot = (key >> (64 - uapi::MAPPINGS.trailing_zeros())) as usize;
+fn slot_of(start: u64, pid: u32) -> usize {
+    // Address and process id, spread by the golden ratio of 2^64.
+    let key = start
+        .wrapping_add(pid.into())
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (key >> (64 - uapi::MAPPINGS.trailing_zeros())) as usize
+}
+
+/// The number of the mapping in a slot. The last slot, whose number is that of the unknown, stays empty:
+/// what belongs there shares the one before it, where [`Side::seen`] does not find it.
+#[inline(always)]
+fn number_of(slot: usize) -> usize {
     slot.min(uapi::MAPPING_UNKNOWN as usize - 1)
 }
 

@@ -67,6 +67,18 @@ pub(crate) fn sessions_of(pid: bindings::pid_t) -> Mask {
     }
 }
 
+/// As [`sessions_of`], on the fault path.
+///
+/// # Safety
+///
+/// To be called with preemption disabled and while there is a [`Table`]; `pid` is the id of a process.
+#[inline(always)]
+pub(crate) unsafe fn sessions_of_a_fault(pid: bindings::pid_t) -> Mask {
+    // SAFETY: There is a table, and ids are below `PIDS`: `PID_MAX_LIMIT` of `include/linux/threads.h`.
+    // CAST: they are not negative.
+    unsafe { (*MASKS.load(Ordering::Relaxed).add(pid as u32 as usize)).load(Ordering::Relaxed) }
+}
+
 /// The sessions of a mask.
 pub(crate) fn each(mask: Mask) -> impl Iterator<Item = usize> {
     (0..uapi::MAX_SESSIONS).filter(move |&session| mask & (1 << session) != 0)

@@ -71,6 +71,7 @@ impl Memory {
                 dropped: producers(),
                 consumer_seen: producers(),
                 woken: producers(),
+                look_at: producers(),
                 lost: producers(),
                 lost_first_ns: producers(),
                 lost_last_ns: producers(),

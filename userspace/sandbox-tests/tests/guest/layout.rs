@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The one structure whose layout the module writes down itself is the running kernel's.
+//! The structures whose layouts the module writes down itself are the running kernel's.
 
 use std::{collections::BTreeMap, process::Command};
 
 /// Where the module says how `struct kprobe` lies.
 const PROBE: &str = include_str!("../../../../fault_tracer/probe.rs");
 
-/// The offsets that the module asserts of its own structure, by field.
-fn asserted_offsets() -> BTreeMap<&'static str, usize> {
-    PROBE
+/// Where it says so of `struct tk_read_base` and `struct clocksource`.
+const CLOCK: &str = include_str!("../../../../fault_tracer/clock.rs");
+
+/// The offsets that a file of the module asserts of its own structure, by field.
+fn asserted_offsets(
+    source: &'static str,
+    structure: &'static str,
+) -> BTreeMap<&'static str, usize> {
+    source
         .lines()
         .filter_map(|line| {
-            let rest = line.trim().strip_prefix("assert!(offset_of!(RawKprobe, ")?;
+            let rest = line.trim().strip_prefix("assert!(offset_of!(")?;
+            let rest = rest.strip_prefix(structure)?.strip_prefix(", ")?;
             let (field, rest) = rest.split_once(") == ")?;
             Some((field, rest.strip_suffix(");")?.parse().ok()?))
         })
@@ -38,15 +45,15 @@ fn asserted_size() -> usize {
         .sum()
 }
 
-/// `struct kprobe` of the running kernel: the offset and size of each member, and the whole size.
-fn kernel_layout() -> (BTreeMap<String, (usize, usize)>, usize) {
+/// A structure of the running kernel: the offset and size of each member, and the whole size.
+fn kernel_layout(structure: &str) -> (BTreeMap<String, (usize, usize)>, usize) {
     let output = Command::new("pahole")
-        .args(["-C", "kprobe", "/sys/kernel/btf/vmlinux"])
+        .args(["-C", structure, "/sys/kernel/btf/vmlinux"])
         .output()
         .expect("cannot run pahole");
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(
-        output.status.success() && text.contains("struct kprobe {"),
+        output.status.success() && text.contains(&format!("struct {structure} {{")),
         "pahole: {text}{}",
         String::from_utf8_lossy(&output.stderr)
     );
@@ -76,20 +83,44 @@ fn kernel_layout() -> (BTreeMap<String, (usize, usize)>, usize) {
     (members, size.expect("pahole tells the size"))
 }
 
+/// Compares the offsets that a file of the module asserts of its `ours`, at least so many, with those of
+/// the running kernel. Returns the size of the kernel's structure.
+fn assert_offsets(
+    source: &'static str,
+    ours: &'static str,
+    structure: &str,
+    at_least: usize,
+) -> usize {
+    let offsets = asserted_offsets(source, ours);
+    assert!(
+        offsets.len() >= at_least,
+        "the module asserts the offsets of the fields of {ours}: {offsets:?}"
+    );
+    let (members, size) = kernel_layout(structure);
+    for (field, offset) in offsets {
+        let (real, _) = members.get(field).unwrap_or_else(|| {
+            panic!("the kernel's struct {structure} has no {field}: {members:?}")
+        });
+        assert_eq!(offset, *real, "offset of {field} in struct {structure}");
+    }
+    size
+}
+
+#[test]
+fn the_kernels_clock_is_kept_as_the_module_expects() {
+    assert_offsets(CLOCK, "ReadBase", "tk_read_base", 7);
+    assert_offsets(CLOCK, "ClockSource", "clocksource", 2);
+    let (members, _) = kernel_layout("timekeeper");
+    assert_eq!(
+        members.get("tkr_mono").map(|(offset, _)| *offset),
+        Some(0),
+        "{members:?}"
+    );
+}
+
 #[test]
 fn struct_kprobe_is_the_kernels() {
-    let offsets = asserted_offsets();
-    assert!(
-        offsets.len() >= 5,
-        "the module asserts the offsets of its fields: {offsets:?}"
-    );
-    let (members, size) = kernel_layout();
-    for (field, offset) in offsets {
-        let (real, _) = members
-            .get(field)
-            .unwrap_or_else(|| panic!("the kernel's struct kprobe has no {field}: {members:?}"));
-        assert_eq!(offset, *real, "offset of {field}");
-    }
+    let size = assert_offsets(PROBE, "RawKprobe", "kprobe", 5);
     assert!(
         asserted_size() >= size,
         "the module keeps {} bytes for a struct kprobe of {size}",

@@ -541,6 +541,38 @@ fn a_renamed_file_is_told_by_its_new_name() {
     });
 }
 
+/// A mapping that stays is known again by counts of what changes; a new name must not slip through.
+#[test]
+fn a_file_renamed_while_it_is_mapped_is_told_by_its_new_name() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let name = |turn: usize| folder.path().join(format!("name {turn}"));
+        let file = new_file(&name(0), 1);
+        let place = Place::new(1);
+        let session = of_ourselves();
+        place.map(Some(&file), 0, libc::PROT_WRITE, libc::MAP_SHARED);
+        let mut expected = Vec::new();
+        for turn in 0..30 {
+            if turn > 0 {
+                fs::rename(name(turn - 1), name(turn)).unwrap();
+            }
+            // The first fault compares all of the mapping, the others its counts.
+            for _ in 0..3 {
+                place.forget_pages();
+                place.write();
+                expected.push(name(turn).to_str().unwrap().to_owned());
+            }
+        }
+        let trace = Trace::finish(&session, &[]);
+        let told: Vec<_> = faults_in(&trace, &place)
+            .iter()
+            .map(|(_, mapping)| mapping.path.clone())
+            .collect();
+        assert_eq!(told, expected);
+    });
+}
+
 /// Several threads fault in places that another replaces all the time.
 #[test]
 fn mappings_replaced_under_other_threads_are_told_rightly() {
