@@ -11,13 +11,14 @@
 //! | `uapi` | the ABI | nothing |
 //! | `ring` | the per-CPU ring, `core` alone | `uapi` |
 //! | `rings` | a session's rings: memory and account | `ring` |
-//! | `probe` | kprobes and tracepoints as values | nothing |
+//! | `probe` | kprobes, return hooks and tracepoints as values | nothing |
 //! | `cpu` | registers, per-CPU variables, page tables | `uapi` |
 //! | `clock` | the clocks of the records | `uapi` |
 //! | `sideband` | records of mappings and tasks | `ring` |
 //! | `targets` | process id to sessions | `probe` |
 //! | `wake` | waking readers from the fault path | nothing |
-//! | `plain` | the record of a fault at which there is nothing else to do | `rings`, `clock`, `cpu` |
+//! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe` |
+//! | `plain` | the record of a fault at which there is nothing else to do | `rings`, `clock`, `cpu`, `latency` |
 //! | `recorder` | the data path: what happens on a fault | `plain`, `targets` |
 //! | `tasks` | fork, exec, names and exits: follows and tells of them | `recorder` |
 //! | `process` | processes, held by reference | `cpu` |
@@ -38,6 +39,8 @@ mod clock;
 mod cpu;
 #[path = "fault_tracer/device.rs"]
 mod device;
+#[path = "fault_tracer/latency.rs"]
+mod latency;
 #[path = "fault_tracer/plain.rs"]
 mod plain;
 #[path = "fault_tracer/probe.rs"]

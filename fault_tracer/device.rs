@@ -164,7 +164,7 @@ impl OpenFile {
             uapi::FT_IOC_ADOPT => self.adopt()?,
             uapi::FT_IOC_SESSION => {
                 let request: uapi::SessionInfo = read(argument)?;
-                reserved_is_zero(&session, request.reserved == [0; 3])?;
+                reserved_is_zero(&session, request.reserved == [0; 2])?;
                 write(argument, &registry::overview(request.index as usize))?;
             }
             _ => {

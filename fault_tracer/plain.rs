@@ -19,6 +19,7 @@ use kernel::bindings;
 
 use super::{
     clock, cpu,
+    latency::Told,
     recorder::PASSED_ON,
     rings::{self, CpuRing, Rings},
     targets::Mask,
@@ -115,10 +116,11 @@ pub(crate) fn withdraw(session: usize) {
 ///
 /// In the kprobe's handler at the entry of `handle_mm_fault`: as `recorder::record`; `sessions` is not 0.
 #[inline(always)]
-pub(crate) unsafe fn record(
+pub(crate) unsafe fn record<T: Told>(
     task: *mut bindings::task_struct,
     registers: *mut bindings::pt_regs,
     sessions: Mask,
+    told: T,
 ) -> bool {
     // SAFETY: As for `recorder::record`. A pointer other than that to `NONE`, of which `plain` alone is
     // looked at, is one to the `CpuRing` of this CPU, by `publish`; it is alive within an RCU read-side
@@ -162,6 +164,7 @@ pub(crate) unsafe fn record(
                 mapping.ip | (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
             ],
         );
+        told.written(sessions.trailing_zeros() as usize, time_ns);
         true
     }
 }

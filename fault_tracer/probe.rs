@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Kprobes and tracepoints as values: registered while they live, gone and quiescent when dropped.
+//! Kprobes, return hooks and tracepoints as values: registered while they live, gone and quiescent when
+//! dropped.
 //!
-//! All knowledge of the layout of `struct kprobe` is here; the `kernel` crate has no binding for it.
+//! All knowledge of the layout of `struct kprobe` and `struct kretprobe` is here; the `kernel` crate has no
+//! binding for them.
 //!
 //! C headers: `include/linux/kprobes.h`, `include/linux/tracepoint.h`.
 
 use core::{
     ffi::{c_int, c_void},
-    mem::{offset_of, size_of},
+    marker::PhantomData,
+    mem::{offset_of, size_of, MaybeUninit},
+    sync::atomic::{AtomicPtr, Ordering},
 };
 use kernel::{bindings, error::to_result, prelude::*, str::CStrExt, types::Opaque};
 
@@ -47,6 +51,8 @@ const _: () = {
 extern "C" {
     fn register_kprobe(probe: *mut RawKprobe) -> c_int;
     fn unregister_kprobe(probe: *mut RawKprobe);
+    fn register_kretprobe(probe: *mut RawKretprobe) -> c_int;
+    fn unregister_kretprobe(probe: *mut RawKretprobe);
 }
 
 /// A registered kprobe at the entry of a kernel function.
@@ -90,6 +96,16 @@ impl Kprobe {
         Ok(this)
     }
 
+    /// Puts another handler in the place of the present one. Handlers that run go on.
+    pub(crate) fn set_handler(&self, handler: Handler) {
+        // SAFETY: The kernel reads this word, which is aligned, each time that the probe is hit; a function
+        // pointer has the size and the values of another. Only readers use the field otherwise.
+        let word = unsafe {
+            AtomicPtr::<c_void>::from_ptr((&raw mut (*self.raw.get()).pre_handler).cast())
+        };
+        word.store(handler as *mut c_void, Ordering::Release);
+    }
+
     /// Entries of the function that the kernel could not let the handler see, since registration.
     pub(crate) fn missed(&self) -> u64 {
         // SAFETY: The kernel may add to the counter at any time; a volatile read of an aligned word
@@ -103,6 +119,179 @@ impl Drop for Kprobe {
         // SAFETY: By the type invariant it is registered. The call returns when no handler runs any
         // more, so that the memory can be freed.
         unsafe { unregister_kprobe(self.raw.get()) };
+    }
+}
+
+/// What runs when a hooked function returns: in the context of its caller, preemption disabled. It finds
+/// the value returned in the register `ax`, and returns 0.
+pub(crate) type ReturnHandler =
+    unsafe extern "C" fn(*mut RawInstance, *mut bindings::pt_regs) -> c_int;
+
+/// `struct kretprobe` of `include/linux/kprobes.h`, for kernels with `CONFIG_KRETPROBE_ON_RETHOOK`. The
+/// same test compares it.
+#[repr(C)]
+struct RawKretprobe {
+    /// A `struct kprobe` without the room that [`RawKprobe`] has to spare.
+    kp: [usize; KPROBE_WORDS],
+    handler: Option<ReturnHandler>,
+    entry_handler: *mut c_void,
+    maxactive: c_int,
+    nmissed: c_int,
+    data_size: usize,
+    rh: *mut c_void,
+    spare: [usize; 8],
+}
+
+/// Words of a `struct kprobe`: the room to spare in [`RawKprobe`] is not part of it.
+const KPROBE_WORDS: usize = 16;
+
+/// `KPROBE_FLAG_DISABLED`.
+const DISABLED: u32 = 2;
+
+/// `struct kretprobe_instance`: one function call whose return is hooked. Data of the hook's own follow.
+#[repr(C)]
+pub(crate) struct RawInstance {
+    rcu: [usize; 2],
+    llist: bindings::llist_node,
+    rethook: *mut c_void,
+    ret_addr: usize,
+    frame: usize,
+}
+
+const _: () = {
+    assert!(offset_of!(RawKretprobe, kp) == 0);
+    assert!(offset_of!(RawKretprobe, handler) == 128);
+    assert!(offset_of!(RawKretprobe, entry_handler) == 136);
+    assert!(offset_of!(RawKretprobe, maxactive) == 144);
+    assert!(offset_of!(RawKretprobe, nmissed) == 148);
+    assert!(offset_of!(RawKretprobe, data_size) == 152);
+    assert!(offset_of!(RawKretprobe, rh) == 160);
+    assert!(size_of::<RawKretprobe>() == 168 + 8 * 8);
+    assert!(offset_of!(RawInstance, llist) == 16);
+    assert!(offset_of!(RawInstance, rethook) == 24);
+    assert!(offset_of!(RawInstance, ret_addr) == 32);
+    assert!(offset_of!(RawInstance, frame) == 40);
+    assert!(size_of::<RawInstance>() == 48);
+};
+
+/// Hooks returns of a function at the wish of a [`Kprobe`]'s handler at its entry.
+///
+/// A kretprobe of its own on that function would ask for an instance at each entry, whoever makes it, before
+/// our handler could say that it wants none; and an entry without an instance would not be seen. So this
+/// one is registered *disabled*, on a function that does not matter: no code is patched for it. What
+/// is used of it is the handler that the kernel gave it (`pre_handler_kretprobe` of `kernel/kprobes.c`), which
+/// hooks the return of the function whose entry registers it is called with.
+///
+/// # Invariants
+///
+/// `raw` was registered by `register_kretprobe` and has not been moved since. Its instances have room for
+/// a `T`.
+pub(crate) struct ReturnHook<T> {
+    raw: Pin<KBox<Opaque<RawKretprobe>>>,
+    data: PhantomData<T>,
+}
+
+// SAFETY: The kernel lets any thread unregister a kretprobe; `place` only reads.
+unsafe impl<T> Send for ReturnHook<T> {}
+// SAFETY: As above.
+unsafe impl<T> Sync for ReturnHook<T> {}
+
+impl<T> ReturnHook<T> {
+    /// A hook that calls `handler`, and can wait for `instances` returns at the same time.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; those of `register_kretprobe`; `ENOEXEC` if the kernel's structures are not those that this
+    /// module knows.
+    pub(crate) fn new(handler: ReturnHandler, instances: c_int) -> Result<Self> {
+        let raw = KBox::pin(Opaque::zeroed(), GFP_KERNEL)?;
+        let hook: *mut RawKretprobe = raw.get();
+        // SAFETY: The box is ours alone and zeroed, which is valid for every field. The first of them is a
+        // `struct kprobe`, of which `RawKprobe` names the fields.
+        unsafe {
+            let probe = hook.cast::<RawKprobe>();
+            // Exported for drivers, and there on every machine with an MMU.
+            (&raw mut (*probe).symbol_name).write(c"fixup_user_fault".as_ptr().cast());
+            (&raw mut (*probe).flags).write(DISABLED);
+            (*hook).handler = Some(handler);
+            (*hook).maxactive = instances;
+            (*hook).data_size = size_of::<T>();
+        }
+        // SAFETY: It is filled in as the function asks and pinned until `drop` unregisters it.
+        to_result(unsafe { register_kretprobe(hook) })?;
+        // INVARIANT: Just registered.
+        let this = Self {
+            raw,
+            data: PhantomData,
+        };
+        // SAFETY: It is registered and its memory alive.
+        let known = unsafe {
+            let probe = hook.cast::<RawKprobe>();
+            (&raw const (*probe).pre_handler).read().is_some()
+                && !(&raw const (*probe).addr).read().is_null()
+                && !(*hook).rh.is_null()
+        };
+        if !known {
+            pr_err!("struct kretprobe of this kernel has an unknown layout\n");
+            return Err(ENOEXEC);
+        }
+        Ok(this)
+    }
+
+    /// Hooks the return of the function that is being entered. Gives room for what the handler shall find,
+    /// or `None` if all instances are in use.
+    ///
+    /// # Safety
+    ///
+    /// To be called by the handler of a [`Kprobe::at_entry`], with its registers and the running thread's
+    /// task. The room is to be used until that handler returns, and to be filled by then.
+    #[inline(always)]
+    pub(crate) unsafe fn place<'a>(
+        &self,
+        task: *mut bindings::task_struct,
+        registers: *mut bindings::pt_regs,
+    ) -> Option<&'a mut MaybeUninit<T>> {
+        let probe = self.raw.get().cast::<RawKprobe>();
+        // SAFETY: The kernel's handler for this probe is called in the context that it is made for. The
+        // list is the running thread's own: nobody else writes it. An instance that was put there is followed
+        // by room for a `T`, by the type invariant, that nobody uses before the function returns.
+        unsafe {
+            let first = &raw const (*task).rethooks.first;
+            let before = first.read();
+            if let Some(handler) = (&raw const (*probe).pre_handler).read() {
+                handler(probe, registers);
+            }
+            let after = first.read();
+            if after == before {
+                return None;
+            }
+            let instance = after
+                .byte_sub(offset_of!(RawInstance, llist))
+                .cast::<RawInstance>();
+            Some(&mut *instance.add(1).cast())
+        }
+    }
+}
+
+impl RawInstance {
+    /// What the room of [`ReturnHook::place`] was filled with.
+    ///
+    /// # Safety
+    ///
+    /// `this` is what a handler of a `ReturnHook<T>` was called with, and it has not returned yet.
+    #[inline(always)]
+    pub(crate) unsafe fn data<'a, T>(this: *mut Self) -> &'a T {
+        // SAFETY: By the contracts of this function and of `place`.
+        unsafe { &*this.add(1).cast::<T>() }
+    }
+}
+
+impl<T> Drop for ReturnHook<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant it is registered. When the call returns, no handler runs any more and
+        // none will; instances of functions that have not returned are the kernel's, which frees them
+        // when they have.
+        unsafe { unregister_kretprobe(self.raw.get()) };
     }
 }
 

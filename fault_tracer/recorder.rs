@@ -15,8 +15,10 @@ use core::{
 use kernel::{bindings, prelude::*, str::CStrExt};
 
 use super::{
-    clock, cpu, plain,
-    probe::RawKprobe,
+    clock, cpu,
+    latency::{self, Entry, Told},
+    plain,
+    probe::{RawInstance, RawKprobe},
     ring::{Pushed, Ring, SLOT_WORDS},
     rings::{CpuRing, Rings},
     sideband::Side,
@@ -54,6 +56,19 @@ const _: () = {
     assert!(VM_HUGETLB >> HUGETLB_SHIFT == fault_flag::HUGETLB);
     assert!(1 << FILE_SHIFT == fault_flag::FILE);
     assert!(1 << GUP_SHIFT == fault_flag::GUP);
+};
+
+// As are those of what the function returns.
+const _: () = {
+    use uapi::fault_result as result;
+    assert!(bindings::vm_fault_reason_VM_FAULT_OOM == result::OOM);
+    assert!(bindings::vm_fault_reason_VM_FAULT_SIGBUS == result::SIGBUS);
+    assert!(bindings::vm_fault_reason_VM_FAULT_MAJOR == result::MAJOR);
+    assert!(bindings::vm_fault_reason_VM_FAULT_HWPOISON == result::HWPOISON);
+    assert!(bindings::vm_fault_reason_VM_FAULT_HWPOISON_LARGE == result::HWPOISON_LARGE);
+    assert!(bindings::vm_fault_reason_VM_FAULT_SIGSEGV == result::SIGSEGV);
+    assert!(bindings::vm_fault_reason_VM_FAULT_RETRY == result::RETRY);
+    assert!(bindings::vm_fault_reason_VM_FAULT_COMPLETED == result::COMPLETED);
 };
 
 /// The rings of the running sessions.
@@ -97,11 +112,86 @@ pub(crate) unsafe extern "C" fn on_fault(
     }
     // SAFETY: This is the kprobe's handler.
     unsafe {
-        if plain::record(task, registers, sessions) {
+        if plain::record(task, registers, sessions, ()) {
             return 0;
         }
         record(task, registers)
     }
+}
+
+/// Takes the place of [`on_fault`] while a session asks for the faults' returns.
+///
+/// # Safety
+///
+/// As [`on_fault`].
+pub(crate) unsafe extern "C" fn on_timed_fault(
+    _probe: *mut RawKprobe,
+    registers: *mut bindings::pt_regs,
+) -> c_int {
+    let task = cpu::current_task();
+    // SAFETY: As in `on_fault`.
+    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) };
+    if sessions == 0 {
+        return 0;
+    }
+    let entry = Entry::new();
+    // SAFETY: This is the kprobe's handler.
+    unsafe {
+        if !plain::record(task, registers, sessions, &entry) {
+            record_timed(task, registers, sessions, &entry);
+        }
+        if !entry.is_awaited() || latency::hook_return(task, registers, &entry) {
+            return 0;
+        }
+    }
+    for (session, _) in entry.awaited_by() {
+        // SAFETY: As above.
+        if let Some((_, cpu_ring)) = unsafe { ring_here(session) } {
+            cpu_ring.ring().miss_return();
+        }
+    }
+    0
+}
+
+/// Records the return of a fault that [`on_timed_fault`] has recorded.
+///
+/// # Safety
+///
+/// Called by the hook that it has placed, alone.
+pub(crate) unsafe extern "C" fn on_return(
+    instance: *mut RawInstance,
+    registers: *mut bindings::pt_regs,
+) -> c_int {
+    // SAFETY: This is the hook's handler; `ax` holds what the function returns. The ids of a thread do not
+    // change while it takes a fault.
+    let (entry, result, task) = unsafe {
+        let entry = RawInstance::data::<Entry>(instance);
+        (entry, (*registers).ax as u32, cpu::current_task())
+    };
+    // SAFETY: The running thread's task. CAST: process and thread ids are positive.
+    let header = unsafe {
+        (*task).pid as u64
+            | ((*task).tgid as u64) << uapi::HEADER_TGID_SHIFT
+            | 1 << uapi::HEADER_SLOTS_SHIFT
+            | record_type::RETURN << uapi::HEADER_TYPE_SHIFT
+    };
+    for (session, entry_ns) in entry.awaited_by() {
+        // SAFETY: In a return hook's handler preemption is disabled.
+        let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
+            continue;
+        };
+        let words = [
+            header,
+            clock::now(rings.shape().clock),
+            entry_ns,
+            u64::from(result),
+        ];
+        let pushed = cpu_ring.ring().push_return(words);
+        if pushed == Pushed::Crossed {
+            wake::raise(session);
+        }
+    }
+    0
 }
 
 /// Records a fault of a target, whatever there is to do for it. Apart from the plain ones, so that they do
@@ -117,6 +207,40 @@ unsafe extern "C" fn record(
 ) -> c_int {
     // SAFETY: As in `on_fault`. Asked again, so that plain faults need not keep the answer.
     let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) };
+    // SAFETY: By this function's contract.
+    unsafe { record_for(task, registers, sessions, ()) };
+    // Not a constant for the compiler, which would not end `on_fault` by a jump to here.
+    core::hint::black_box(0)
+}
+
+/// As [`record`], for [`on_timed_fault`].
+///
+/// # Safety
+///
+/// As [`record`].
+#[inline(never)]
+unsafe fn record_timed(
+    task: *mut bindings::task_struct,
+    registers: *mut bindings::pt_regs,
+    sessions: targets::Mask,
+    entry: &Entry,
+) {
+    // SAFETY: By this function's contract.
+    unsafe { record_for(task, registers, sessions, entry) };
+}
+
+/// Records a fault of a target for these sessions.
+///
+/// # Safety
+///
+/// As [`record`].
+#[inline(always)]
+unsafe fn record_for<T: Told>(
+    task: *mut bindings::task_struct,
+    registers: *mut bindings::pt_regs,
+    sessions: targets::Mask,
+    told: T,
+) {
     // First, so that nothing need be kept across the call.
     let monotonic_ns = clock::monotonic();
     // SAFETY: At the entry of `handle_mm_fault`: `di` is a mapping that is locked for the duration of
@@ -156,11 +280,9 @@ unsafe extern "C" fn record(
     let first = sessions.trailing_zeros() as usize;
     let others = sessions & sessions.wrapping_sub(1);
     if others != 0 {
-        deliver_to_others(fault, others);
+        deliver_to_others(fault, others, told);
     }
-    deliver(fault, first, others == 0);
-    // Not a constant for the compiler, which would not end `on_fault` by a jump to here.
-    core::hint::black_box(0)
+    deliver(fault, first, others == 0, told);
 }
 
 /// A fault as all sessions get it: all but the number of its mapping, and the time by another clock.
@@ -177,17 +299,17 @@ struct Fault {
 /// Writes a record to the rings of all sessions of a mask.
 #[cold]
 #[inline(never)]
-fn deliver_to_others(fault: Fault, sessions: targets::Mask) {
+fn deliver_to_others<T: Told>(fault: Fault, sessions: targets::Mask, told: T) {
     let mut rest = sessions;
     while rest != 0 {
-        deliver(fault, rest.trailing_zeros() as usize, false);
+        deliver(fault, rest.trailing_zeros() as usize, false, told);
         rest &= rest.wrapping_sub(1);
     }
 }
 
 /// Writes a record to the ring of one session, which may be the only one.
 #[inline(always)]
-fn deliver(fault: Fault, session: usize, is_only: bool) {
+fn deliver<T: Told>(fault: Fault, session: usize, is_only: bool, told: T) {
     // SAFETY: In a kprobe's handler preemption is disabled.
     let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
         return;
@@ -213,6 +335,9 @@ fn deliver(fault: Fault, session: usize, is_only: bool) {
     let pushed = cpu_ring.ring().push_fault(words);
     if matches!(pushed, Pushed::Crossed | Pushed::Full) {
         wake::raise(session);
+    }
+    if matches!(pushed, Pushed::Crossed | Pushed::Written) {
+        told.written(session, time_ns);
     }
     if rings.log() {
         rings.count_printed();

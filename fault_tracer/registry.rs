@@ -11,6 +11,7 @@ use kernel::{bindings, prelude::*, sync::Arc};
 use super::{
     clock::Quick,
     cpu,
+    latency::{self, Latency},
     probe::Kprobe,
     process::{self, Executable, Process},
     recorder,
@@ -42,9 +43,11 @@ struct Registry {
     armed: Option<Armed>,
 }
 
-/// The probes. Fields are dropped in this order: no fault looks for targets in a table that is gone.
+/// The probes. Fields are dropped in this order: no fault looks for a hook or targets that are gone.
 struct Armed {
     fault: Kprobe,
+    /// While a session asks for it.
+    latency: Option<Latency>,
     _clock: Option<Quick>,
     _tasks: Hooks,
     _targets: Table,
@@ -101,12 +104,27 @@ impl Registry {
             let fault = Kprobe::at_entry(c"handle_mm_fault", recorder::on_fault)?;
             self.armed = Some(Armed {
                 fault,
+                latency: None,
                 _clock: clock,
                 _tasks: tasks,
                 _targets: table,
             });
         }
         Ok(self.missed())
+    }
+
+    /// Has the faults' returns hooked, too.
+    fn arm_latency(&mut self) -> Result {
+        let result = match &mut self.armed {
+            Some(armed) if armed.latency.is_none() => {
+                Latency::arm(&armed.fault).map(|latency| armed.latency = Some(latency))
+            }
+            _ => Ok(()),
+        };
+        if result.is_err() && self.running.iter().all(Option::is_none) {
+            self.armed = None;
+        }
+        result
     }
 
     fn missed(&self) -> u64 {
@@ -126,6 +144,16 @@ impl Registry {
         recorder::withdraw(slot);
         wake::withdraw(slot);
         targets::end(slot);
+        latency::end(slot);
+        let hooked = self.running.iter().enumerate().any(|(other, entry)| {
+            let asks = |entry: &Entry| entry.config.flags & session_flag::LATENCY != 0;
+            other != slot && entry.as_ref().is_some_and(asks)
+        });
+        if let Some(armed) = self.armed.as_mut().filter(|_| !hooked) {
+            if let Some(latency) = armed.latency.take() {
+                latency.disarm(&armed.fault);
+            }
+        }
         if self.running.iter().flatten().count() > 1 {
             // SAFETY: The call may sleep, and so may all callers.
             unsafe { bindings::synchronize_rcu() };
@@ -214,6 +242,10 @@ pub(crate) unsafe fn join(
         .position(Option::is_none)
         .ok_or(EBUSY)?;
     let missed_before = registry.arm()?;
+    if config.flags & session_flag::LATENCY != 0 {
+        registry.arm_latency()?;
+    }
+    latency::begin(slot, config.flags & session_flag::LATENCY != 0);
     let all = config.flags & session_flag::ALL != 0;
     targets::begin(slot, config.flags & session_flag::FOLLOW != 0, all);
     // SAFETY: `end` withdraws both and waits. The rings live at least that long by the entry's reference,
@@ -335,6 +367,7 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
         info.recorded = total.recorded;
         info.dropped = total.dropped;
         info.overwritten = total.overwritten;
+        info.missed_returns = rings.missed_returns();
     }
     info
 }

@@ -48,6 +48,8 @@ pub struct ProducerPage {
     pub lost_last_ns: AtomicU64,
     /// Records of tasks that found even their reserve full.
     pub untold: AtomicU64,
+    /// Faults written whose return is not: no hook could be placed, or the ring was full then.
+    pub missed_returns: AtomicU64,
 }
 
 /// The consumer's half of a ring's state. The producer treats what it reads here as hostile.
@@ -204,7 +206,7 @@ impl<'a> Ring<'a> {
             Self::count(&self.producer.hits);
             let head = self.producer.head.load(Ordering::Relaxed);
             self.evict_for(head, SLOT_BYTES);
-            let head = self.put(self.producer, head, record);
+            let head = self.put(self.producer, head, record, true);
             return self.crossed(head);
         }
         match self.room_for_plain() {
@@ -229,7 +231,46 @@ impl<'a> Ring<'a> {
     pub fn push_plain(&self, room: Room, record: [u64; SLOT_WORDS]) {
         let producer = self.producer;
         Self::count(&producer.hits);
-        self.put(producer, room.0, record);
+        self.put(producer, room.0, record, true);
+    }
+
+    /// Records the return of a fault that is written, or counts it as missed. One producer, as for
+    /// [`Ring::push_fault`].
+    #[inline(always)]
+    pub fn push_return(&self, record: [u64; SLOT_WORDS]) -> Pushed {
+        match self.room_for_plain() {
+            Some(room) if !self.shape.overwrite => {
+                self.put(self.producer, room.0, record, false);
+                Pushed::Written
+            }
+            _ => self.push_return_with_a_look(record),
+        }
+    }
+
+    /// As [`Ring::push_return`], where there may be no room, or somebody to be woken.
+    #[cold]
+    #[inline(never)]
+    fn push_return_with_a_look(&self, record: [u64; SLOT_WORDS]) -> Pushed {
+        let mut head = self.producer.head.load(Ordering::Relaxed);
+        if self.shape.overwrite {
+            self.evict_for(head, SLOT_BYTES);
+        } else {
+            match self.room_for(head, SLOT_BYTES) {
+                Some(behind_lost) => head = behind_lost,
+                None => {
+                    self.miss_return();
+                    return Pushed::Dropped;
+                }
+            }
+        }
+        let head = self.put(self.producer, head, record, false);
+        self.crossed(head)
+    }
+
+    /// Counts a fault that is written and whose return will not be. One producer, as for
+    /// [`Ring::push_fault`].
+    pub fn miss_return(&self) {
+        Self::count(&self.producer.missed_returns);
     }
 
     /// As [`Ring::push_fault`] in mode *discard*, where there may be no room, or somebody to be woken.
@@ -242,7 +283,7 @@ impl<'a> Ring<'a> {
             return self.drop_fault(head, record[1]);
         };
         let producer = self.producer;
-        let head = self.put(producer, head, record);
+        let head = self.put(producer, head, record, true);
         let pushed = self.crossed(head);
         let seen = producer.consumer_seen.load(Ordering::Relaxed);
         let woken = producer.woken.load(Ordering::Relaxed);
@@ -256,13 +297,21 @@ impl<'a> Ring<'a> {
         pushed
     }
 
-    /// Writes a fault at `head`, where there is room, and returns the new head.
+    /// Writes a fault, or its return, at `head`, where there is room, and returns the new head.
     #[inline(always)]
-    fn put(&self, producer: &ProducerPage, head: u64, record: [u64; SLOT_WORDS]) -> u64 {
+    fn put(
+        &self,
+        producer: &ProducerPage,
+        head: u64,
+        record: [u64; SLOT_WORDS],
+        is_fault: bool,
+    ) -> u64 {
         for (to, word) in self.slot(head).iter().zip(record) {
             to.store(word, Ordering::Relaxed);
         }
-        Self::count(&producer.written);
+        if is_fault {
+            Self::count(&producer.written);
+        }
         // (A): the record is written before the position that shows it.
         let head = head.wrapping_add(SLOT_BYTES);
         producer.head.store(head, Ordering::Release);
@@ -644,5 +693,10 @@ impl<'a> Ring<'a> {
     /// Records of tasks that found even their reserve full.
     pub fn untold(&self) -> u64 {
         self.producer.untold.load(Ordering::Relaxed)
+    }
+
+    /// Faults written whose return could not be.
+    pub fn missed_returns(&self) -> u64 {
+        self.producer.missed_returns.load(Ordering::Relaxed)
     }
 }

@@ -255,6 +255,14 @@ impl Rings {
         self.printed.load(Ordering::Relaxed)
     }
 
+    /// Faults recorded whose return could not be, on all CPUs.
+    pub(crate) fn missed_returns(&self) -> u64 {
+        (0..self.cpus.len())
+            .filter_map(|cpu| self.cpu(cpu))
+            .map(|cpu_ring| cpu_ring.ring.missed_returns())
+            .fold(0, u64::wrapping_add)
+    }
+
     /// The account of a CPU; `None` for an id that no CPU can have.
     pub(crate) fn account(&self, cpu: usize) -> Option<uapi::CpuCounters> {
         let mut account = self.cpu(cpu)?.account();

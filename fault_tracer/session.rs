@@ -336,7 +336,8 @@ impl Session {
             consumer_offset: rings::CONSUMER_OFFSET as u32,
             data_offset: rings::DATA_OFFSET as u32,
             max_sessions: uapi::MAX_SESSIONS as u32,
-            reserved: [0; 4],
+            missed_returns: self.rings().map_or(0, Rings::missed_returns),
+            reserved: [0; 3],
         }
     }
 
@@ -417,7 +418,8 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
     if config.clock > clock::RAW {
         return Err("unknown clock");
     }
-    let known = session_flag::FOLLOW | session_flag::SIDEBAND | session_flag::ALL;
+    let known =
+        session_flag::FOLLOW | session_flag::SIDEBAND | session_flag::ALL | session_flag::LATENCY;
     if config.flags & !known != 0 {
         return Err("unknown flag");
     }

@@ -33,6 +33,7 @@
 #define FT_RECORD_TASK			3ULL
 #define FT_RECORD_EXIT			4ULL
 #define FT_RECORD_LOST			5ULL
+#define FT_RECORD_RETURN		6ULL
 
 /* A record's first word. A fault is one slot; other records have their length where it has flags. */
 #define FT_HEADER_TGID_SHIFT		FT_PID_BITS
@@ -125,6 +126,24 @@ struct ft_lost_record {
 	__u64 count;
 };
 
+/* The return of a fault that was recorded, in a session with FT_SESSION_LATENCY. */
+struct ft_return_record {
+	__u64 header;
+	__u64 time_ns;		/* of the return; the fault took time_ns - entry_ns */
+	__u64 entry_ns;		/* time_ns of the fault */
+	__u32 result;		/* vm_fault_t, FT_RESULT_* */
+	__u32 reserved;
+};
+
+#define FT_RESULT_OOM			(1U << 0)
+#define FT_RESULT_SIGBUS		(1U << 1)
+#define FT_RESULT_MAJOR			(1U << 2)
+#define FT_RESULT_HWPOISON		(1U << 4)
+#define FT_RESULT_HWPOISON_LARGE	(1U << 5)
+#define FT_RESULT_SIGSEGV		(1U << 6)
+#define FT_RESULT_RETRY			(1U << 10)
+#define FT_RESULT_COMPLETED		(1U << 14)
+
 #define FT_FAULT_TID(r)			((__u32)((r)->header & FT_PID_MASK))
 #define FT_FAULT_PID(r)			((__u32)(((r)->header >> FT_HEADER_TGID_SHIFT) & FT_PID_MASK))
 #define FT_FAULT_FLAGS(r)		(((r)->header >> FT_HEADER_FLAGS_SHIFT) & FT_FLAGS_MASK)
@@ -168,6 +187,7 @@ struct ft_lost_record {
 #define FT_SESSION_BOOT			(1U << 2)	/* started by the module's parameter pid */
 #define FT_SESSION_SIDEBAND		(1U << 3)	/* mappings, tasks, exits and losses too */
 #define FT_SESSION_ALL			(1U << 4)	/* every process but the one that starts it */
+#define FT_SESSION_LATENCY		(1U << 5)	/* the faults' returns too */
 
 /* The clock of a session's records. */
 #define FT_CLOCK_MONOTONIC		0
@@ -192,13 +212,14 @@ struct ft_info {
 	__u32 consumer_offset;
 	__u32 data_offset;
 	__u32 max_sessions;
-	__u64 reserved[4];
+	__u64 missed_returns;
+	__u64 reserved[3];
 };
 
 struct ft_config {
 	__u64 ring_bytes;
 	__u32 mode;		/* FT_MODE_* */
-	__u32 flags;		/* FT_SESSION_FOLLOW, FT_SESSION_SIDEBAND, FT_SESSION_ALL */
+	__u32 flags;		/* FT_SESSION_FOLLOW, _SIDEBAND, _ALL, _LATENCY */
 	__u64 watermark_bytes;	/* wakes poll; 0: a quarter of the ring */
 	__u32 clock;		/* FT_CLOCK_* */
 	__u32 reserved;
@@ -247,7 +268,8 @@ struct ft_session_info {
 	__u64 overwritten;
 	__u64 missed;
 	__u64 running_ns;
-	__u64 reserved[3];
+	__u64 missed_returns;
+	__u64 reserved[2];
 };
 
 #define FT_IOC_TYPE			0xF7

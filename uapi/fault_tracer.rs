@@ -55,6 +55,8 @@ pub mod record_type {
     /// Faults that found the ring full, told when there was room again, or at the end:
     /// [`super::LostRecord`].
     pub const LOST: u64 = 5;
+    /// A fault has ended: [`super::ReturnRecord`], one slot.
+    pub const RETURN: u64 = 6;
 }
 
 /// First bit of the thread group id in a record's first word; the thread id begins at bit 0.
@@ -232,6 +234,44 @@ pub struct LostRecord {
     pub count: u64,
 }
 
+/// The return from `handle_mm_fault` of a fault that was recorded, in a session with
+/// [`session_flag::LATENCY`]. It is in the ring of the CPU where the thread was then.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturnRecord {
+    /// As in [`MappingRecord`]; the ids are those of the thread.
+    pub header: u64,
+    /// Time of the return, by the session's clock. The fault took `time_ns - entry_ns`.
+    pub time_ns: u64,
+    /// [`FaultRecord::time_ns`] of the fault: with the thread id, it tells which.
+    pub entry_ns: u64,
+    /// What the function returned (`vm_fault_t`), see [`fault_result`].
+    pub result: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Bits of [`ReturnRecord::result`]: those of the kernel's `enum vm_fault_reason`
+/// (`include/linux/mm_types.h`). There may be others, of no use outside of the kernel.
+pub mod fault_result {
+    /// Out of memory.
+    pub const OOM: u32 = 1 << 0;
+    /// A bad access (`SIGBUS`).
+    pub const SIGBUS: u32 = 1 << 1;
+    /// It had to wait for a page to be read.
+    pub const MAJOR: u32 = 1 << 2;
+    /// The page is poisoned.
+    pub const HWPOISON: u32 = 1 << 4;
+    /// The huge page is poisoned.
+    pub const HWPOISON_LARGE: u32 = 1 << 5;
+    /// A bad access (`SIGSEGV`).
+    pub const SIGSEGV: u32 = 1 << 6;
+    /// It is to be tried again, without or with the lock of the address space.
+    pub const RETRY: u32 = 1 << 10;
+    /// It is done, and that lock was given back.
+    pub const COMPLETED: u32 = 1 << 14;
+}
+
 /// Flags of a fault record.
 pub mod fault_flag {
     /// The access was a write.
@@ -384,6 +424,8 @@ pub mod session_flag {
     /// the process that calls `FT_IOC_START`: its own faults while it writes what it has read would be
     /// recorded, read and written again. Needs a caller in the initial pid namespace.
     pub const ALL: u32 = 1 << 4;
+    /// The returns of the faults are recorded too, see [`super::ReturnRecord`].
+    pub const LATENCY: u32 = 1 << 5;
 }
 
 /// `FT_IOC_INFO`: what the module can do and what this file's session is.
@@ -421,8 +463,11 @@ pub struct Info {
     pub data_offset: u32,
     /// Most sessions that can run at the same time.
     pub max_sessions: u32,
+    /// Faults recorded whose return could not be, since all instances of the return hook were in use or
+    /// the ring was full ([`session_flag::LATENCY`]).
+    pub missed_returns: u64,
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 3],
 }
 
 /// `FT_IOC_CONFIGURE`: how an idle session shall record.
@@ -433,7 +478,8 @@ pub struct Config {
     pub ring_bytes: u64,
     /// See [`mode`].
     pub mode: u32,
-    /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`], [`session_flag::ALL`] or 0.
+    /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`], [`session_flag::ALL`],
+    /// [`session_flag::LATENCY`] or 0.
     pub flags: u32,
     /// Wake a reader that waits in `poll` when a ring holds that many bytes, at most `ring_bytes`; 0 for a
     /// quarter of it.
@@ -544,8 +590,10 @@ pub struct SessionInfo {
     pub missed: u64,
     /// Nanoseconds for which it has been running.
     pub running_ns: u64,
+    /// See [`Info::missed_returns`].
+    pub missed_returns: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -598,6 +646,7 @@ const _: () = {
     assert!(core::mem::size_of::<TaskRecord>() == 2 * SLOT_BYTES);
     assert!(core::mem::size_of::<ExitRecord>() == SLOT_BYTES);
     assert!(core::mem::size_of::<LostRecord>() == SLOT_BYTES);
+    assert!(core::mem::size_of::<ReturnRecord>() == SLOT_BYTES);
     assert!(HEADER_MAPPING_SHIFT + 3 == HEADER_TYPE_SHIFT);
     assert!(MAPPINGS == 1 << (8 + 3));
 };

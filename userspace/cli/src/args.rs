@@ -58,6 +58,7 @@ Exit status: as for drain.
 Examples:
   fault-tracer record -- make -j4
   fault-tracer record --pid 1234 --duration 10 -o faults.arrow
+  fault-tracer record --latency -- make -j4
   python3 -c 'import polars; print(polars.read_ipc_stream(\"faults.arrow\"))'";
 
 const EXPORT_MORE: &str = "\
@@ -139,6 +140,10 @@ pub struct Record {
     /// The clock of the times
     #[arg(long, value_enum, default_value = "monotonic")]
     pub clock: ClockName,
+
+    /// Also record how long each fault takes, which costs it about twice as much as being recorded
+    #[arg(long)]
+    pub latency: bool,
 }
 
 /// What `verify` takes.
@@ -355,7 +360,8 @@ mod tests {
                 _ => unreachable!(),
             }
         };
-        let record = parse("-p 7 --duration 0.5 --clock raw").unwrap();
+        let record = parse("-p 7 --duration 0.5 --clock raw --latency").unwrap();
+        assert!(record.latency && !parse("-p 7").unwrap().latency);
         assert_eq!(record.target.pids, [7]);
         assert_eq!(record.duration, Some(Duration::from_millis(500)));
         assert_eq!(record.clock, ClockName::Raw);

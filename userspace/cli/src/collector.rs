@@ -199,6 +199,11 @@ impl<'a, T: Timed> Collector<'a, T> {
         Ok(sum)
     }
 
+    /// Faults recorded whose return the module could not record.
+    pub fn missed_returns(&self) -> anyhow::Result<u64> {
+        Ok(self.session.info()?.missed_returns)
+    }
+
     /// Faults that were taken out of the rings before.
     pub fn taken_before(&self) -> u64 {
         self.taken_before

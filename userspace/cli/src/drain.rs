@@ -14,6 +14,7 @@ use crate::{
 pub fn run(arguments: &args::Drain) -> anyhow::Result<u8> {
     let how = How {
         sideband: false,
+        latency: false,
         clock: Clock::Monotonic,
         duration: None,
     };

@@ -37,6 +37,23 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// A short time in the unit that suits it: `850 ns`, `12.3 µs`, `4.56 ms`, `7.89 s`.
+pub fn short(time_ns: u64) -> String {
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
+    for (unit, name) in units {
+        if time_ns >= unit {
+            let whole = time_ns / unit;
+            let hundredths = time_ns % unit * 100 / unit;
+            return match whole {
+                0..=9 => format!("{whole}.{hundredths:02} {name}"),
+                10..=99 => format!("{whole}.{} {name}", hundredths / 10),
+                _ => format!("{} {name}", grouped(whole)),
+            };
+        }
+    }
+    format!("{time_ns} ns")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +72,23 @@ mod tests {
         }
         assert_eq!(counted(1, "fault", "faults"), "1 fault");
         assert_eq!(counted(1000, "fault", "faults"), "1,000 faults");
+    }
+
+    #[test]
+    fn short_times_have_three_digits() {
+        let cases = [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1000, "1.00 µs"),
+            (12_390, "12.3 µs"),
+            (999_999, "999 µs"),
+            (4_567_000, "4.56 ms"),
+            (7_890_000_000, "7.89 s"),
+            (1_234_000_000_000, "1,234 s"),
+        ];
+        for (time_ns, text) in cases {
+            assert_eq!(short(time_ns), text);
+        }
     }
 
     #[test]

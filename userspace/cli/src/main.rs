@@ -15,6 +15,7 @@ mod args;
 mod collector;
 mod command;
 mod drain;
+mod durations;
 mod events;
 mod export;
 mod format;

@@ -14,6 +14,7 @@ use fault_tracer_trace::{file::Writer, About, Counter, CounterRow, Fate, Kind, R
 use crate::{
     args,
     collector::{Collector, Failure},
+    durations::Durations,
     format::{counted, grouped},
     output::Output,
     say,
@@ -37,6 +38,7 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
     }
     let how = How {
         sideband: true,
+        latency: arguments.latency,
         clock: arguments.clock.into(),
         duration: arguments.duration,
     };
@@ -57,6 +59,7 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
                 clock: how.clock.name().into(),
                 wall_offset_ns: wall.offset_ns,
                 wall_error_ns: wall.error_ns,
+                latency: how.latency,
             };
             output.begin().map_err(Failure::Output)?;
             let mut recording = Recording::new(running.session, output, &about, how.clock)?;
@@ -105,6 +108,8 @@ struct Counts {
     kinds: [u64; Kind::ALL.len()],
     fates: [u64; Fate::ALL.len()],
     gaps: u64,
+    /// In recordings with durations.
+    durations: Option<Durations>,
 }
 
 impl<'a> Recording<'a> {
@@ -126,6 +131,7 @@ impl<'a> Recording<'a> {
                 kinds: [0; Kind::ALL.len()],
                 fates: [0; Fate::ALL.len()],
                 gaps: 0,
+                durations: about.latency.then(Durations::default),
             },
             live: Live::new(),
         })
@@ -207,15 +213,23 @@ impl<'a> Recording<'a> {
         }
         let account = self.collector.account()?;
         counter(Counter::Missed, None, account.missed);
+        let missed_returns = self.collector.missed_returns()?;
+        if self.counts.durations.is_some() {
+            counter(Counter::MissedReturns, None, missed_returns);
+        }
         counter(Counter::End, None, self.counts.tally.faults());
         self.write()?;
         let bytes = self.writer.finish().map_err(Failure::Output)?;
-        let details = self.counts.lines(bytes);
+        let mut details = self.counts.lines(bytes);
+        if let Some(durations) = &self.counts.durations {
+            details.extend(durations.lines(missed_returns));
+        }
         Ok(Ended {
             account,
             tally: self.counts.tally,
             taken_before: self.collector.taken_before(),
             late: self.collector.late(),
+            stray_returns: self.resolver.stray_returns(),
             details,
         })
     }
@@ -246,6 +260,9 @@ impl Counts {
                     self.tally.add(&fault.fault);
                     self.kinds[fault.kind as usize] += 1;
                     self.fates[fault.fate as usize] += 1;
+                    if let Some(durations) = &mut self.durations {
+                        durations.add(fault);
+                    }
                 }
                 Row::Gap(gap) => self.gaps += gap.count,
                 _ => {}

@@ -77,6 +77,7 @@ impl<'a> Recording<'a> {
             tally: self.tally,
             taken_before: self.collector.taken_before(),
             late: self.collector.late(),
+            stray_returns: 0,
             details: Vec::new(),
         })
     }

@@ -99,6 +99,7 @@ fn render_session(session: &SessionInfo) -> String {
             ", every fault printed to the kernel log",
             "",
         ),
+        (session_flag::LATENCY, ", with durations", ""),
     ] {
         settings.push_str(if session.flags & flag != 0 { yes } else { no });
     }
@@ -124,14 +125,20 @@ fn render_session(session: &SessionInfo) -> String {
     for (name, value) in rows {
         let _ = writeln!(text, "  {name:<11} {value}");
     }
-    let counts = [
+    let mut counts = vec![
         ("hits", session.hits),
         ("recorded", session.recorded),
         ("dropped", session.dropped),
         ("overwritten", session.overwritten),
         ("missed", session.missed),
-    ]
-    .map(|(name, count)| (name, grouped(count)));
+    ];
+    if session.flags & session_flag::LATENCY != 0 {
+        counts.push(("no duration", session.missed_returns));
+    }
+    let counts: Vec<_> = counts
+        .into_iter()
+        .map(|(name, count)| (name, grouped(count)))
+        .collect();
     let width = counts
         .iter()
         .map(|(_, count)| count.len())
@@ -205,6 +212,17 @@ mod tests {
              \u{20} missed              0\n"
         );
         assert!(render(&info(), "", &[session()]).contains("tracing       1 session of at most 16"));
+    }
+
+    #[test]
+    fn a_session_with_durations_tells_of_those_missed() {
+        let text = render_session(&SessionInfo {
+            flags: session_flag::LATENCY,
+            missed_returns: 12,
+            ..session()
+        });
+        assert!(text.contains(", with durations\n"), "{text}");
+        assert!(text.contains("\n  no duration        12\n"), "{text}");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Ended {
     pub taken_before: u64,
     /// Faults that stand out of their order.
     pub late: u64,
+    /// Returns of faults that are not there.
+    pub stray_returns: u64,
     /// Further lines for the summary.
     pub details: Vec<String>,
 }
@@ -34,6 +36,7 @@ pub fn contradiction(ended: &Ended) -> Option<anyhow::Error> {
         tally,
         taken_before,
         late,
+        stray_returns,
         ..
     } = ended;
     let mut faults = Vec::new();
@@ -54,6 +57,9 @@ pub fn contradiction(ended: &Ended) -> Option<anyhow::Error> {
     }
     if *late != 0 {
         faults.push(format!("{late} faults stand out of their order"));
+    }
+    if *stray_returns != 0 {
+        faults.push(format!("{stray_returns} returns belong to no fault"));
     }
     (!faults.is_empty()).then(|| anyhow!("{}: please report this", faults.join("; ")))
 }
@@ -148,6 +154,7 @@ mod tests {
             tally,
             taken_before: 0,
             late: 0,
+            stray_returns: 0,
             details: Vec::new(),
         }
     }
@@ -198,10 +205,13 @@ mod tests {
         wrong.account.recorded = 5;
         wrong.account.hits = 5;
         wrong.late = 1;
+        wrong.stray_returns = 2;
         let message = contradiction(&wrong).unwrap().to_string();
         assert!(message.contains("5 faults as recorded, but 3"));
         assert!(message.contains("1 faults stand out"));
+        assert!(message.contains("2 returns belong to no fault"));
         wrong.late = 0;
+        wrong.stray_returns = 0;
         wrong.taken_before = 2;
         assert!(contradiction(&wrong).is_none());
         wrong.account.hits = 6;

@@ -32,6 +32,8 @@ use crate::{
 pub struct How {
     /// See [`Settings::sideband`].
     pub sideband: bool,
+    /// See [`Settings::latency`].
+    pub latency: bool,
     /// See [`Settings::clock`].
     pub clock: Clock,
     /// When to end in any case.
@@ -216,6 +218,7 @@ impl Target {
             follow: !arguments.no_follow,
             all: arguments.all,
             sideband: how.sideband,
+            latency: how.latency,
             clock: how.clock,
             watermark_bytes: 0,
         })?;

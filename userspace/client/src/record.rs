@@ -130,6 +130,21 @@ pub struct Overrun {
     pub slots: u64,
 }
 
+/// The end of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// Time of the return.
+    pub time_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// Its process.
+    pub pid: u32,
+    /// Time of the fault, as its own record has it.
+    pub entry_ns: u64,
+    /// What the kernel's function returned, see [`uapi::fault_result`].
+    pub result: u32,
+}
+
 /// A record of any type that this crate knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -145,6 +160,8 @@ pub enum Record {
     Lost(Lost),
     /// A loss in mode overwrite.
     Overrun(Overrun),
+    /// The end of a fault.
+    Return(Return),
 }
 
 impl Timed for Record {
@@ -156,6 +173,7 @@ impl Timed for Record {
             Self::Exit(exit) => exit.time_ns,
             Self::Lost(lost) => lost.first_ns,
             Self::Overrun(overrun) => overrun.until_ns,
+            Self::Return(end) => end.time_ns,
         }
     }
 }
@@ -223,6 +241,14 @@ impl Record {
                 pid,
                 min_flt,
                 maj_flt,
+            }),
+            (record_type::RETURN, &[_, time_ns, entry_ns, result, ..]) => Self::Return(Return {
+                time_ns,
+                tid,
+                pid,
+                entry_ns,
+                // CAST: the lower half of the word.
+                result: result as u32,
             }),
             (record_type::LOST, &[_, first_ns, last_ns, count, ..]) => Self::Lost(Lost {
                 first_ns,
@@ -423,6 +449,31 @@ mod tests {
             };
             assert_eq!(read(&words), [Record::Mapping(Box::new(expected))]);
         }
+    }
+
+    #[test]
+    fn returns_are_read_as_they_are_laid_out() {
+        let words = laid_out(
+            uapi::ReturnRecord {
+                header: header(record_type::RETURN, 0),
+                time_ns: 9,
+                entry_ns: 4,
+                result: uapi::fault_result::MAJOR,
+                reserved: u32::MAX,
+            },
+            "",
+        );
+        assert_eq!(
+            read(&words),
+            [Record::Return(Return {
+                time_ns: 9,
+                tid: 7,
+                pid: 5,
+                entry_ns: 4,
+                result: uapi::fault_result::MAJOR,
+            })]
+        );
+        assert_eq!(count_faults(&words), Ok(0));
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Settings {
     pub all: bool,
     /// Whether mappings, tasks, exits and losses are recorded beside the faults.
     pub sideband: bool,
+    /// Whether the faults' returns are recorded: [`crate::Record::Return`].
+    pub latency: bool,
     /// The clock of the records.
     pub clock: Clock,
     /// [`Session::wait`] returns when a ring holds that many bytes; 0 for a quarter of it.
@@ -225,6 +227,7 @@ impl Session {
             follow,
             all,
             sideband,
+            latency,
             clock,
             watermark_bytes,
         } = settings;
@@ -238,7 +241,8 @@ impl Session {
             mode: mode.code(),
             flags: flag(follow, session_flag::FOLLOW)
                 | flag(all, session_flag::ALL)
-                | flag(sideband, session_flag::SIDEBAND),
+                | flag(sideband, session_flag::SIDEBAND)
+                | flag(latency, session_flag::LATENCY),
             watermark_bytes,
             clock: clock.code(),
             reserved: 0,

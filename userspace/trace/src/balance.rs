@@ -4,7 +4,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{Account, CounterRow, Fate, Loss, LostRow, Name, Row, ThreadEvent, ThreadRow};
+use crate::{
+    Account, Counter, CounterRow, Fate, Loss, LostRow, Name, Row, ThreadEvent, ThreadRow,
+};
 
 /// More threads than this that do not balance, or cannot be checked, are only counted.
 const THREADS_SHOWN: usize = 20;
@@ -33,6 +35,50 @@ pub struct Balance {
     gaps: u64,
     account: Account,
     end: Option<u64>,
+    durations: Durations,
+}
+
+/// Which faults have a duration.
+#[derive(Debug, Default)]
+struct Durations {
+    with: u64,
+    without: u64,
+    /// As the module counts them; `None` where durations were not asked for.
+    missed: Option<u64>,
+    /// Threads whose last fault has none, and which have not ended since: it may still be under way.
+    open: HashSet<u32>,
+}
+
+impl Durations {
+    fn fault(&mut self, tid: u32, duration_ns: Option<u64>) {
+        if duration_ns.is_some() {
+            self.with += 1;
+            self.open.remove(&tid);
+        } else {
+            self.without += 1;
+            self.open.insert(tid);
+        }
+    }
+
+    /// What is to be said of them, and whether the numbers agree.
+    fn line(&self) -> Option<(String, bool)> {
+        let missed = self.missed?;
+        let under_way = self.without.checked_sub(missed);
+        let agrees = under_way.is_some_and(|count| count <= self.open.len() as u64);
+        let rest = match under_way {
+            Some(0) => String::new(),
+            Some(count) if agrees => format!(", {count} under way at the end"),
+            _ => format!(
+                ", which do not agree: at most {} were under way at the end",
+                self.open.len()
+            ),
+        };
+        let line = format!(
+            "durations: {} faults have one, {} have none; {missed} returns missed{rest}",
+            self.with, self.without
+        );
+        Some((line, agrees))
+    }
 }
 
 /// Faults of a thread in the trace.
@@ -92,6 +138,7 @@ impl Balance {
         match row {
             Row::Fault(fault) => {
                 self.faults += 1;
+                self.durations.fault(fault.fault.tid, fault.duration_ns);
                 let found = &mut self.threads.entry(fault.fault.tid).or_default().found;
                 match fault.fate {
                     Fate::Minor => found.minor += 1,
@@ -115,7 +162,10 @@ impl Balance {
 
     fn counter(&mut self, row: &CounterRow) {
         if !row.add_to(&mut self.account) {
-            self.end = Some(row.count);
+            match row.counter {
+                Counter::MissedReturns => self.durations.missed = Some(row.count),
+                _ => self.end = Some(row.count),
+            }
         }
     }
 
@@ -168,6 +218,7 @@ impl Balance {
                 }
             }
             ThreadEvent::Exit => {
+                self.durations.open.remove(&row.tid);
                 if row.tid == row.pid {
                     self.ended_leaders.insert(row.tid);
                 }
@@ -384,6 +435,10 @@ impl Balance {
                 }
             }
         }
+        if let Some((line, agrees)) = self.durations.line() {
+            closes &= agrees;
+            lines.push(line);
+        }
         lines.push(if closes {
             format!(
                 "complete: {} of {} faults found, difference 0",
@@ -443,7 +498,7 @@ fn wrong_line(thread: &ThreadRow, found: Found, expected: (u64, u64)) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Counter, Fault, GapRow, Kind, ResolvedFault};
+    use crate::{Fault, GapRow, Kind, ResolvedFault};
 
     fn thread(event: ThreadEvent, tid: u32, min_flt: u64, maj_flt: u64) -> Row {
         Row::Thread(Box::new(ThreadRow {
@@ -473,6 +528,7 @@ mod tests {
             place: None,
             kind: Kind::ZeroFill,
             fate,
+            duration_ns: None,
         }))
     }
 
@@ -669,6 +725,47 @@ mod tests {
             thread(ThreadEvent::Exit, 8, 102, 0),
         ]));
         assert!(closes, "{text}");
+    }
+
+    #[test]
+    fn durations_are_there_missed_or_under_way() {
+        let timed = |tid, duration_ns| match fault(tid, Fate::Minor) {
+            Row::Fault(mut fault) => {
+                fault.duration_ns = duration_ns;
+                Row::Fault(fault)
+            }
+            other => other,
+        };
+        let rows = |missed, last| {
+            let mut rows = vec![
+                thread(ThreadEvent::Fork, 8, 0, 0),
+                timed(8, Some(5)),
+                timed(8, None),
+                timed(8, last),
+            ];
+            rows.push(counter(Counter::MissedReturns, missed));
+            ended(rows)
+        };
+        for (missed, last, closes, words) in [
+            (
+                1,
+                Some(3),
+                true,
+                "2 faults have one, 1 have none; 1 returns missed",
+            ),
+            (1, None, true, "1 under way at the end"),
+            (2, None, true, "1 faults have one, 2 have none; 2 returns missed"),
+            (0, Some(3), false, "do not agree"),
+            (0, None, false, "do not agree"),
+            (3, None, false, "do not agree"),
+        ] {
+            let (text, closed) = report(rows(missed, last));
+            assert!(closed == closes && text.contains(words), "{missed}: {text}");
+        }
+        // Of a thread that has ended, nothing is under way.
+        let mut rows = rows(1, None);
+        rows.push(thread(ThreadEvent::Exit, 8, 3, 0));
+        assert!(!report(rows).1);
     }
 
     #[test]

@@ -10,10 +10,12 @@
 //! kernel raises one of them by one when a fault completes. So the thread's next record tells what became
 //! of it, and a fault leaves only when that has come: rows of faults are in the order of their threads'
 //! next records. A difference that one fault cannot explain is a [`GapRow`].
+//!
+//! **Duration.** A thread takes one fault at a time, so a return belongs to its last one, if that is recorded.
 
 use std::{collections::hash_map::Entry, sync::Arc};
 
-use fault_tracer_client::{Exit, Lost, Mapping, Overrun, Record, Task, TaskEvent};
+use fault_tracer_client::{Exit, Lost, Mapping, Overrun, Record, Return, Task, TaskEvent};
 use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
 use rustc_hash::FxHashMap;
 
@@ -41,6 +43,9 @@ pub struct Resolver {
     /// Names of processes, by id.
     processes: FxHashMap<u32, Name>,
     names: Names,
+    /// Whether there are returns.
+    returns: bool,
+    stray_returns: u64,
     /// Rows that were given back, for the next faults.
     spare: Vec<Box<ResolvedFault>>,
 }
@@ -166,6 +171,7 @@ impl Resolver {
             Record::Mapping(mapping) => self.mapping(cpu, &mapping),
             Record::Task(task) => self.task(cpu, &task, out),
             Record::Exit(exit) => self.exit(cpu, &exit, out),
+            Record::Return(end) => self.returned(&end),
             Record::Lost(Lost {
                 first_ns,
                 last_ns,
@@ -221,6 +227,11 @@ impl Resolver {
         out.append(&mut rows);
     }
 
+    /// Returns of faults that are not there. Always 0 if the records are true.
+    pub fn stray_returns(&self) -> u64 {
+        self.stray_returns
+    }
+
     fn fault(&mut self, cpu: u32, record: &FaultRecord, out: &mut Vec<Row>) {
         let fault = Fault::from_record(cpu, record);
         let place = self.place(cpu, record);
@@ -246,6 +257,7 @@ impl Resolver {
                     thread: thread.name.clone(),
                     place,
                     fate: Fate::Unknown,
+                    duration_ns: None,
                     fault,
                 },
             ),
@@ -259,6 +271,17 @@ impl Resolver {
             if self.spare.len() < SPARE_MOST {
                 self.spare.push(fault);
             }
+        }
+    }
+
+    fn returned(&mut self, end: &Return) {
+        self.returns = true;
+        let thread = self.threads.get_mut(&end.tid);
+        match thread.and_then(|thread| thread.held.as_mut()) {
+            Some(held) if held.fault.fault.time_ns == end.entry_ns => {
+                held.fault.duration_ns = Some(end.time_ns.saturating_sub(end.entry_ns));
+            }
+            _ => self.stray_returns += 1,
         }
     }
 
@@ -343,6 +366,9 @@ impl Resolver {
         if unknown && task.event == TaskEvent::Rename {
             thread.first = Some(counters);
         }
+        // While a return is to come, the fault is not over, whatever the counters say.
+        let returns = |held: &Held| self.returns && held.fault.duration_ns.is_none();
+        let inside = thread.held.as_ref().is_some_and(returns);
         // Another thread may tell of a name, of a target or of the end while this one is inside of a fault:
         // that its counters have not risen says nothing then. And they were read a little before the
         // record's time: those of the thread's own records may be ahead of them.
@@ -351,6 +377,7 @@ impl Resolver {
             (_, None) | (TaskEvent::Exec | TaskEvent::Fork, _) => true,
             // Its faults since the process became a target count, whatever of them is in these counters.
             (TaskEvent::Present, Some(known)) => !known.is_near(&counters),
+            (TaskEvent::Rename, Some(_)) if inside => false,
             (TaskEvent::Rename | TaskEvent::Alive, Some(known)) => {
                 !known.is_ahead_of(&counters) && (thread.held.is_none() || known != counters)
             }

@@ -38,6 +38,9 @@ pub struct ResolvedFault {
     pub kind: Kind,
     /// What became of it.
     pub fate: Fate,
+    /// From its entry to its return, in nanoseconds. `None` where it was not asked for, was missed, or the
+    /// recording ended before.
+    pub duration_ns: Option<u64>,
 }
 
 /// Why there is a [`ThreadRow`].
@@ -143,6 +146,8 @@ pub enum Counter {
     Missed,
     /// See [`crate::Account::untold`].
     Untold,
+    /// Faults whose return the module could not record. In recordings with durations alone.
+    MissedReturns,
     /// Rows of faults in the trace. The last row: without it, the recording was cut off.
     End,
 }
@@ -161,7 +166,7 @@ pub struct CounterRow {
 }
 
 impl CounterRow {
-    /// Adds the number to the sums over the CPUs; false for the last line, which has none of them.
+    /// Adds the number to the sums over the CPUs; false for a line that is none of them.
     pub fn add_to(&self, account: &mut Account) -> bool {
         let sum = match self.counter {
             Counter::Hits => &mut account.hits,
@@ -170,7 +175,7 @@ impl CounterRow {
             Counter::Overwritten => &mut account.overwritten,
             Counter::Missed => &mut account.missed,
             Counter::Untold => &mut account.untold,
-            Counter::End => return false,
+            Counter::MissedReturns | Counter::End => return false,
         };
         *sum = sum.saturating_add(self.count);
         true
@@ -248,6 +253,7 @@ pub const EVENTS: [&str; 18] = [
     "overwritten",
     "missed",
     "untold",
+    "missed_returns",
     "end",
     "overrun",
     "alive",
@@ -270,4 +276,6 @@ pub struct About {
     pub wall_offset_ns: i64,
     /// The offset is known to so many nanoseconds, either way.
     pub wall_error_ns: u64,
+    /// Whether the faults have durations.
+    pub latency: bool,
 }

@@ -88,9 +88,9 @@ fn table() -> Table {
     Table {
         constants: {
             use uapi::{
-                clock, fault_flag, mapping_flag, mode, record_type, session_flag, state, task_event,
+                clock, fault_flag, fault_result, mapping_flag, mode, record_type, session_flag, state, task_event,
             };
-            let groups: [Vec<(String, u64)>; 10] = [
+            let groups: [Vec<(String, u64)>; 11] = [
                 constants!["FT_" uapi: ABI_VERSION, SLOT_BYTES, MAX_SESSIONS, PID_BITS, PID_MASK,
                     RING_BYTES_MIN, RING_BYTES_MAX, HEADER_TGID_SHIFT, HEADER_FLAGS_SHIFT,
                     FLAGS_MASK, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
@@ -99,16 +99,18 @@ fn table() -> Table {
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
                     FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION],
-                constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST],
+                constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST, RETURN],
                 constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
                     HUGETLB, LOCKED],
                 constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME, ALIVE],
                 constants!["FT_CLOCK_" clock: MONOTONIC, BOOTTIME, RAW],
                 constants!["FT_FAULT_" fault_flag: WRITE, PRESENT, FILE, SHARED, SWAP_ENTRY, TRIED,
                     USER, REMOTE, INSTRUCTION, GUP, UNSHARE, HUGETLB, VMA_LOCK],
+                constants!["FT_RESULT_" fault_result: OOM, SIGBUS, MAJOR, HWPOISON, HWPOISON_LARGE,
+                    SIGSEGV, RETRY, COMPLETED],
                 constants!["FT_STATE_" state: IDLE, RUNNING, STOPPED],
                 constants!["FT_MODE_" mode: DISCARD, OVERWRITE],
-                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL],
+                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL, LATENCY],
             ];
             groups.concat()
         },
@@ -120,9 +122,10 @@ fn table() -> Table {
                 old_tid),
             structure!(ExitRecord: header, time_ns, min_flt, maj_flt),
             structure!(LostRecord: header, time_ns, last_ns, count),
+            structure!(ReturnRecord: header, time_ns, entry_ns, result, reserved),
             structure!(Info: abi_version, fault_record_bytes, slot_bytes, cpus, state, mode, flags,
                 live_targets, ring_bytes, missed, ring_stride, producer_offset, consumer_offset,
-                data_offset, max_sessions, reserved),
+                data_offset, max_sessions, missed_returns, reserved),
             structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, reserved),
             structure!(Target: pid, flags),
             structure!(Drain: buffer, length, cpu, bytes, gap_slots),
@@ -130,7 +133,7 @@ fn table() -> Table {
                 untold, reserved),
             structure!(SessionInfo: index, present, mode, flags, owner_pid, live_targets,
                 named_targets, first_target, owner_comm, ring_bytes, hits, recorded, dropped,
-                overwritten, missed, running_ns, reserved),
+                overwritten, missed, running_ns, missed_returns, reserved),
         ],
     }
 }
@@ -365,6 +368,7 @@ fn collect(
                     "mapping_flag" => "FT_MAPPING_",
                     "task_event" => "FT_TASK_",
                     "clock" => "FT_CLOCK_",
+                    "fault_result" => "FT_RESULT_",
                     other => panic!("module {other} has no prefix in the header: name one here"),
                 };
                 let (_, items) = module.content.as_ref().unwrap();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The columns behind those of `drain`.
-const MORE: &str = "process,thread,kind,fate,mapping,permissions,file_offset";
+const MORE: &str = "process,thread,kind,fate,mapping,permissions,file_offset,duration_ns";
 
 pub struct Csv {
     line: Vec<u8>,
@@ -78,9 +78,14 @@ impl Export for Csv {
             line.push(b',');
             line.extend_from_slice(quoted(text).as_bytes());
         }
-        line.push(b',');
-        if let Some(offset) = place.and_then(|place| place.file_offset) {
-            line.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
+        for number in [
+            place.and_then(|place| place.file_offset),
+            fault.duration_ns,
+        ] {
+            line.push(b',');
+            if let Some(number) = number {
+                line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            }
         }
         line.push(b'\n');
         out.write_all(line)

@@ -58,6 +58,8 @@ struct Line<'a> {
     end_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ns: Option<u64>,
 }
 
 impl Export for Jsonl {
@@ -87,6 +89,7 @@ impl Export for Jsonl {
                     permissions: place.map(|place| &*place.permissions),
                     file_offset: place.and_then(|place| place.file_offset),
                     flags: Some(String::from_utf8_lossy(&flags).into_owned()),
+                    duration_ns: row.duration_ns,
                     ..line
                 }
             }

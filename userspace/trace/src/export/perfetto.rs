@@ -40,6 +40,7 @@ impl Perfetto {
             clock,
             wall_offset_ns,
             wall_error_ns,
+            latency: _,
         } = about;
         let about = json!({
             "fault_tracer": version,
@@ -92,7 +93,7 @@ impl Perfetto {
         }
         self.instants += 1;
         let place = fault.place.as_ref();
-        let event = json!({
+        let mut event = json!({
             "ph": "i",
             "s": "t",
             "cat": fault.fate.name(),
@@ -110,6 +111,14 @@ impl Perfetto {
                 "cpu": record.cpu,
             },
         });
+        if let Some(duration_ns) = fault.duration_ns {
+            // A slice, of whose entries `s` is none.
+            event["ph"] = "X".into();
+            event["dur"] = micros(duration_ns).into();
+            if let Some(entries) = event.as_object_mut() {
+                entries.remove("s");
+            }
+        }
         self.event(&event, out)
     }
 }

@@ -44,6 +44,7 @@ fn fault(time_ns: u64, mapping: Option<&str>, fate: Fate) -> Row {
         }),
         kind: Kind::FileExecute,
         fate,
+        duration_ns: (time_ns == 2).then_some(1500),
     }))
 }
 
@@ -108,9 +109,10 @@ fn csv_has_the_columns_of_drain_and_more() {
     assert_eq!(
         lines[1],
         "1,1,70,71,0x7f0000001001,0x401000,x,file|user,make,\"cc1; \"\"x\"\"\",file-exec,retried,\
-         \"/a,\"\"b\"\"\",r-xp,4660"
+         \"/a,\"\"b\"\"\",r-xp,4660,"
     );
-    assert!(lines[4].ends_with(",unknown,,,"));
+    assert!(lines[2].ends_with(",4660,1500"));
+    assert!(lines[4].ends_with(",unknown,,,,"));
     assert!(text.ends_with(
         "# hits=11 recorded=4 dropped=7 overwritten=0 missed=0\n\
          # lost: dropped=7 overwritten=0 missed=0\n"
@@ -129,6 +131,8 @@ fn jsonl_has_a_line_for_each_row() {
     assert_eq!(lines[0]["program"], "/bin/cc1");
     assert_eq!(lines[2]["fate"], "major");
     assert_eq!(lines[2]["mapping"], "/a,\"b\"");
+    assert_eq!(lines[2]["duration_ns"], 1500);
+    assert!(lines[3].get("duration_ns").is_none());
     assert_eq!(lines[2]["address"], "0x7f0000001002");
     assert!(lines[4].get("mapping").is_none());
     assert_eq!(
@@ -146,7 +150,7 @@ fn folded_counts_faults_once() {
 }
 
 #[test]
-fn perfetto_is_json_with_rates_instants_and_names() {
+fn perfetto_is_json_with_rates_instants_slices_and_names() {
     let trace: Value = serde_json::from_str(&text(Format::Perfetto)).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     let of = |phase: &str| {
@@ -155,7 +159,11 @@ fn perfetto_is_json_with_rates_instants_and_names() {
             .filter(|event| event["ph"] == phase)
             .collect::<Vec<_>>()
     };
-    assert_eq!(of("i").len(), 4 + 1 + 1, "faults, the exec, the loss");
+    assert_eq!(of("i").len(), 3 + 1 + 1, "faults, the exec, the loss");
+    let slices = of("X");
+    assert_eq!(slices.len(), 1, "the fault whose duration is known");
+    assert_eq!(slices[0]["dur"], 1.5);
+    assert!(slices[0].get("s").is_none());
     let rates = of("C");
     assert_eq!(rates.len(), 2, "a rate, and its end");
     assert_eq!(rates[0]["args"]["minor"], 100);

@@ -44,6 +44,7 @@ pub struct Batch {
     maj_flt: Sparse<UInt64Type>,
     end_ns: Sparse<Int64Type>,
     count: Sparse<UInt64Type>,
+    duration_ns: Sparse<UInt64Type>,
     fixed: Fixed,
 }
 
@@ -102,6 +103,9 @@ impl Batch {
         self.file_offset
             .set_option(n, place.and_then(|place| place.file_offset));
         self.flags.set(n, fault.flags);
+        if let Some(duration_ns) = resolved.duration_ns {
+            self.duration_ns.set(n, duration_ns);
+        }
     }
 
     /// Adds a row of which there are few.
@@ -197,6 +201,7 @@ impl Batch {
             self.maj_flt.take_numbers(rows),
             self.end_ns.take_numbers(rows),
             self.count.take_numbers(rows),
+            self.duration_ns.take_numbers(rows),
         ]
     }
 }

@@ -204,6 +204,7 @@ impl<R: Read> Reader<R> {
             clock: metadata(key::CLOCK),
             wall_offset_ns: metadata(key::WALL_OFFSET).parse().unwrap_or(0),
             wall_error_ns: metadata(key::WALL_ERROR).parse().unwrap_or(0),
+            latency: metadata(key::LATENCY) == "true",
         };
         Ok(reader)
     }
@@ -495,6 +496,7 @@ struct Columns {
     maj_flt: Numbers<UInt64Type>,
     end_ns: Numbers<Int64Type>,
     count: Numbers<UInt64Type>,
+    duration_ns: Numbers<UInt64Type>,
 }
 
 impl Columns {
@@ -525,6 +527,7 @@ impl Columns {
             maj_flt: Numbers::of(columns.next()?)?,
             end_ns: Numbers::of(columns.next()?)?,
             count: Numbers::of(columns.next()?)?,
+            duration_ns: Numbers::of(columns.next()?)?,
         })
     }
 
@@ -600,6 +603,7 @@ impl Columns {
             "overwritten" => counter(Counter::Overwritten)?,
             "missed" => counter(Counter::Missed)?,
             "untold" => counter(Counter::Untold)?,
+            "missed_returns" => counter(Counter::MissedReturns)?,
             "end" => counter(Counter::End)?,
             other => {
                 debug_assert!(!EVENTS.contains(&other));
@@ -653,6 +657,7 @@ impl Columns {
                     .find(|known| known.name() == fate)
                     .ok_or("an unknown fate")?,
             },
+            duration_ns: self.duration_ns.get(row),
         })
     }
 }

@@ -23,6 +23,7 @@ pub mod key {
     pub const CLOCK: &str = "clock";
     pub const WALL_OFFSET: &str = "wall_offset_ns";
     pub const WALL_ERROR: &str = "wall_error_ns";
+    pub const LATENCY: &str = "latency";
 }
 
 /// Keys of columns with some tens of different values, all of them known before.
@@ -68,6 +69,7 @@ pub fn fields() -> Vec<Field> {
         Field::new("maj_flt", DataType::UInt64, true),
         Field::new("end_ns", DataType::Int64, true),
         Field::new("count", DataType::UInt64, true),
+        Field::new("duration_ns", DataType::UInt64, true),
     ]
 }
 
@@ -81,6 +83,7 @@ pub fn schema(about: &About) -> SchemaRef {
         clock,
         wall_offset_ns,
         wall_error_ns,
+        latency,
     } = about;
     let metadata = [
         (key::FORMAT, FORMAT),
@@ -91,6 +94,7 @@ pub fn schema(about: &About) -> SchemaRef {
         (key::CLOCK, clock),
         (key::WALL_OFFSET, &wall_offset_ns.to_string()),
         (key::WALL_ERROR, &wall_error_ns.to_string()),
+        (key::LATENCY, &latency.to_string()),
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Arc::new(Schema::new(fields()).with_metadata(HashMap::from(metadata)))

@@ -22,6 +22,7 @@ fn about() -> About {
         clock: "CLOCK_MONOTONIC".into(),
         wall_offset_ns: -5,
         wall_error_ns: 3,
+        latency: true,
     }
 }
 
@@ -50,6 +51,7 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
         }),
         kind: Kind::ALL[time_ns as usize % Kind::ALL.len()],
         fate: Fate::ALL[time_ns as usize % Fate::ALL.len()],
+        duration_ns: (time_ns % 6 != 0).then_some(time_ns * 100),
     })
 }
 
@@ -108,6 +110,7 @@ fn rows(faults: u64) -> Vec<Row> {
         (Counter::Overwritten, Some(1)),
         (Counter::Missed, None),
         (Counter::Untold, Some(1)),
+        (Counter::MissedReturns, None),
         (Counter::End, None),
     ] {
         rows.push(Row::Counter(CounterRow {
