@@ -754,7 +754,12 @@ mod tests {
                 "2 faults have one, 1 have none; 1 returns missed",
             ),
             (1, None, true, "1 under way at the end"),
-            (2, None, true, "1 faults have one, 2 have none; 2 returns missed"),
+            (
+                2,
+                None,
+                true,
+                "1 faults have one, 2 have none; 2 returns missed",
+            ),
             (0, Some(3), false, "do not agree"),
             (0, None, false, "do not agree"),
             (3, None, false, "do not agree"),

@@ -88,7 +88,8 @@ fn table() -> Table {
     Table {
         constants: {
             use uapi::{
-                clock, fault_flag, fault_result, mapping_flag, mode, record_type, session_flag, state, task_event,
+                clock, fault_flag, fault_result, mapping_flag, mode, record_type, session_flag,
+                state, task_event,
             };
             let groups: [Vec<(String, u64)>; 11] = [
                 constants!["FT_" uapi: ABI_VERSION, SLOT_BYTES, MAX_SESSIONS, PID_BITS, PID_MASK,

@@ -6,6 +6,7 @@
 //! to the file of `--truth` (see [`truth`] for its form). The tests inside the sandbox compare it with
 //! what was recorded.
 
+mod asleep;
 mod children;
 mod clocked;
 mod cold;
@@ -85,6 +86,8 @@ enum Command {
     Turmoil(turmoil::Options),
     /// Touch memory as often as standard input says, and tell what that cost each worker
     Faults(faults::Options),
+    /// Take a fault in each of some threads, all of which sleep until a file is there
+    Asleep(asleep::Options),
     /// Touch and give back memory for ever: load, until it is killed
     Spin(spin::Options),
 }
@@ -113,6 +116,7 @@ fn main() -> Result<()> {
         Command::Pressure(options) => pressure::run(&options),
         Command::Turmoil(options) => turmoil::run(&options),
         Command::Faults(options) => faults::run(&options),
+        Command::Asleep(options) => asleep::run(&options, truth),
         Command::Spin(options) => spin::run(&options),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-/// Where the module says how `struct kprobe` lies.
+/// Where the module says how `struct kprobe`, `struct kretprobe` and its instances lie.
 const PROBE: &str = include_str!("../../../../fault_tracer/probe.rs");
 
 /// Where it says so of `struct tk_read_base` and `struct clocksource`.
@@ -27,12 +27,12 @@ fn asserted_offsets(
 }
 
 /// The size that the module asserts of its structure, `A + B * C`.
-fn asserted_size() -> usize {
+fn asserted_size(structure: &str) -> usize {
     let text = PROBE
         .lines()
         .find_map(|line| {
             line.trim()
-                .strip_prefix("assert!(size_of::<RawKprobe>() == ")?
+                .strip_prefix(&format!("assert!(size_of::<{structure}>() == "))?
                 .strip_suffix(");")
         })
         .expect("the module asserts the size of its structure");
@@ -122,8 +122,23 @@ fn the_kernels_clock_is_kept_as_the_module_expects() {
 fn struct_kprobe_is_the_kernels() {
     let size = assert_offsets(PROBE, "RawKprobe", "kprobe", 5);
     assert!(
-        asserted_size() >= size,
+        asserted_size("RawKprobe") >= size,
         "the module keeps {} bytes for a struct kprobe of {size}",
-        asserted_size()
+        asserted_size("RawKprobe")
     );
+}
+
+#[test]
+fn struct_kretprobe_and_its_instances_are_the_kernels() {
+    let size = assert_offsets(PROBE, "RawKretprobe", "kretprobe", 7);
+    let ours = asserted_size("RawKretprobe");
+    assert!(ours >= size, "{ours} bytes for a struct kretprobe of {size}");
+    let size = assert_offsets(PROBE, "RawInstance", "rethook_node", 4);
+    assert_eq!(asserted_size("RawInstance"), size);
+    // An instance is such a node, and the module's data behind it.
+    let (members, _) = kernel_layout("kretprobe_instance");
+    assert_eq!(members["node"], (0, size));
+    let data = members.iter().find(|(name, _)| name.starts_with("data"));
+    let (_, (offset, _)) = data.expect("a kretprobe_instance has data");
+    assert_eq!(*offset, size);
 }

@@ -10,6 +10,7 @@ mod children;
 mod clocks;
 mod compile;
 mod kinds;
+mod latency;
 mod layout;
 mod lifetime;
 mod mapped;

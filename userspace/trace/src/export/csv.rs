@@ -78,10 +78,7 @@ impl Export for Csv {
             line.push(b',');
             line.extend_from_slice(quoted(text).as_bytes());
         }
-        for number in [
-            place.and_then(|place| place.file_offset),
-            fault.duration_ns,
-        ] {
+        for number in [place.and_then(|place| place.file_offset), fault.duration_ns] {
             line.push(b',');
             if let Some(number) = number {
                 line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());

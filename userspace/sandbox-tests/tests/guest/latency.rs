@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The durations of faults: that each has one, that it is true, and that those which have none are counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+use fault_tracer_uapi::{self as uapi, fault_flag, record_type, session_flag, FaultRecord};
+use sandbox_tests::{
+    device::{Session, Setup},
+    guest, module,
+    program::{self, Program},
+};
+
+/// Faults whose return can be awaited at the same time: `INSTANCES` of `fault_tracer/latency.rs`.
+const INSTANCES: usize = 4096;
+
+/// A `RETURN` record.
+#[derive(Clone, Copy, Debug)]
+struct Return {
+    time_ns: u64,
+    result: u32,
+}
+
+/// What a session with durations has recorded.
+struct Timed {
+    /// By thread and time: the fault, and its return.
+    faults: BTreeMap<(u32, u64), (FaultRecord, Option<Return>)>,
+    missed: u64,
+}
+
+fn config() -> uapi::Config {
+    uapi::Config {
+        ring_bytes: 16 << 20,
+        flags: session_flag::FOLLOW | session_flag::LATENCY,
+        ..uapi::Config::default()
+    }
+}
+
+/// A running session with durations and this target.
+fn session(program: &Program) -> Session {
+    let session = Session::configured(config());
+    session.add(program.pid()).unwrap();
+    session
+}
+
+/// Stops a session and takes out what it has recorded. Each return must be that of a fault, and its only
+/// one; in each ring, times do not go back.
+fn finish(session: &Session) -> Timed {
+    session.stop().unwrap();
+    let mut faults = BTreeMap::new();
+    let mut returns = Vec::new();
+    for cpu in 0..session.info().cpus {
+        let words = session.drain_words(cpu);
+        let mut rest = &words[..];
+        let mut last_ns = 0;
+        while let Some(&header) = rest.first() {
+            let length = uapi::header_slots(header) as usize * uapi::SLOT_BYTES / 8;
+            let (record, behind) = rest.split_at(length);
+            rest = behind;
+            assert!(record[1] >= last_ns, "CPU {cpu}: time goes back");
+            last_ns = record[1];
+            let tid = (header & uapi::PID_MASK) as u32;
+            match uapi::header_type(header) {
+                record_type::FAULT => {
+                    let fault = FaultRecord::from_words(record.try_into().unwrap());
+                    let before = faults.insert((tid, fault.time_ns), (fault, None));
+                    assert!(before.is_none(), "two faults of {tid} at the same time");
+                }
+                record_type::RETURN => {
+                    assert_eq!(record[3] >> 32, 0, "the reserved half");
+                    let end = Return {
+                        time_ns: record[1],
+                        result: record[3] as u32,
+                    };
+                    let pid = (header >> uapi::HEADER_TGID_SHIFT & uapi::PID_MASK) as u32;
+                    returns.push((tid, pid, record[2], end));
+                }
+                other => panic!("a record of type {other}"),
+            }
+        }
+    }
+    for (tid, pid, entry_ns, end) in returns {
+        let (fault, place) = faults
+            .get_mut(&(tid, entry_ns))
+            .unwrap_or_else(|| panic!("{tid} returns from no fault at {entry_ns}"));
+        assert_eq!(fault.pid(), pid);
+        assert!(place.replace(end).is_none(), "{tid} returns twice");
+    }
+    let totals = session.totals();
+    assert_eq!(totals.hits, totals.recorded, "faults were lost");
+    assert_eq!(totals.recorded, faults.len() as u64);
+    Timed {
+        faults,
+        missed: session.info().missed_returns,
+    }
+}
+
+impl Timed {
+    fn without(&self) -> usize {
+        self.faults
+            .values()
+            .filter(|fault| fault.1.is_none())
+            .count()
+    }
+
+    /// Checks that a thread's faults and returns take turns; returns the sum of durations and the time from
+    /// its first fault to its last return, by thread.
+    fn times_by_thread(&self) -> HashMap<u32, (u64, u64)> {
+        let mut threads: HashMap<u32, (u64, u64, u64)> = HashMap::new();
+        for (&(tid, entry_ns), (_, end)) in &self.faults {
+            let end = end.expect("a fault without a return").time_ns;
+            assert!(end > entry_ns, "a fault that takes no time");
+            let (sum, first, last) = threads.entry(tid).or_insert((0, entry_ns, 0));
+            assert!(entry_ns >= *last, "{tid} faults inside of a fault");
+            *sum += end - entry_ns;
+            *last = end;
+            assert!(*sum <= *last - *first);
+        }
+        threads
+            .into_iter()
+            .map(|(tid, (sum, first, last))| (tid, (sum, last - first)))
+            .collect()
+    }
+
+    /// Checks that all faults that have no return are counted as such.
+    fn assert_balanced(&self) {
+        assert_eq!(self.without() as u64, self.missed, "those without a return");
+    }
+}
+
+/// `ft-workload asleep`, and the files that it is steered by.
+struct Asleep {
+    program: Program,
+    folder: tempfile::TempDir,
+}
+
+impl Asleep {
+    fn new(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (ready, until) = (file("ready"), file("until"));
+        let own = ["asleep", "--ready", &ready, "--until", &until];
+        Self {
+            program: Program::workload(&[&own, arguments].concat(), None, None),
+            folder,
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts it, and waits until all its faults sleep.
+    fn fall_asleep(&mut self) {
+        self.program.go();
+        while !self.file("ready").exists() {
+            thread::yield_now();
+        }
+    }
+
+    /// Lets the faults end, and waits for its own.
+    fn wake_up(self) {
+        File::create(self.file("until")).unwrap();
+        self.program.wait().assert_success();
+    }
+}
+
+#[test]
+fn every_fault_has_a_duration() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        for clock in [
+            uapi::clock::MONOTONIC,
+            uapi::clock::BOOTTIME,
+            uapi::clock::RAW,
+        ] {
+            let arguments = ["touch", "--pages", "300", "--threads", "4"];
+            let mut program = Program::workload(&arguments, None, None);
+            let session = Session::configured(uapi::Config { clock, ..config() });
+            session.add(program.pid()).unwrap();
+            program.go();
+            program.wait().assert_success();
+            let timed = finish(&session);
+            assert_eq!((timed.missed, timed.without()), (0, 0));
+            assert!(timed.times_by_thread().len() >= 4);
+            assert!(timed.faults.len() >= 1200);
+        }
+    });
+}
+
+#[test]
+fn processes_that_fork_and_execute_have_all_durations() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let arguments = ["turmoil", "--threads", "4", "--seed", "5"];
+        let mut program = Program::workload(&arguments, None, None);
+        let session = session(&program);
+        program.go();
+        // Threads are killed: how the first ends is no matter.
+        program.wait();
+        while session.info().live_targets != 0 {
+            thread::yield_now();
+        }
+        let timed = finish(&session);
+        timed.assert_balanced();
+        assert_eq!(timed.missed, 0);
+        assert!(timed.faults.len() > 500, "{} faults", timed.faults.len());
+    });
+}
+
+#[test]
+fn a_fault_that_sleeps_takes_as_long() {
+    const DELAY_MS: u64 = 200;
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let delay = DELAY_MS.to_string();
+        let mut asleep = Asleep::new(&["--threads", "3", "--delay", &delay]);
+        let session = session(&asleep.program);
+        asleep.fall_asleep();
+        asleep.wake_up();
+        let timed = finish(&session);
+        timed.assert_balanced();
+        assert_eq!(timed.missed, 0);
+        timed.times_by_thread();
+        let long: Vec<_> = timed
+            .faults
+            .iter()
+            .filter(|((_, entry_ns), (_, end))| {
+                end.is_some_and(|end| end.time_ns - entry_ns >= DELAY_MS * 1_000_000)
+            })
+            .collect();
+        assert_eq!(long.len(), 3, "one for each thread that slept: {long:?}");
+        for ((tid, entry_ns), (fault, end)) in long {
+            // It slept in an attempt, and was tried again.
+            let result = end.unwrap().result;
+            assert_ne!(result & uapi::fault_result::RETRY, 0, "{result:#x}");
+            let next = timed.faults.range((*tid, entry_ns + 1)..).next();
+            let ((_, next_ns), (next, end)) = next.expect("a further attempt");
+            assert_eq!(next.address(), fault.address());
+            assert_ne!(next.flags() & fault_flag::TRIED, 0);
+            assert!(end.is_some(), "attempts have durations, too: {next_ns}");
+        }
+    });
+}
+
+#[test]
+fn faults_beyond_the_hooks_instances_are_recorded_and_counted() {
+    const BEYOND: usize = 100;
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let threads = (INSTANCES + BEYOND).to_string();
+        let mut asleep = Asleep::new(&["--threads", &threads]);
+        let session = session(&asleep.program);
+        asleep.fall_asleep();
+        assert!(session.info().missed_returns >= BEYOND as u64);
+        asleep.wake_up();
+        let timed = finish(&session);
+        assert!(timed.missed >= BEYOND as u64, "{} missed", timed.missed);
+        timed.assert_balanced();
+        let with = timed.faults.len() - timed.without();
+        assert!(with >= INSTANCES, "{with} have a return");
+    });
+}
+
+#[test]
+fn returns_that_find_the_ring_full_are_counted() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let mut program = Program::workload(&["touch", "--pages", "500"], None, None);
+        let session = Session::configured(uapi::Config {
+            ring_bytes: uapi::RING_BYTES_MIN,
+            ..config()
+        });
+        session.add(program.pid()).unwrap();
+        program.go();
+        program.wait().assert_success();
+        session.stop().unwrap();
+        let (totals, info) = (session.totals(), session.info());
+        assert_eq!(totals.hits, totals.recorded + totals.dropped);
+        let mut returns = 0;
+        for cpu in 0..info.cpus {
+            let words = session.drain_words(cpu);
+            let slots = words.chunks_exact(uapi::SLOT_BYTES / 8);
+            returns += slots
+                .filter(|slot| uapi::header_type(slot[0]) == record_type::RETURN)
+                .count() as u64;
+        }
+        // All have ended: what is recorded and has no return was missed.
+        assert_eq!(totals.recorded, returns + info.missed_returns);
+        assert!(totals.dropped > 0 && returns > 0);
+    });
+}
+
+#[test]
+fn only_sessions_that_ask_get_returns_and_only_while_they_run() {
+    const HOOK: &str = "fixup_user_fault";
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let hooked = || module::kprobes().iter().any(|line| line.contains(HOOK));
+        let arguments = ["touch", "--pages", "100"];
+        let mut first = Program::workload(&arguments, None, None);
+        let plain = Session::running(Setup::default());
+        plain.add(first.pid()).unwrap();
+        assert!(!hooked(), "{:?}", module::kprobes());
+        let timed = session(&first);
+        assert!(hooked(), "{:?}", module::kprobes());
+        assert_ne!(timed.info().flags & session_flag::LATENCY, 0);
+        first.go();
+        first.wait().assert_success();
+        let timed = finish(&timed);
+        assert!(!hooked(), "{:?}", module::kprobes());
+        timed.assert_balanced();
+        let mut second = Program::workload(&arguments, None, None);
+        plain.add(second.pid()).unwrap();
+        second.go();
+        second.wait().assert_success();
+        // A return among these would be one record of an unknown type.
+        let plain = plain.finish();
+        plain.assert_complete();
+        assert!(plain.len() > timed.faults.len());
+        let of_both = plain
+            .in_time_order()
+            .iter()
+            .filter(|fault| timed.faults.contains_key(&(fault.tid(), fault.time_ns)))
+            .count();
+        assert_eq!(of_both, timed.faults.len(), "both saw the same faults");
+    });
+}
+
+#[test]
+fn sleeping_faults_outlive_their_session_and_the_module() {
+    guest::test(|_| {
+        let module = module::load_idle();
+        let mut asleep = Asleep::new(&["--threads", "20"]);
+        let first = session(&asleep.program);
+        asleep.fall_asleep();
+        // Another takes its place, and is not told of returns from before its time.
+        drop(first);
+        let second = session(&asleep.program);
+        asleep.wake_up();
+        let timed = finish(&second);
+        timed.assert_balanced();
+        drop(second);
+
+        let mut asleep = Asleep::new(&["--threads", "20"]);
+        let first = session(&asleep.program);
+        asleep.fall_asleep();
+        drop(first);
+        module.unload().unwrap();
+        asleep.wake_up();
+        let module = module::load_idle();
+        let mut again = Asleep::new(&["--threads", "20"]);
+        let second = session(&again.program);
+        again.fall_asleep();
+        // What still sleeps when a session stops has no duration, and was not missed.
+        second.stop().unwrap();
+        assert_eq!(second.info().missed_returns, 0);
+        again.wake_up();
+        drop(second);
+        module.unload().unwrap();
+    });
+}
+
+/// Runs the tool to its end, which must be of that status; returns what it wrote.
+#[track_caller]
+fn tool(arguments: &[&str]) -> String {
+    let output = Command::new(program::find("fault-tracer"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("cannot run the tool");
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{arguments:?} wrote:\n{text:?}");
+    text.concat()
+}
+
+/// The columns of each fault of a trace, by name.
+fn exported(file: &str) -> Vec<HashMap<String, String>> {
+    let csv = tool(&["export", file, "-f", "csv"]);
+    let mut lines = csv.lines().filter(|line| !line.starts_with('#'));
+    let names: Vec<_> = lines.next().expect("a header").split(',').collect();
+    lines
+        .map(|line| {
+            let values = line.split(',').map(str::to_owned);
+            names.iter().map(ToString::to_string).zip(values).collect()
+        })
+        .collect()
+}
+
+fn record(file: &Path, options: &[&str], command: &[&str]) -> String {
+    let file = file.to_str().unwrap();
+    tool(
+        &[
+            &["record", "--latency", "-o", file],
+            options,
+            &["--"],
+            command,
+        ]
+        .concat(),
+    )
+}
+
+#[test]
+fn record_with_durations_balances_and_tells_of_them() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrow");
+        let turmoil = program::find(program::WORKLOAD);
+        let turmoil = turmoil.to_str().unwrap();
+        let text = record(
+            &file,
+            &["--ring-kib", "16384"],
+            &[turmoil, "turmoil", "--threads", "8", "--seed", "1"],
+        );
+        assert!(
+            text.contains("zero-fill") && text.contains(" median "),
+            "{text}"
+        );
+        assert!(text.contains("; 0 without (0 returns missed)"), "{text}");
+        let file = file.to_str().unwrap();
+        let text = tool(&["verify", file]);
+        assert!(text.contains("difference 0"), "{text}");
+        assert!(text.contains("0 have none; 0 returns missed\n"), "{text}");
+        for fault in exported(file) {
+            let duration: u64 = fault["duration_ns"].parse().expect("a duration");
+            assert!(duration > 0, "{fault:?}");
+        }
+    });
+}
+
+#[test]
+fn faults_that_wait_for_the_disk_take_longer() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrow");
+        // SAFETY: A call without arguments.
+        unsafe { libc::sync() };
+        std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+        record(&file, &[], &["perl", "-e", "use POSIX; print 1"]);
+        // By fault, not by attempt: most attempts wait, and the last one counts as major.
+        let mut attempts: HashMap<String, u64> = HashMap::new();
+        let (mut minor, mut major) = (Vec::new(), Vec::new());
+        for fault in exported(file.to_str().unwrap()) {
+            let sum = attempts.remove(&fault["tid"]).unwrap_or(0)
+                + fault["duration_ns"].parse::<u64>().expect("a duration");
+            match fault["fate"].as_str() {
+                "retried" => {
+                    attempts.insert(fault["tid"].clone(), sum);
+                }
+                "minor" => minor.push(sum),
+                "major" => major.push(sum),
+                _ => {}
+            }
+        }
+        let median = |times: &mut Vec<u64>| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        };
+        assert!(minor.len() >= 10 && major.len() >= 3, "{minor:?} {major:?}");
+        let (minor, major) = (median(&mut minor), median(&mut major));
+        assert!(major > 2 * minor, "major {major} ns, minor {minor} ns");
+    });
+}
