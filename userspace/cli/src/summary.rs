@@ -58,7 +58,8 @@ pub fn contradiction(ended: &Ended) -> Option<anyhow::Error> {
     if *late != 0 {
         faults.push(format!("{late} faults stand out of their order"));
     }
-    if *stray_returns != 0 {
+    // The fault itself may have been overwritten.
+    if *stray_returns != 0 && account.overwritten == 0 {
         faults.push(format!("{stray_returns} returns belong to no fault"));
     }
     (!faults.is_empty()).then(|| anyhow!("{}: please report this", faults.join("; ")))

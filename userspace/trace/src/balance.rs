@@ -4,9 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{
-    Account, Counter, CounterRow, Fate, Loss, LostRow, Name, Row, ThreadEvent, ThreadRow,
-};
+use crate::{Account, Counter, CounterRow, Fate, Loss, LostRow, Name, Row, ThreadEvent, ThreadRow};
 
 /// More threads than this that do not balance, or cannot be checked, are only counted.
 const THREADS_SHOWN: usize = 20;
@@ -60,9 +58,17 @@ impl Durations {
         }
     }
 
-    /// What is to be said of them, and whether the numbers agree.
-    fn line(&self) -> Option<(String, bool)> {
+    /// What is to be said of them, and whether the numbers agree. Where records were overwritten, returns may
+    /// be among them.
+    fn line(&self, overwritten: bool) -> Option<(String, bool)> {
         let missed = self.missed?;
+        if overwritten {
+            let line = format!(
+                "durations: {} faults have one, {} have none; {missed} returns missed, some overwritten",
+                self.with, self.without
+            );
+            return Some((line, true));
+        }
         let under_way = self.without.checked_sub(missed);
         let agrees = under_way.is_some_and(|count| count <= self.open.len() as u64);
         let rest = match under_way {
@@ -435,7 +441,9 @@ impl Balance {
                 }
             }
         }
-        if let Some((line, agrees)) = self.durations.line() {
+        let overwritten = |lost: &LostRow| lost.how == Loss::Overwritten;
+        let overwritten = self.losses.iter().any(overwritten);
+        if let Some((line, agrees)) = self.durations.line(overwritten) {
             closes &= agrees;
             lines.push(line);
         }

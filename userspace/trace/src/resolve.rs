@@ -227,7 +227,7 @@ impl Resolver {
         out.append(&mut rows);
     }
 
-    /// Returns of faults that are not there. Always 0 if the records are true.
+    /// Returns of faults that are not there. Always 0 if the records are true and none was overwritten.
     pub fn stray_returns(&self) -> u64 {
         self.stray_returns
     }
