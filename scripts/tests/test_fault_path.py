@@ -18,6 +18,9 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 MODULES = sorted(BUILD.glob("*+*/fault_tracer.ko"))
 
 ENTRY = "recorder::on_fault"
+# While a session asks for durations.
+TIMED_ENTRY = "recorder::on_timed_fault"
+RETURN = "recorder::on_return"
 
 # Where all but plain faults go on (`plain.rs` says which those are).
 GENERAL = "recorder::record"
@@ -53,6 +56,14 @@ def plain(symbol: str) -> str:
         return symbol
     parts = re.findall(r"(?<=[0-9])_?([a-z][a-z_]*)", re.sub(r"Cs[0-9A-Za-z]+_", "", symbol))
     names = [part for part in parts if part != "fault_tracer"]
+    if generic := re.match(r"_RI((?:N[a-z])+)C", symbol):
+        # What stands behind the function's path are the types that it is made for.
+        path = symbol[generic.end() :]
+        names = []
+        while len(names) <= len(generic.group(1)) // 2 and (found := re.search(r"(\d+)_?", path)):
+            end = found.end() + int(found.group(1))
+            names.append(path[found.end() : end])
+            path = path[end:]
     return "::".join((names[0], names[-1])) if "fault_tracer" in symbol else symbol
 
 
@@ -114,9 +125,18 @@ def test_the_record_of_a_fault_calls_only_what_is_allowed(calls: dict[str, set[s
     assert called <= HOT | KERNEL, f"it also calls {sorted(called - HOT - KERNEL)}"
 
 
+def test_a_fault_with_a_duration_calls_only_what_is_allowed(calls: dict[str, set[str]]) -> None:
+    # The one call by address is the kernel's own, which hooks the return.
+    indirect = "an address in a register or in memory"
+    assert calls[TIMED_ENTRY] <= {"recorder::record", indirect} | KERNEL
+    called = calls[RETURN]
+    assert "ktime_get" in called, "the listing is not read as it should be"
+    assert called <= HOT | KERNEL, f"it also calls {sorted(called - HOT - KERNEL)}"
+
+
 def test_nothing_on_the_way_can_panic(calls: dict[str, set[str]]) -> None:
     # Printing goes through the formatting machinery of the kernel; it is asked for by log=1 alone.
-    others = {ENTRY, GENERAL, "ring::push_side", "sideband::print_path"}
+    others = {ENTRY, GENERAL, TIMED_ENTRY, RETURN, "ring::push_side", "sideband::print_path"}
     for function in others | HOT - {"recorder::print"}:
         for called in calls.get(function, set()):
             assert "panic" not in called and "unwrap_failed" not in called, (function, called)

@@ -76,6 +76,7 @@ impl Memory {
                 lost_first_ns: producers(),
                 lost_last_ns: producers(),
                 untold: producers(),
+                missed_returns: producers(),
             },
             consumer: ConsumerPage {
                 position: consumers(),

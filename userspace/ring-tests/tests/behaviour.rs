@@ -5,7 +5,7 @@
 #![cfg(not(loom))]
 
 use fault_tracer_uapi as uapi;
-use ring_tests::ring::{Ring, SLOT_WORDS};
+use ring_tests::ring::{Pushed, Ring, SLOT_WORDS};
 use ring_tests::{numbers, take, Memory, SLOT};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -37,6 +37,34 @@ fn take_all(ring: &Ring<'_>, slots: usize) -> Vec<u64> {
 /// A record of several slots, for the ring's consumer: its number stands in its first word.
 fn long_header(kind: u64, slots: u64) -> u64 {
     kind << uapi::HEADER_TYPE_SHIFT | slots << uapi::HEADER_SLOTS_SHIFT
+}
+
+#[test]
+fn returns_take_room_but_the_place_of_no_fault() {
+    let end = [long_header(uapi::record_type::RETURN, 1), 0, 0, 0];
+    let memory = Memory::new(4);
+    let ring = memory.ring(DISCARD).unwrap();
+    assert_eq!(push(&ring, 0..3), 3);
+    assert_ne!(ring.push_return(end), Pushed::Dropped);
+    // Full: a return is counted as missed, and is neither a hit nor a drop.
+    assert_eq!(ring.push_return(end), Pushed::Dropped);
+    assert_eq!(ring.missed_returns(), 1);
+    assert_eq!((ring.hits(), ring.written(), ring.dropped()), (3, 3, 0));
+    // A fault that finds the ring full, of returns too, is a drop like any other.
+    assert_eq!(push(&ring, 3..4), 0);
+    assert_eq!((ring.hits(), ring.dropped()), (4, 1));
+    assert_eq!(ring.pending_faults(), 3);
+    let mut words = [0; 4 * SLOT_WORDS];
+    let batch = ring.copy_out(0, &mut words);
+    assert_eq!((batch.words, batch.faults), (4 * SLOT_WORDS, 3));
+    assert_eq!(words[3 * SLOT_WORDS..], end);
+
+    // Where the oldest are overwritten, there is always room.
+    let memory = Memory::new(4);
+    let ring = memory.ring(OVERWRITE).unwrap();
+    push(&ring, 0..4);
+    assert_ne!(ring.push_return(end), Pushed::Dropped);
+    assert_eq!((ring.missed_returns(), ring.pending_faults()), (0, 3));
 }
 
 #[test]
