@@ -88,6 +88,7 @@ fn main() -> Result<()> {
         follow: false,
         all: false,
         sideband: false,
+        latency: false,
         clock: Clock::Monotonic,
         watermark_bytes: 0,
     })?;
