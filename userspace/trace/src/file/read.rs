@@ -27,7 +27,7 @@ use arrow_ipc::{
 };
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
-use super::schema::{fields, key, FewKey, ManyKey, FORMAT};
+use super::schema::{fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT};
 use crate::{
     csv::parse_flags, About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow,
     Name, Place, ResolvedFault, Row, ThreadEvent, ThreadRow, EVENTS,
@@ -352,10 +352,10 @@ impl<R: Read> Iterator for Reader<R> {
     }
 }
 
-/// Whether a schema has this version's columns, maybe with others behind them.
+/// Whether a schema has this version's columns, maybe without the last ones or with others behind them.
 fn fits(schema: &Schema) -> bool {
     let fields = fields();
-    schema.fields().len() >= fields.len()
+    schema.fields().len() >= FIELDS_FIRST
         && fields.iter().zip(schema.fields()).all(|(ours, theirs)| {
             ours.name() == theirs.name() && ours.data_type() == theirs.data_type()
         })
@@ -496,7 +496,8 @@ struct Columns {
     maj_flt: Numbers<UInt64Type>,
     end_ns: Numbers<Int64Type>,
     count: Numbers<UInt64Type>,
-    duration_ns: Numbers<UInt64Type>,
+    /// Not in traces of earlier versions.
+    duration_ns: Option<Numbers<UInt64Type>>,
 }
 
 impl Columns {
@@ -527,7 +528,7 @@ impl Columns {
             maj_flt: Numbers::of(columns.next()?)?,
             end_ns: Numbers::of(columns.next()?)?,
             count: Numbers::of(columns.next()?)?,
-            duration_ns: Numbers::of(columns.next()?)?,
+            duration_ns: columns.next().and_then(Numbers::of),
         })
     }
 
@@ -657,7 +658,7 @@ impl Columns {
                     .find(|known| known.name() == fate)
                     .ok_or("an unknown fate")?,
             },
-            duration_ns: self.duration_ns.get(row),
+            duration_ns: self.duration_ns.as_ref().and_then(|column| column.get(row)),
         })
     }
 }

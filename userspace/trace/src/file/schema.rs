@@ -41,6 +41,9 @@ fn dictionary<K: ArrowDictionaryKeyType>() -> DataType {
     DataType::Dictionary(Box::new(K::DATA_TYPE), Box::new(DataType::Utf8))
 }
 
+/// Columns that each trace has: later versions have added those behind them.
+pub const FIELDS_FIRST: usize = 23;
+
 /// Names, types and order of the columns.
 pub fn fields() -> Vec<Field> {
     let few = dictionary::<FewKey>;
