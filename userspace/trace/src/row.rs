@@ -223,13 +223,13 @@ impl Row {
             Self::Fault(_) => 0,
             Self::Pending(_) => 1,
             Self::Thread(row) => match row.event {
-                ThreadEvent::Alive => 17,
+                ThreadEvent::Alive => 18,
                 event => 2 + event as usize,
             },
             Self::Gap(_) => 7,
             Self::Lost(row) => match row.how {
                 Loss::Dropped => 8,
-                Loss::Overwritten => 16,
+                Loss::Overwritten => 17,
             },
             Self::Counter(row) => 9 + row.counter as usize,
         }
@@ -237,7 +237,7 @@ impl Row {
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 18] = [
+pub const EVENTS: [&str; 19] = [
     "fault",
     "pending",
     "present",

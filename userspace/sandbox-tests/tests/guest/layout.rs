@@ -132,7 +132,10 @@ fn struct_kprobe_is_the_kernels() {
 fn struct_kretprobe_and_its_instances_are_the_kernels() {
     let size = assert_offsets(PROBE, "RawKretprobe", "kretprobe", 7);
     let ours = asserted_size("RawKretprobe");
-    assert!(ours >= size, "{ours} bytes for a struct kretprobe of {size}");
+    assert!(
+        ours >= size,
+        "{ours} bytes for a struct kretprobe of {size}"
+    );
     let size = assert_offsets(PROBE, "RawInstance", "rethook_node", 4);
     assert_eq!(asserted_size("RawInstance"), size);
     // An instance is such a node, and the module's data behind it.
