@@ -36,6 +36,9 @@ pub struct Options {
     /// Descriptor of the list of processes that may be killed; without one this is the first process
     #[arg(long, hide = true)]
     victims: Option<i32>,
+    /// Nobody kills this process
+    #[arg(long, hide = true)]
+    spared: bool,
 }
 
 /// The most threads of processes but the first.
@@ -193,7 +196,7 @@ fn act(options: &Options, victims: Victims, thread: u64) -> Result<()> {
 
 pub fn run(options: &Options) -> Result<()> {
     let victims = Victims::open(options.victims)?;
-    if options.victims.is_some() {
+    if options.victims.is_some() && !options.spared {
         victims.join();
     }
     let threads: Vec<_> = (0..options.threads.get() as u64)
@@ -207,5 +210,15 @@ pub fn run(options: &Options) -> Result<()> {
     for thread in threads {
         thread.join().expect("it panicked")?;
     }
-    Ok(())
+    if options.victims.is_some() {
+        return Ok(());
+    }
+    // At the end another thread of the first process takes it over, whatever the seed.
+    let last = Options {
+        depth: 0,
+        ..options.clone()
+    };
+    let execute = || next(&last, victims, options.seed).arg("--spared").exec();
+    let error = thread::scope(|scope| scope.spawn(execute).join().expect("it panicked"));
+    Err(error).context("cannot execute")
 }
