@@ -21,7 +21,7 @@ const BYTES_PER_FAULT: f64 = 14.0;
 /// The trace is written once in a second, whatever has come. Where a machine, emulated and shared, is so slow
 /// that fewer faults than these come in a second, more seconds are needed for them, each with its own beginning
 /// in the file: so many bytes of it are the machine's doing.
-const FAULTS_PER_SECOND: f64 = 1000.0;
+const FAULTS_PER_SECOND: f64 = 2000.0;
 const BYTES_PER_SECOND: f64 = 4096.0;
 
 /// Small files that the kernel has had for long; a few may be gone from one to come.
