@@ -46,8 +46,8 @@ pub struct Resolver {
     /// Whether there are returns.
     returns: bool,
     stray_returns: u64,
-    /// Rows that were given back, for the next faults.
-    spare: Vec<Box<ResolvedFault>>,
+    /// The memory of a row that was given back, for the next fault.
+    spare: Option<Box<ResolvedFault>>,
 }
 
 /// What faults need of a mapping.
@@ -265,12 +265,10 @@ impl Resolver {
         });
     }
 
-    /// Takes back rows that were used, whose memory the next faults can have.
+    /// Takes back a row that was used, whose memory the next fault can have.
     pub fn reuse(&mut self, row: Row) {
         if let Row::Fault(fault) = row {
-            if self.spare.len() < SPARE_MOST {
-                self.spare.push(fault);
-            }
+            self.spare = Some(fault);
         }
     }
 
@@ -486,8 +484,8 @@ impl Thread {
 }
 
 /// Memory for a fault: of a row that is not used any more, if there is one.
-fn boxed(spare: &mut Vec<Box<ResolvedFault>>, fault: ResolvedFault) -> Box<ResolvedFault> {
-    match spare.pop() {
+fn boxed(spare: &mut Option<Box<ResolvedFault>>, fault: ResolvedFault) -> Box<ResolvedFault> {
+    match spare.take() {
         Some(mut memory) => {
             *memory = fault;
             memory
