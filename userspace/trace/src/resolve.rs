@@ -30,9 +30,6 @@ const PAGE_SHIFT: u32 = 12;
 /// When more names than this are kept, those that nothing refers to are forgotten.
 const NAMES_MOST: usize = 1 << 16;
 
-/// So many rows are kept to be used again: more than come of one record.
-const SPARE_MOST: usize = 4;
-
 /// Resolves a session's records. They must come in order of time, those of a CPU in their order;
 /// [`Record::Lost`] may come at any time.
 #[derive(Debug, Default)]
