@@ -216,16 +216,14 @@ pub(crate) fn tell_alive(slot: usize) {
     }
 }
 
-/// Begins to record for a session with these targets. Gives its slot, to be given back by [`leave`]. On
-/// error nothing is left behind.
+/// Begins to record for a session with these targets, or with all processes but the calling one. Gives its
+/// slot, to be given back by [`leave`]. On error nothing is left behind.
 ///
 /// # Safety
 ///
 /// `wake` must stay alive until [`leave`] has returned.
 ///
 /// # Errors
-///
-/// With [`session_flag::ALL`], the calling process is none of them.
 ///
 /// `EBUSY` if all slots are taken, `ESRCH` if processes are given and all have ended, `ENOMEM`, and those of
 /// the probes.
