@@ -22,14 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # pylint: disable=wrong-import-position
-from benchmark import growth, per_fault, rates, wall_time  # noqa: E402
+from benchmark import growth, per_fault, rates, report, wall_time  # noqa: E402
 from benchmark.peers import UnreadableError  # noqa: E402
 from benchmark.tracers import TracerError, module  # noqa: E402
-
-PARTS = {
-    "icount": ("per-fault", "drain", "growth"),
-    "wall": ("cpus", "sustained", "drain", "beyond", "wall-time"),
-}
 
 
 def version(*words: str) -> str:
@@ -112,7 +107,7 @@ def failures(figures: object) -> int:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clock", choices=PARTS, required=True, help="of this boot")
+    parser.add_argument("--clock", choices=report.PARTS, required=True, help="of this boot")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: figures of no use")
     parser.add_argument("--part", action="append", help="measure only this anew; may be repeated")
     parser.add_argument("output", type=Path, help="the JSON to write")
@@ -127,7 +122,7 @@ def main() -> int:
     if arguments.part:
         result = kept(arguments.output, result)
     with tempfile.TemporaryDirectory() as folder:
-        for part in PARTS[arguments.clock]:
+        for part in report.PARTS[arguments.clock]:
             if arguments.part and part not in arguments.part:
                 continue
             started = time.monotonic()

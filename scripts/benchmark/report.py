@@ -475,6 +475,13 @@ def machine_lines(machine: dict, qemu: str) -> str:
     return "\n".join(f"- {name}: {text}" for name, text in pairs)
 
 
+# What each boot measures, by the names of the parts.
+PARTS = {
+    "icount": ("per-fault", "drain", "growth"),
+    "wall": ("cpus", "sustained", "drain", "beyond", "wall-time"),
+}
+
+
 def usable(boot: dict) -> dict:
     """The parts that were measured."""
     return {
@@ -517,6 +524,18 @@ def document(icount: dict, wall: dict, qemu: str, notes: str) -> list[Block]:
         for name, part in boot["parts"].items()
         if name not in usable(boot)
     ]
+    missing = [
+        part
+        for boot in (icount, wall)
+        for part in PARTS[boot["clock"]]
+        if part not in boot["parts"]
+    ]
+    if missing:
+        blocks.append(
+            "Not measured with this build yet: "
+            + ", ".join(f"`scripts/bench --part {part}`" for part in missing)
+            + "."
+        )
     if notes.strip():
         blocks.append(notes.strip())
     if "per-fault" in exact:

@@ -375,3 +375,4 @@ def test_a_part_that_was_not_measured_is_left_out(tmp_path: Path):
     wall = {**WALL, "parts": {}}
     text = written(tmp_path, icount, wall)
     assert "Sustained" not in text and "## Goals" in text
+    assert "Not measured with this build yet: `scripts/bench --part per-fault`" in text
