@@ -212,6 +212,12 @@ pub(crate) fn monotonic() -> u64 {
     }
 }
 
+/// Whether [`read_quickly`] has an answer nearly always: whether the clock runs on the time-stamp counter.
+pub(crate) fn is_quick() -> bool {
+    // Eight changes of the parameters in a row are not to be met.
+    (0..8).any(|_| read_quickly().is_some())
+}
+
 /// What the kernel calls when the parameters change. It holds the lock of its clock, so there is one call
 /// at a time, and no reader of that clock meanwhile.
 ///

@@ -91,6 +91,7 @@ pub(crate) unsafe fn publish(session: usize, rings: &Rings) {
         || !shape.ring.sideband
         || shape.clock != uapi::clock::MONOTONIC
         || shape.log
+        || !clock::is_quick()
     {
         return;
     }
