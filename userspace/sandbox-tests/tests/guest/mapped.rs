@@ -176,7 +176,7 @@ fn records_of_all_kinds_come_whole_through_a_small_mapped_ring() {
             assert!(told <= account.dropped, "CPU {cpu}: {told} of {account:?}");
             // What no record tells of is the producer's own count.
             assert_eq!(
-                told + ring.producer()[7].load(Ordering::Relaxed),
+                told + ring.producer()[8].load(Ordering::Relaxed),
                 account.dropped,
                 "CPU {cpu}: losses told and yet to be told, and {account:?}"
             );
