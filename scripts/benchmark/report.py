@@ -478,7 +478,7 @@ def machine_lines(machine: dict, qemu: str) -> str:
 # What each boot measures, by the names of the parts.
 PARTS = {
     "icount": ("per-fault", "drain", "growth"),
-    "wall": ("cpus", "sustained", "drain", "beyond", "wall-time"),
+    "wall": ("sustained", "beyond", "cpus", "drain", "wall-time"),
 }
 
 
