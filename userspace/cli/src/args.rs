@@ -64,12 +64,17 @@ Examples:
 const EXPORT_MORE: &str = "\
 A trace that is damaged or cut off is exported as far as it can be read.
 
+Symbols come from the files that the code was in, as long as they are the same (by build id): their debug \
+files are looked for in each --debug-dir and in /usr/lib/debug, then the files themselves are taken. Of a \
+file that was replaced since, and whose debug file is not found, there are none, and a note says so.
+
 Exit status: 0, also for a trace that was cut off; 1 if it is damaged or FILE cannot be written.
 
 Examples:
   fault-tracer export faults.arrow -f csv -o faults.csv
   fault-tracer export faults.arrow -f folded | inferno-flamegraph > faults.svg
-  fault-tracer export faults.arrow -f perfetto -o faults.json";
+  fault-tracer export faults.arrow -f perfetto -o faults.json
+  fault-tracer export faults.arrow -f parquet -o faults.parquet";
 
 const VERIFY_MORE: &str = "\
 For each thread whose beginning and end are in the trace, the faults found in it must be as many as its \
@@ -168,6 +173,10 @@ pub struct Export {
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Look for symbols also in DIR, by build id (DIR/.build-id/xx/yyyy.debug) or path (DIR/usr/bin/...)
+    #[arg(long = "debug-dir", value_name = "DIR")]
+    pub debug_dirs: Vec<PathBuf>,
 }
 
 /// A format's name.
@@ -177,12 +186,14 @@ pub enum FormatName {
     Csv,
     /// All rows, a JSON object on each line
     Jsonl,
-    /// process;thread;mapping and a count, for flame graphs
+    /// process;thread;mapping;symbol and a count, for flame graphs
     Folded,
     /// Chrome trace JSON, for ui.perfetto.dev: rates of all faults, the first 200,000 one by one
     Perfetto,
     /// The text of perf script
     PerfScript,
+    /// All rows as Apache Parquet, for DuckDB and others
+    Parquet,
 }
 
 impl From<FormatName> for Format {
@@ -193,6 +204,7 @@ impl From<FormatName> for Format {
             FormatName::Folded => Self::Folded,
             FormatName::Perfetto => Self::Perfetto,
             FormatName::PerfScript => Self::PerfScript,
+            FormatName::Parquet => Self::Parquet,
         }
     }
 }

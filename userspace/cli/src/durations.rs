@@ -113,6 +113,7 @@ mod tests {
             process: None,
             thread: None,
             place: None,
+            code: None,
             kind: Kind::ZeroFill,
             fate,
             duration_ns,

@@ -5,12 +5,16 @@
 use std::io::{self, BufWriter, Write as _};
 
 use anyhow::{anyhow, Context as _};
+use fault_tracer_symbols::Symbolizer;
 use fault_tracer_trace::{
     export::{export, Ended},
     file::ReadError,
 };
 
-use crate::{args, output::Output, say, verify, FAILED};
+use crate::{args, format::counted, output::Output, say, verify, FAILED};
+
+/// More files without symbols than this are only counted.
+const NOTES_MOST: usize = 10;
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
@@ -34,7 +38,15 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
         .begin()
         .with_context(|| format!("{name} cannot be written"))?;
     let mut output = BufWriter::with_capacity(1 << 18, output);
-    let ended = export(arguments.format.into(), &about, rows, &mut output);
+    let mut symbols = Symbolizer::new(&about, &arguments.debug_dirs);
+    let ended = export(
+        arguments.format.into(),
+        &about,
+        rows,
+        &mut symbols,
+        &mut output,
+    );
+    tell(symbols.notes());
     match ended {
         Ended::Rows(None) => Ok(0),
         Ended::Rows(Some(error)) => {
@@ -59,5 +71,18 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
             let _ = output.into_parts();
             Err(error).with_context(|| format!("{name} cannot be written"))
         }
+    }
+}
+
+/// Says of which files there are no symbols.
+fn tell(notes: &[String]) {
+    for note in notes.iter().take(NOTES_MOST) {
+        say(note);
+    }
+    if let Some(more @ 1..) = notes.len().checked_sub(NOTES_MOST) {
+        say(&format!(
+            "no symbols of {} either",
+            counted(more as u64, "more file", "more files")
+        ));
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::bail;
 use fault_tracer_client::{Clock, Lost, Record, Rings, Session};
+use fault_tracer_symbols::{mapped_code, Files};
 use fault_tracer_trace::{file::Writer, About, Counter, CounterRow, Fate, Kind, Resolver, Row};
 
 use crate::{
@@ -63,6 +64,10 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
             };
             output.begin().map_err(Failure::Output)?;
             let mut recording = Recording::new(running.session, output, &about, how.clock)?;
+            for &pid in &arguments.target.pids {
+                // CAST: positive.
+                recording.know_code(pid as u32);
+            }
             let result = running
                 .follow(PERIOD, |due| recording.round(due))
                 .and_then(|()| recording.take_rest());
@@ -121,7 +126,7 @@ impl<'a> Recording<'a> {
     ) -> Result<Self, Failure> {
         Ok(Self {
             collector: Collector::new(session, Rings::by_mapping(session)?, clock)?,
-            resolver: Resolver::new(),
+            resolver: Resolver::looking(Box::new(Files::new())),
             writer: Writer::new(output, about).map_err(Failure::Output)?,
             clock,
             rows: Vec::new(),
@@ -135,6 +140,20 @@ impl<'a> Recording<'a> {
             },
             live: Live::new(),
         })
+    }
+
+    /// Takes what a process had mapped before: what it faulted in then does not fault any more.
+    fn know_code(&mut self, pid: u32) {
+        match mapped_code(pid) {
+            Ok(mappings) => {
+                for mapping in &mappings {
+                    self.resolver.known(mapping);
+                }
+            }
+            Err(error) => say(&format!(
+                "the mappings of process {pid} cannot be read ({error}): some of its symbols will not be known"
+            )),
+        }
     }
 
     /// Takes what the rings hold; if it is `due`, writes all that was recorded before.

@@ -104,9 +104,10 @@ pub fn trace_file(bytes: &[u8]) {
         Format::Folded,
         Format::Perfetto,
         Format::PerfScript,
+        Format::Parquet,
     ] {
         let rows = rows.iter().cloned().map(Ok::<_, io::Error>);
-        let ended = export(format, &about, rows, &mut io::sink());
+        let ended = export(format, &about, rows, &mut (), &mut io::sink());
         assert!(matches!(ended, Ended::Rows(None)), "{ended:?}");
     }
 }

@@ -162,7 +162,7 @@ impl Balance {
             }
             Row::Lost(lost) => self.losses.push(lost.clone()),
             Row::Counter(row) => self.counter(row),
-            Row::Pending(_) => {}
+            Row::Pending(_) | Row::Text(_) => {}
         }
     }
 
@@ -534,6 +534,7 @@ mod tests {
             process: None,
             thread: None,
             place: None,
+            code: None,
             kind: Kind::ZeroFill,
             fate,
             duration_ns: None,

@@ -5,6 +5,7 @@
 //! [`Fault`] is the model; [`csv`] is the file format that `fault-tracer` writes and reads.
 
 mod balance;
+mod code;
 pub mod csv;
 pub mod export;
 mod fault;
@@ -14,10 +15,11 @@ mod resolve;
 mod row;
 
 pub use balance::{Balance, Report};
+pub use code::{ElfPlace, LookAtFile};
 pub use fault::{Access, Account, Fault};
 pub use kind::{permissions, Fate, Kind};
 pub use resolve::Resolver;
 pub use row::{
-    About, Counter, CounterRow, GapRow, Loss, LostRow, Name, Place, ResolvedFault, Row,
-    ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,
+    About, Code, Counter, CounterRow, GapRow, Loss, LostRow, Name, Object, Place, ResolvedFault,
+    Row, TextRow, ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,
 };

@@ -4,6 +4,8 @@
 //!
 //! **Mapping.** A fault's number refers to the last mapping record of that number of the same CPU.
 //!
+//! **Code.** See [`crate::code`].
+//!
 //! **Names.** Those of the task records, from their time on.
 //!
 //! **Fate.** Each fault carries how the low bits of its thread's two counters stood before it, and the
@@ -20,6 +22,7 @@ use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
 use rustc_hash::FxHashMap;
 
 use crate::{
+    code::{Codes, LookAtFile},
     permissions, Fate, Fault, GapRow, Kind, Loss, LostRow, Name, Place, ResolvedFault, Row,
     ThreadEvent, ThreadRow, ANONYMOUS,
 };
@@ -39,6 +42,7 @@ pub struct Resolver {
     threads: FxHashMap<u32, Thread>,
     /// Names of processes, by id.
     processes: FxHashMap<u32, Name>,
+    codes: Codes,
     names: Names,
     /// Whether there are returns.
     returns: bool,
@@ -161,6 +165,21 @@ impl Resolver {
         Self::default()
     }
 
+    /// Nothing is known yet. Files that code is in are looked at by `look`.
+    pub fn looking(look: Box<dyn LookAtFile>) -> Self {
+        Self {
+            codes: Codes::looking(look),
+            ..Self::default()
+        }
+    }
+
+    /// Takes a mapping that a process had before the recording, and in which it may not fault any more. Its
+    /// number means nothing.
+    pub fn known(&mut self, mapping: &Mapping) {
+        let name = self.names.of(called(&mapping.path));
+        self.codes.mapping(mapping, &name);
+    }
+
     /// Takes the next record of a CPU, and adds the rows that come of it to `out`.
     pub fn push(&mut self, cpu: u32, record: Record, out: &mut Vec<Row>) {
         match record {
@@ -185,10 +204,11 @@ impl Resolver {
                 until_ns,
                 slots,
             }) => {
-                // Mappings may have been told of that are unknown now.
+                // Mappings may have been told of that are unknown now, and programs executed.
                 if let Some(mappings) = self.cpus.get_mut(cpu as usize) {
                     mappings.clear();
                 }
+                self.codes.forget();
                 out.push(Row::Lost(LostRow {
                     how: Loss::Overwritten,
                     cpu,
@@ -232,6 +252,10 @@ impl Resolver {
     fn fault(&mut self, cpu: u32, record: &FaultRecord, out: &mut Vec<Row>) {
         let fault = Fault::from_record(cpu, record);
         let place = self.place(cpu, record);
+        let code = self.codes.of(&fault).map(|(code, told)| {
+            out.extend(told.map(|told| Row::Text(Box::new(told))));
+            code
+        });
         let before = Counters::low(record);
         let (thread, unknown) = match self.threads.entry(fault.tid) {
             Entry::Occupied(thread) => (thread.into_mut(), false),
@@ -253,6 +277,7 @@ impl Resolver {
                     process: self.processes.get(&fault.pid).cloned(),
                     thread: thread.name.clone(),
                     place,
+                    code,
                     fate: Fate::Unknown,
                     duration_ns: None,
                     fault,
@@ -291,12 +316,10 @@ impl Resolver {
     }
 
     fn mapping(&mut self, cpu: u32, mapping: &Mapping) {
-        let name = match mapping.path.as_str() {
-            "" => ANONYMOUS,
-            path => path,
-        };
+        let name = self.names.of(called(&mapping.path));
+        self.codes.mapping(mapping, &name);
         let mapped = Mapped {
-            name: self.names.of(name),
+            name,
             permissions: self.names.of(permissions(mapping.flags)),
             base: (mapping.flags & mapping_flag::FILE != 0)
                 .then(|| mapping.start.wrapping_sub(mapping.offset)),
@@ -356,6 +379,12 @@ impl Resolver {
                 out.extend(old.held.map(|held| Row::Fault(held.fault)));
             }
         }
+        match event {
+            ThreadEvent::Present => self.codes.begin(task.pid, task.tid, None),
+            ThreadEvent::Fork => self.codes.begin(task.pid, task.tid, Some(task.parent)),
+            ThreadEvent::Exec => self.codes.exec(task.pid),
+            ThreadEvent::Rename | ThreadEvent::Exit | ThreadEvent::Alive => {}
+        }
         let unknown = !self.threads.contains_key(&task.tid);
         let thread = self.threads.entry(task.tid).or_default();
         if unknown && task.event == TaskEvent::Rename {
@@ -408,6 +437,7 @@ impl Resolver {
     }
 
     fn exit(&mut self, cpu: u32, exit: &Exit, out: &mut Vec<Row>) {
+        self.codes.end(exit.pid);
         let mut thread = self.threads.remove(&exit.tid).unwrap_or_default();
         let end = Fault {
             time_ns: exit.time_ns,
@@ -477,6 +507,14 @@ impl Thread {
             }));
         }
         known.carried_to(counters)
+    }
+}
+
+/// What a mapping of such a path is called.
+fn called(path: &str) -> &str {
+    match path {
+        "" => ANONYMOUS,
+        path => path,
     }
 }
 

@@ -23,6 +23,60 @@ pub struct Place {
 /// The name of anonymous memory that has no other.
 pub const ANONYMOUS: &str = "[anon]";
 
+/// A file that code is mapped from, or the kernel's own `[vdso]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// What `/proc/PID/maps` calls the mapping.
+    pub name: Name,
+    /// The file's build id in hexadecimal digits, if it has one that could be read.
+    pub build_id: Option<Name>,
+    /// What is to be added (modulo 2^64) to an offset in the file to get the address that the file's own
+    /// symbols use, if that could be read.
+    pub bias: Option<u64>,
+}
+
+/// Which code an instruction pointer points to: with the last [`TextRow`] of the process and the object until
+/// that time, it tells the instruction pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// In which object.
+    pub object: Arc<Object>,
+    /// At which offset in the file.
+    pub offset: u64,
+}
+
+/// An object's code is mapped into a process, told before the first fault with an instruction pointer there,
+/// and again when it lies elsewhere or is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextRow {
+    /// Time of that fault.
+    pub time_ns: u64,
+    /// Its CPU.
+    pub cpu: u32,
+    /// The process.
+    pub pid: u32,
+    /// The thread of that fault.
+    pub tid: u32,
+    /// First address of the mapping.
+    pub address: u64,
+    /// Its offset in the file.
+    pub file_offset: u64,
+    /// The object.
+    pub object: Arc<Object>,
+}
+
+impl TextRow {
+    /// What is to be subtracted from an instruction pointer in the mapping to get the offset in the file.
+    pub fn base(&self) -> u64 {
+        self.address.wrapping_sub(self.file_offset)
+    }
+
+    /// The first address as the file's own symbols count, if it is known.
+    pub fn elf_address(&self) -> Option<u64> {
+        Some(self.file_offset.wrapping_add(self.object.bias?))
+    }
+}
+
 /// A fault and all that is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedFault {
@@ -34,6 +88,8 @@ pub struct ResolvedFault {
     pub thread: Option<Name>,
     /// Its mapping, if it is known.
     pub place: Option<Place>,
+    /// The code of its instruction pointer, if it is known.
+    pub code: Option<Code>,
     /// What it asked the kernel to do.
     pub kind: Kind,
     /// What became of it.
@@ -192,6 +248,8 @@ pub enum Row {
     Pending(Box<ResolvedFault>),
     /// A thread.
     Thread(Box<ThreadRow>),
+    /// Code that instruction pointers of later rows refer to.
+    Text(Box<TextRow>),
     /// Faults of a thread that are not there.
     Gap(GapRow),
     /// Faults of a CPU that were dropped.
@@ -206,6 +264,7 @@ impl Row {
         match self {
             Self::Fault(row) | Self::Pending(row) => row.fault.time_ns,
             Self::Thread(row) => row.time_ns,
+            Self::Text(row) => row.time_ns,
             Self::Gap(row) => row.time_ns,
             Self::Lost(row) => row.time_ns,
             Self::Counter(row) => row.time_ns,
@@ -232,12 +291,13 @@ impl Row {
                 Loss::Overwritten => 17,
             },
             Self::Counter(row) => 9 + row.counter as usize,
+            Self::Text(_) => EVENTS.len() - 1,
         }
     }
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 19] = [
+pub const EVENTS: [&str; 20] = [
     "fault",
     "pending",
     "present",
@@ -257,6 +317,7 @@ pub const EVENTS: [&str; 19] = [
     "end",
     "overrun",
     "alive",
+    "text",
 ];
 
 /// What a trace says of itself before its rows.

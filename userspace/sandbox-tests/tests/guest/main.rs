@@ -23,5 +23,6 @@ mod refusals;
 mod rings;
 mod sessions;
 mod sideband;
+mod symbols;
 mod tool;
 mod waiting;

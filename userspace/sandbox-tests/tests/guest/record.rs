@@ -80,7 +80,7 @@ fn faults_are_explained() {
         has(&[",[stack],rw-p,"]);
         has(&["libc.so.6,r-xp,"]);
         let text = run(&["export", &file, "-f", "folded"], 0);
-        assert!(text.contains("ls;ls;/usr/bin/ls "), "{text}");
+        assert!(text.contains("ls;ls;/usr/bin/ls;"), "{text}");
     });
 }
 

@@ -7,14 +7,15 @@ use std::{
     io::{self, Write},
 };
 
-use super::Export;
+use super::{Export, Symbol};
 use crate::{
     csv::{push_fault, write_account, write_preamble, Preamble, HEADER},
     About, Account, Row,
 };
 
 /// The columns behind those of `drain`.
-const MORE: &str = "process,thread,kind,fate,mapping,permissions,file_offset,duration_ns";
+const MORE: &str = "process,thread,kind,fate,mapping,permissions,file_offset,object,ip_offset,symbol,symbol_offset,\
+    duration_ns";
 
 pub struct Csv {
     line: Vec<u8>,
@@ -52,7 +53,7 @@ impl Csv {
 }
 
 impl Export for Csv {
-    fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
         let fault = match row {
             Row::Fault(fault) => fault,
             Row::Counter(row) => {
@@ -67,6 +68,7 @@ impl Export for Csv {
         line.clear();
         push_fault(line, &fault.fault);
         let place = fault.place.as_ref();
+        let code = fault.code.as_ref();
         for text in [
             fault.process.as_deref().unwrap_or(""),
             fault.thread.as_deref().unwrap_or(""),
@@ -75,15 +77,14 @@ impl Export for Csv {
             place.map_or("", |place| &place.name),
             place.map_or("", |place| &place.permissions),
         ] {
-            line.push(b',');
-            line.extend_from_slice(quoted(text).as_bytes());
+            push_text(line, text);
         }
-        for number in [place.and_then(|place| place.file_offset), fault.duration_ns] {
-            line.push(b',');
-            if let Some(number) = number {
-                line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            }
-        }
+        push_number(line, place.and_then(|place| place.file_offset));
+        push_text(line, code.map_or("", |code| &code.object.name));
+        push_number(line, code.map(|code| code.offset));
+        push_text(line, symbol.map_or("", |symbol| &symbol.name));
+        push_number(line, symbol.map(|symbol| symbol.offset));
+        push_number(line, fault.duration_ns);
         line.push(b'\n');
         out.write_all(line)
     }
@@ -94,6 +95,20 @@ impl Export for Csv {
             write_account(out, &self.account)?;
         }
         Ok(())
+    }
+}
+
+/// A further text of a line.
+fn push_text(line: &mut Vec<u8>, text: &str) {
+    line.push(b',');
+    line.extend_from_slice(quoted(text).as_bytes());
+}
+
+/// A further number of a line, or nothing for none.
+fn push_number(line: &mut Vec<u8>, number: Option<u64>) {
+    line.push(b',');
+    if let Some(number) = number {
+        line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 }
 

@@ -6,12 +6,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Export;
+use super::{Export, Symbol};
 use crate::{csv::push_flags, Row};
 
 pub struct Jsonl;
 
-/// The columns of the trace file. Addresses are hexadecimal texts: many readers of JSON keep 53 bits.
+/// The columns of the trace file, and those of the symbol. Addresses are hexadecimal texts: many readers of JSON keep 53 bits.
 #[derive(Default, Serialize)]
 struct Line<'a> {
     event: &'static str,
@@ -59,11 +59,21 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol_offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     duration_ns: Option<u64>,
 }
 
 impl Export for Jsonl {
-    fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
         let line = Line {
             event: row.event(),
             time_ns: row.time_ns(),
@@ -89,6 +99,10 @@ impl Export for Jsonl {
                     permissions: place.map(|place| &*place.permissions),
                     file_offset: place.and_then(|place| place.file_offset),
                     flags: Some(String::from_utf8_lossy(&flags).into_owned()),
+                    object: row.code.as_ref().map(|code| &*code.object.name),
+                    ip_offset: row.code.as_ref().map(|code| code.offset),
+                    symbol: symbol.map(|symbol| &*symbol.name),
+                    symbol_offset: symbol.map(|symbol| symbol.offset),
                     duration_ns: row.duration_ns,
                     ..line
                 }
@@ -104,6 +118,17 @@ impl Export for Jsonl {
                 old_tid: row.old_tid,
                 min_flt: Some(row.min_flt),
                 maj_flt: Some(row.maj_flt),
+                ..line
+            },
+            Row::Text(row) => Line {
+                cpu: Some(row.cpu),
+                pid: Some(row.pid),
+                tid: Some(row.tid),
+                address: Some(format!("{:#x}", row.address)),
+                ip_offset: row.elf_address(),
+                file_offset: Some(row.file_offset),
+                object: Some(&row.object.name),
+                build_id: row.object.build_id.as_deref(),
                 ..line
             },
             Row::Gap(row) => Line {

@@ -7,11 +7,12 @@
 
 use std::io::{self, Write};
 
-use crate::{About, Row};
+use crate::{About, Code, Name, Row};
 
 mod csv;
 mod folded;
 mod jsonl;
+mod parquet;
 mod perf_script;
 mod perfetto;
 
@@ -22,18 +23,42 @@ pub enum Format {
     Csv,
     /// A JSON object on each line, of all events.
     Jsonl,
-    /// `process;thread;mapping count`, as flame graph programs take it.
+    /// `process;thread;mapping;symbol count`, as flame graph programs take it.
     Folded,
     /// Chrome's trace event JSON, which ui.perfetto.dev opens.
     Perfetto,
     /// The text of `perf script`.
     PerfScript,
+    /// Apache Parquet: all rows, with the columns of the trace file and those of the symbols.
+    Parquet,
+}
+
+/// What stands at a place in code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Its name, demangled.
+    pub name: Name,
+    /// How far behind its beginning the place is.
+    pub offset: u64,
+}
+
+/// Finds symbols.
+pub trait Symbols {
+    /// The symbol of code that ran at a time of the trace, if it can be known.
+    fn symbol(&mut self, code: &Code, time_ns: u64) -> Option<Symbol>;
+}
+
+/// Knows no symbols.
+impl Symbols for () {
+    fn symbol(&mut self, _: &Code, _: u64) -> Option<Symbol> {
+        None
+    }
 }
 
 /// Takes rows and writes bytes.
 trait Export {
-    /// Takes the next row.
-    fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()>;
+    /// Takes the next row, and the symbol of its instruction pointer.
+    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()>;
 
     /// Writes what is left.
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
@@ -53,6 +78,7 @@ pub fn export<E>(
     format: Format,
     about: &About,
     rows: impl IntoIterator<Item = Result<Row, E>>,
+    symbols: &mut dyn Symbols,
     out: &mut dyn Write,
 ) -> Ended<E> {
     let run = || {
@@ -62,11 +88,21 @@ pub fn export<E>(
             Format::Folded => Box::new(folded::Folded::default()),
             Format::Perfetto => Box::new(perfetto::Perfetto::begin(about, out)?),
             Format::PerfScript => Box::new(perf_script::PerfScript),
+            Format::Parquet => Box::new(parquet::Parquet::begin(about)?),
         };
         let mut error = None;
         for row in rows {
             match row {
-                Ok(row) => export.row(&row, out)?,
+                Ok(row) => {
+                    let symbol = match &row {
+                        Row::Fault(fault) | Row::Pending(fault) => fault
+                            .code
+                            .as_ref()
+                            .and_then(|code| symbols.symbol(code, fault.fault.time_ns)),
+                        _ => None,
+                    };
+                    export.row(&row, symbol.as_ref(), out)?;
+                }
                 Err(end) => {
                     error = Some(end);
                     break;

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The text of `perf script`: a line for the fault, a line for its one frame, an empty line.
+//!
+//! Without the faulting address: what stands behind the event's name is a frame to those who parse this.
 
 use std::io::{self, Write};
 
-use super::Export;
-use crate::{Access, Fate, Row};
+use super::{Export, Symbol};
+use crate::{Fate, Row};
 
 pub struct PerfScript;
 
 impl Export for PerfScript {
-    fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
         let Row::Fault(fault) = row else {
             return Ok(());
         };
@@ -27,22 +29,29 @@ impl Export for PerfScript {
             .as_deref()
             .unwrap_or("[unknown]")
             .replace(char::is_control, "?");
-        // What a data access hits says nothing of where its instruction lies.
-        let object = match (&fault.place, record.access) {
-            (Some(place), Access::Execute) => place.name.replace(char::is_control, "?"),
-            _ => "[unknown]".into(),
-        };
+        let object = fault
+            .code
+            .as_ref()
+            .map_or("[unknown]", |code| &code.object.name)
+            .replace(char::is_control, "?");
         writeln!(
             out,
-            "{comm:>16} {:>7}/{:<7} [{:03}] {:>5}.{:09}:          1 {event}: {:>16x}",
+            "{comm:>16} {:>7}/{:<7} [{:03}] {:>5}.{:09}:          1 {event}: ",
             record.pid,
             record.tid,
             record.cpu,
             record.time_ns / 1_000_000_000,
             record.time_ns % 1_000_000_000,
-            record.address,
         )?;
-        writeln!(out, "\t{:>16x} [unknown] ({object})\n", record.ip)
+        write!(out, "\t{:>16x} ", record.ip)?;
+        match symbol {
+            Some(Symbol { name, offset }) => {
+                let name = name.replace(char::is_control, "?");
+                write!(out, "{name}+{offset:#x}")?;
+            }
+            None => write!(out, "[unknown]")?,
+        }
+        writeln!(out, " ({object})\n")
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::Export;
+use super::{Export, Symbol};
 use crate::{About, Fate, Loss, Name, ResolvedFault, Row, ThreadEvent};
 
 /// Faults that are shown one by one. Browsers load some hundred MB at most; the rates have all faults.
@@ -74,7 +74,12 @@ impl Perfetto {
         serde_json::to_writer(out, event).map_err(Into::into)
     }
 
-    fn fault(&mut self, fault: &ResolvedFault, out: &mut dyn Write) -> io::Result<()> {
+    fn fault(
+        &mut self,
+        fault: &ResolvedFault,
+        symbol: Option<&Symbol>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         let record = &fault.fault;
         if fault.fate != Fate::Retried {
             let rates = self
@@ -106,6 +111,8 @@ impl Perfetto {
                 "access": record.access.name(),
                 "address": format!("{:#x}", record.address),
                 "ip": format!("{:#x}", record.ip),
+                "symbol": symbol.map(|symbol| format!("{}+{:#x}", symbol.name, symbol.offset)),
+                "object": fault.code.as_ref().map(|code| &*code.object.name),
                 "mapping": place.map(|place| &*place.name),
                 "file_offset": place.and_then(|place| place.file_offset),
                 "cpu": record.cpu,
@@ -129,9 +136,9 @@ fn micros(time_ns: u64) -> f64 {
 }
 
 impl Export for Perfetto {
-    fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
         match row {
-            Row::Fault(fault) => self.fault(fault, out),
+            Row::Fault(fault) => self.fault(fault, symbol, out),
             Row::Thread(thread) => {
                 if let Some(name) = &thread.process {
                     self.processes.insert(thread.pid, name.clone());
@@ -163,7 +170,7 @@ impl Export for Perfetto {
                 }),
                 out,
             ),
-            Row::Pending(_) | Row::Gap(_) | Row::Counter(_) => Ok(()),
+            Row::Pending(_) | Row::Text(_) | Row::Gap(_) | Row::Counter(_) => Ok(()),
         }
     }
 

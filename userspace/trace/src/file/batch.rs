@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use arrow_array::{
+    builder::StringBuilder,
     types::{ArrowDictionaryKeyType, Int64Type, UInt16Type, UInt32Type, UInt64Type},
     ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, StringArray,
 };
@@ -15,7 +16,13 @@ use arrow_buffer::{BooleanBufferBuilder, NullBuffer};
 use rustc_hash::FxHashMap;
 
 use super::schema::{FewKey, ManyKey, BATCH_ROWS, CARRIED_MOST};
-use crate::{csv::push_flags, Access, Fate, Kind, Name, ResolvedFault, Row, ThreadRow, EVENTS};
+use crate::{
+    csv::push_flags, Access, Fate, Kind, Name, Object, ResolvedFault, Row, TextRow, ThreadRow,
+    EVENTS,
+};
+
+/// Build ids of more objects than this are not remembered, but told again.
+const BUILD_IDS_MOST: usize = 1 << 14;
 
 /// Rows, column by column in the order of [`super::schema::fields`].
 #[derive(Default)]
@@ -32,7 +39,6 @@ pub struct Batch {
     fate: Values<FewKey>,
     access: Values<FewKey>,
     address: Values<UInt64Type>,
-    ip: Values<UInt64Type>,
     mapping: Names<Values<ManyKey>>,
     permissions: Names<Values<ManyKey>>,
     file_offset: Values<UInt64Type>,
@@ -44,6 +50,9 @@ pub struct Batch {
     maj_flt: Sparse<UInt64Type>,
     end_ns: Sparse<Int64Type>,
     count: Sparse<UInt64Type>,
+    object: Names<Values<ManyKey>>,
+    ip_offset: Values<UInt64Type>,
+    build_id: BuildIds,
     duration_ns: Sparse<UInt64Type>,
     fixed: Fixed,
 }
@@ -95,7 +104,11 @@ impl Batch {
         self.kind.set(n, resolved.kind as i8);
         self.access.set(n, fault.access as i8);
         self.address.set(n, fault.address);
-        self.ip.set(n, fault.ip);
+        let code = resolved.code.as_ref();
+        self.object
+            .set_option(n, code.map(|code| &code.object.name));
+        self.ip_offset
+            .set(n, code.map_or(fault.ip, |code| code.offset));
         let place = resolved.place.as_ref();
         self.mapping.set_option(n, place.map(|place| &place.name));
         self.permissions
@@ -117,6 +130,7 @@ impl Batch {
                 (Some(fault.cpu), Some(fault.pid), Some(fault.tid))
             }
             Row::Thread(thread) => (Some(thread.cpu), Some(thread.pid), Some(thread.tid)),
+            Row::Text(text) => (Some(text.cpu), Some(text.pid), Some(text.tid)),
             Row::Gap(gap) => (Some(gap.cpu), Some(gap.pid), Some(gap.tid)),
             Row::Lost(lost) => (Some(lost.cpu), None, None),
             Row::Counter(counter) => (counter.cpu, None, None),
@@ -135,15 +149,24 @@ impl Batch {
         self.kind.set_null(n);
         self.fate.set_null(n);
         self.access.set_null(n);
-        self.address.set_null(n);
-        self.ip.set_null(n);
+        let text = match row {
+            Row::Text(text) => Some(&**text),
+            _ => None,
+        };
+        self.address.set_option(n, text.map(|text| text.address));
         self.mapping.set_null(n);
         self.permissions.set_null(n);
-        self.file_offset.set_null(n);
+        self.file_offset
+            .set_option(n, text.map(|text| text.file_offset));
         self.flags.set_null(n);
+        self.object
+            .set_option(n, text.map(|text| &text.object.name));
+        self.ip_offset
+            .set_option(n, text.and_then(TextRow::elf_address));
         match row {
             Row::Fault(_) | Row::Pending(_) => {}
             Row::Thread(thread) => self.push_thread(n, thread),
+            Row::Text(text) => self.build_id.set(n, &text.object),
             Row::Gap(gap) => {
                 self.end_ns.set(n, signed(gap.end_ns));
                 self.count.set(n, gap.count);
@@ -189,7 +212,6 @@ impl Batch {
             few(&mut self.fate, &fixed.fates),
             few(&mut self.access, &fixed.accesses),
             self.address.take_numbers(rows),
-            self.ip.take_numbers(rows),
             self.mapping.take(rows),
             self.permissions.take(rows),
             self.file_offset.take_numbers(rows),
@@ -201,6 +223,9 @@ impl Batch {
             self.maj_flt.take_numbers(rows),
             self.end_ns.take_numbers(rows),
             self.count.take_numbers(rows),
+            self.object.take(rows),
+            self.ip_offset.take_numbers(rows),
+            self.build_id.take(rows),
             self.duration_ns.take_numbers(rows),
         ]
     }
@@ -217,7 +242,7 @@ fn number_of(cpu: u32) -> u16 {
 }
 
 /// The values of a column, in the order of the rows.
-trait Column: Default {
+pub trait Column: Default {
     type Type: ArrowPrimitiveType;
 
     /// The value of the next row.
@@ -253,7 +278,7 @@ trait Column: Default {
 }
 
 /// A column that most rows have a value of, and the others a null: one of the two is set for each row.
-struct Values<T: ArrowPrimitiveType> {
+pub struct Values<T: ArrowPrimitiveType> {
     /// As long as a batch can be.
     values: Box<[T::Native]>,
     /// The rows without a value.
@@ -343,6 +368,9 @@ impl<T: ArrowPrimitiveType> Column for Sparse<T> {
     }
 }
 
+/// The names of the symbols of rows.
+pub type SymbolNames = Names<Values<ManyKey>>;
+
 /// The dictionaries whose values are always the same.
 struct Fixed {
     events: ArrayRef,
@@ -369,7 +397,7 @@ fn strings(names: impl IntoIterator<Item = impl AsRef<str>>) -> ArrayRef {
 /// A column of names, and its dictionary. That is kept from batch to batch: one that stays the same is not
 /// written again.
 #[derive(Default)]
-struct Names<C> {
+pub struct Names<C> {
     keys: C,
     /// By key.
     names: Vec<Name>,
@@ -385,8 +413,9 @@ struct Names<C> {
 }
 
 impl Names<Values<ManyKey>> {
+    /// The name of the next row, if it has one.
     #[inline]
-    fn set_option(&mut self, row: usize, name: Option<&Name>) {
+    pub fn set_option(&mut self, row: usize, name: Option<&Name>) {
         match name {
             Some(name) => self.set(row, name),
             None => self.set_null(row),
@@ -454,7 +483,8 @@ impl<C: Column<Type = ManyKey>> Names<C> {
         self.keys = keys;
     }
 
-    fn take(&mut self, rows: usize) -> ArrayRef {
+    /// The column of so many rows, of which none are left here.
+    pub fn take(&mut self, rows: usize) -> ArrayRef {
         let names = &self.names;
         let array = self.array.get_or_insert_with(|| strings(names));
         // INVARIANT: Keys are indexes in `names`: `add` gives them out, `forget_unused` changes all, and the
@@ -468,6 +498,41 @@ impl<C: Column<Type = ManyKey>> Names<C> {
             self.last = (0, 0);
         }
         column
+    }
+}
+
+/// The column of the build ids: those that were not told before of their objects, or were others. There is no
+/// dictionary that would be written anew with each that is new. An empty text stands for none.
+#[derive(Default)]
+struct BuildIds {
+    rows: Vec<(usize, Option<Name>)>,
+    /// The last that was told, by the name of the object.
+    told: FxHashMap<Name, Option<Name>>,
+}
+
+impl BuildIds {
+    fn set(&mut self, row: usize, object: &Object) {
+        let Object { name, build_id, .. } = object;
+        if self.told.get(name) == Some(build_id) {
+            return;
+        }
+        if self.told.len() >= BUILD_IDS_MOST {
+            self.told.clear();
+        }
+        self.told.insert(Arc::clone(name), build_id.clone());
+        self.rows.push((row, build_id.clone()));
+    }
+
+    fn take(&mut self, rows: usize) -> ArrayRef {
+        let mut column = StringBuilder::new();
+        let mut next = 0;
+        for (row, build_id) in self.rows.drain(..) {
+            column.append_nulls(row - next);
+            column.append_value(build_id.as_deref().unwrap_or(""));
+            next = row + 1;
+        }
+        column.append_nulls(rows - next);
+        Arc::new(column.finish())
     }
 }
 

@@ -2,9 +2,9 @@
 
 //! The trace file: an Arrow IPC stream of one table. `docs/trace-format.md` describes it.
 
-mod batch;
+pub(crate) mod batch;
 mod read;
-mod schema;
+pub(crate) mod schema;
 mod write;
 
 pub use read::{ReadError, Reader};

@@ -17,7 +17,7 @@ use std::{
 use arrow_array::{
     cast::AsArray,
     types::{ArrowDictionaryKeyType, Int64Type, UInt16Type, UInt32Type, UInt64Type},
-    Array, ArrayRef, ArrowPrimitiveType, RecordBatch,
+    Array, ArrayRef, ArrowPrimitiveType, RecordBatch, StringArray,
 };
 use arrow_buffer::{ArrowNativeType, Buffer};
 use arrow_ipc::{
@@ -29,8 +29,8 @@ use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use super::schema::{fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT};
 use crate::{
-    csv::parse_flags, About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow,
-    Name, Place, ResolvedFault, Row, ThreadEvent, ThreadRow, EVENTS,
+    csv::parse_flags, About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss,
+    LostRow, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, EVENTS,
 };
 
 /// Why a trace cannot be read, or not to its end.
@@ -90,6 +90,7 @@ pub struct Reader<R> {
     about: About,
     rows: VecDeque<Row>,
     pending: HashMap<(u32, u64), Box<ResolvedFault>>,
+    texts: Texts,
     state: State,
 }
 
@@ -168,6 +169,7 @@ impl<R: Read> Reader<R> {
             about: About::default(),
             rows: VecDeque::new(),
             pending: HashMap::new(),
+            texts: Texts::default(),
             state: State::Reading,
         };
         let not_ours = |what: &str| ReadError::NotOurs { what: what.into() };
@@ -286,9 +288,8 @@ impl<R: Read> Reader<R> {
                     let byte = self.bytes;
                     let rows = match self.next_batch() {
                         Ok(Some(None)) => continue,
-                        Ok(Some(Some(batch))) => {
-                            rows_of(&batch).map_err(|what| ReadError::Damaged { byte, what })
-                        }
+                        Ok(Some(Some(batch))) => rows_of(&batch, &mut self.texts)
+                            .map_err(|what| ReadError::Damaged { byte, what }),
                         Ok(None) => {
                             self.state = State::Ending(None);
                             continue;
@@ -471,6 +472,39 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
     }
 }
 
+/// The rows `text` so far, by process and object, in order of time.
+#[derive(Default)]
+struct Texts {
+    told: HashMap<u32, HashMap<Name, Vec<Told>>>,
+    /// The last ones, by the names of the objects.
+    build_ids: HashMap<Name, Option<Name>>,
+}
+
+struct Told {
+    time_ns: u64,
+    base: u64,
+    object: Arc<Object>,
+}
+
+impl Texts {
+    fn add(&mut self, text: &TextRow) {
+        let objects = self.told.entry(text.pid).or_default();
+        let name = Arc::clone(&text.object.name);
+        objects.entry(name).or_default().push(Told {
+            time_ns: text.time_ns,
+            base: text.base(),
+            object: Arc::clone(&text.object),
+        });
+    }
+
+    /// The last one until a time.
+    fn of(&self, pid: u32, object: &str, time_ns: u64) -> Option<&Told> {
+        let told = self.told.get(&pid)?.get(object)?;
+        let count = told.partition_point(|told| told.time_ns <= time_ns);
+        told.get(count.checked_sub(1)?)
+    }
+}
+
 /// The columns of [`fields`], by their types.
 struct Columns {
     event: Names,
@@ -484,7 +518,6 @@ struct Columns {
     fate: Names,
     access: Names,
     address: Numbers<UInt64Type>,
-    ip: Numbers<UInt64Type>,
     mapping: Names,
     permissions: Names,
     file_offset: Numbers<UInt64Type>,
@@ -496,6 +529,9 @@ struct Columns {
     maj_flt: Numbers<UInt64Type>,
     end_ns: Numbers<Int64Type>,
     count: Numbers<UInt64Type>,
+    object: Names,
+    ip_offset: Numbers<UInt64Type>,
+    build_id: StringArray,
     /// Not in traces of earlier versions.
     duration_ns: Option<Numbers<UInt64Type>>,
 }
@@ -516,7 +552,6 @@ impl Columns {
             fate: Names::of::<FewKey>(columns.next()?)?,
             access: Names::of::<FewKey>(columns.next()?)?,
             address: Numbers::of(columns.next()?)?,
-            ip: Numbers::of(columns.next()?)?,
             mapping: Names::of::<ManyKey>(columns.next()?)?,
             permissions: Names::of::<ManyKey>(columns.next()?)?,
             file_offset: Numbers::of(columns.next()?)?,
@@ -528,12 +563,15 @@ impl Columns {
             maj_flt: Numbers::of(columns.next()?)?,
             end_ns: Numbers::of(columns.next()?)?,
             count: Numbers::of(columns.next()?)?,
+            object: Names::of::<ManyKey>(columns.next()?)?,
+            ip_offset: Numbers::of(columns.next()?)?,
+            build_id: columns.next()?.as_string_opt()?.clone(),
             duration_ns: columns.next().and_then(Numbers::of),
         })
     }
 
     /// The row of an index; `Ok(None)` for an event that a later version may have added.
-    fn row(&self, row: usize) -> Result<Option<Row>, &'static str> {
+    fn row(&self, row: usize, texts: &mut Texts) -> Result<Option<Row>, &'static str> {
         // CAST: written from a `u64`.
         let time_ns = self.time_ns.get(row).ok_or("a row without a time")? as u64;
         let event = self.event.get(row).ok_or("a row without an event")?;
@@ -571,8 +609,8 @@ impl Columns {
             }))
         };
         let row = match &**event {
-            "fault" => Row::Fault(Box::new(self.fault(row, time_ns)?)),
-            "pending" => Row::Pending(Box::new(self.fault(row, time_ns)?)),
+            "fault" => Row::Fault(Box::new(self.fault(row, time_ns, texts)?)),
+            "pending" => Row::Pending(Box::new(self.fault(row, time_ns, texts)?)),
             "present" => thread(ThreadEvent::Present)?,
             "fork" => thread(ThreadEvent::Fork)?,
             "exec" => thread(ThreadEvent::Exec)?,
@@ -606,6 +644,22 @@ impl Columns {
             "untold" => counter(Counter::Untold)?,
             "missed_returns" => counter(Counter::MissedReturns)?,
             "end" => counter(Counter::End)?,
+            "text" => {
+                let text = TextRow {
+                    time_ns,
+                    cpu: one_cpu()?,
+                    pid: pid()?,
+                    tid: tid()?,
+                    address: self.address.get(row).ok_or("a text without an address")?,
+                    file_offset: self
+                        .file_offset
+                        .get(row)
+                        .ok_or("a text without an offset")?,
+                    object: self.object(row, texts).ok_or("a text without an object")?,
+                };
+                texts.add(&text);
+                Row::Text(Box::new(text))
+            }
             other => {
                 debug_assert!(!EVENTS.contains(&other));
                 return Ok(None);
@@ -614,7 +668,52 @@ impl Columns {
         Ok(Some(row))
     }
 
-    fn fault(&self, row: usize, time_ns: u64) -> Result<ResolvedFault, &'static str> {
+    /// That of a row `text`.
+    fn object(&self, row: usize, texts: &mut Texts) -> Option<Arc<Object>> {
+        let offset = self.file_offset.get(row)?;
+        let name = Arc::clone(self.object.get(row)?);
+        if self.build_id.is_valid(row) {
+            let build_id = Some(self.build_id.value(row)).filter(|id| !id.is_empty());
+            texts
+                .build_ids
+                .insert(Arc::clone(&name), build_id.map(Name::from));
+        }
+        Some(Arc::new(Object {
+            build_id: texts.build_ids.get(&name).cloned().flatten(),
+            name,
+            bias: self
+                .ip_offset
+                .get(row)
+                .map(|elf_address| elf_address.wrapping_sub(offset)),
+        }))
+    }
+
+    /// A fault's instruction pointer and its code.
+    fn code(
+        &self,
+        row: usize,
+        (pid, time_ns): (u32, u64),
+        texts: &Texts,
+    ) -> Result<(u64, Option<Code>), &'static str> {
+        const NO_IP: &str = "a fault without an instruction pointer";
+        let offset = self.ip_offset.get(row).ok_or(NO_IP)?;
+        let Some(name) = self.object.get(row) else {
+            return Ok((offset, None));
+        };
+        let text = texts.of(pid, name, time_ns).ok_or(NO_IP)?;
+        let code = Code {
+            object: Arc::clone(&text.object),
+            offset,
+        };
+        Ok((text.base.wrapping_add(offset), Some(code)))
+    }
+
+    fn fault(
+        &self,
+        row: usize,
+        time_ns: u64,
+        texts: &Texts,
+    ) -> Result<ResolvedFault, &'static str> {
         let number = |number: Option<u64>| number.ok_or("a fault without an address");
         let place = self.mapping.get(row).zip(self.permissions.get(row));
         let name = |names: &Names| names.get(row).map(ToString::to_string);
@@ -622,6 +721,8 @@ impl Columns {
         let access = name(&self.access).ok_or("a fault without an access")?;
         let flags = name(&self.flags).ok_or("a fault without flags")?;
         let fate = name(&self.fate);
+        let pid = self.pid.get(row).ok_or("a fault without a process")?;
+        let (ip, code) = self.code(row, (pid, time_ns), texts)?;
         Ok(ResolvedFault {
             fault: Fault {
                 time_ns,
@@ -630,10 +731,10 @@ impl Columns {
                     .get(row)
                     .map(u32::from)
                     .ok_or("a fault without a CPU")?,
-                pid: self.pid.get(row).ok_or("a fault without a process")?,
+                pid,
                 tid: self.tid.get(row).ok_or("a fault without a thread")?,
                 address: number(self.address.get(row))?,
-                ip: number(self.ip.get(row))?,
+                ip,
                 access: Access::ALL
                     .into_iter()
                     .find(|known| known.name() == access)
@@ -647,6 +748,7 @@ impl Columns {
                 permissions: Arc::clone(permissions),
                 file_offset: self.file_offset.get(row),
             }),
+            code,
             kind: Kind::ALL
                 .into_iter()
                 .find(|known| known.name() == kind)
@@ -663,8 +765,8 @@ impl Columns {
     }
 }
 
-fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>, String> {
+fn rows_of(batch: &RecordBatch, texts: &mut Texts) -> Result<Vec<Row>, String> {
     let columns = Columns::of(batch).ok_or("its columns are of other types")?;
-    let rows = (0..batch.num_rows()).filter_map(|row| columns.row(row).transpose());
+    let rows = (0..batch.num_rows()).filter_map(|row| columns.row(row, texts).transpose());
     rows.collect::<Result<_, _>>().map_err(Into::into)
 }

@@ -11,7 +11,7 @@ use crate::About;
 
 /// Version of the format. It changes when a column or a meaning changes; new events and new columns at
 /// the end leave it as it is.
-pub const FORMAT: &str = "1";
+pub const FORMAT: &str = "2";
 
 /// Keys of the metadata.
 pub mod key {
@@ -42,12 +42,16 @@ fn dictionary<K: ArrowDictionaryKeyType>() -> DataType {
 }
 
 /// Columns that each trace has: later versions have added those behind them.
-pub const FIELDS_FIRST: usize = 23;
+pub const FIELDS_FIRST: usize = 25;
+
+/// A column with [`ManyKey`].
+pub fn many() -> DataType {
+    dictionary::<ManyKey>()
+}
 
 /// Names, types and order of the columns.
 pub fn fields() -> Vec<Field> {
     let few = dictionary::<FewKey>;
-    let many = dictionary::<ManyKey>;
     vec![
         Field::new("event", few(), false),
         Field::new("time_ns", DataType::Int64, false),
@@ -60,7 +64,6 @@ pub fn fields() -> Vec<Field> {
         Field::new("fate", few(), true),
         Field::new("access", few(), true),
         Field::new("address", DataType::UInt64, true),
-        Field::new("ip", DataType::UInt64, true),
         Field::new("mapping", many(), true),
         Field::new("permissions", many(), true),
         Field::new("file_offset", DataType::UInt64, true),
@@ -72,6 +75,9 @@ pub fn fields() -> Vec<Field> {
         Field::new("maj_flt", DataType::UInt64, true),
         Field::new("end_ns", DataType::Int64, true),
         Field::new("count", DataType::UInt64, true),
+        Field::new("object", many(), true),
+        Field::new("ip_offset", DataType::UInt64, true),
+        Field::new("build_id", DataType::Utf8, true),
         Field::new("duration_ns", DataType::UInt64, true),
     ]
 }

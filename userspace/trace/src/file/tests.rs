@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::{schema::BATCH_ROWS, ReadError, Reader, Writer};
 use crate::{
-    About, Access, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Name, Place,
-    ResolvedFault, Row, ThreadEvent, ThreadRow,
+    About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Name,
+    Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
 };
 
 fn about() -> About {
@@ -30,6 +30,23 @@ fn name(text: &str) -> Name {
     Arc::from(text)
 }
 
+/// Where the code is mapped of which some faults are.
+fn text() -> TextRow {
+    TextRow {
+        time_ns: 0,
+        cpu: 1,
+        pid: 70,
+        tid: 70,
+        address: 0x7f00_0000_2000,
+        file_offset: 0x1000,
+        object: Arc::new(Object {
+            name: name("/lib/code.so"),
+            build_id: Some(name("0123456789abcdef")),
+            bias: Some(0x40_0000),
+        }),
+    }
+}
+
 fn fault(time_ns: u64) -> Box<ResolvedFault> {
     Box::new(ResolvedFault {
         fault: Fault {
@@ -38,7 +55,11 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
             pid: 70,
             tid: 70 + (time_ns % 5) as u32,
             address: time_ns << 12,
-            ip: u64::MAX >> 8,
+            ip: if time_ns % 4 == 3 {
+                text().base() + time_ns
+            } else {
+                u64::MAX >> 8
+            },
             access: Access::ALL[time_ns as usize % 3],
             flags: (fault_flag::USER | fault_flag::FILE) as u16,
         },
@@ -49,6 +70,10 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
             permissions: name("r-xp"),
             file_offset: (time_ns % 2 == 0).then_some(time_ns),
         }),
+        code: (time_ns % 4 == 3).then(|| Code {
+            object: text().object,
+            offset: time_ns,
+        }),
         kind: Kind::ALL[time_ns as usize % Kind::ALL.len()],
         fate: Fate::ALL[time_ns as usize % Fate::ALL.len()],
         duration_ns: (time_ns % 6 != 0).then_some(time_ns * 100),
@@ -56,7 +81,8 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
 }
 
 fn rows(faults: u64) -> Vec<Row> {
-    let mut rows: Vec<_> = (1..=faults).map(|time| Row::Fault(fault(time))).collect();
+    let mut rows = vec![Row::Text(Box::new(text()))];
+    rows.extend((1..=faults).map(|time| Row::Fault(fault(time))));
     let mut time_ns = faults;
     let mut next = || {
         time_ns += 1;
@@ -180,6 +206,7 @@ fn names_are_forgotten_that_are_no_longer_used() {
     let named = |time_ns: u64, name: String| {
         Row::Fault(Box::new(ResolvedFault {
             thread: Some(name.into()),
+            code: None,
             ..*fault(time_ns)
         }))
     };
@@ -209,6 +236,62 @@ fn pending_faults_come_out_once() {
         ..*fault(2)
     });
     assert_eq!(back, [Row::Fault(fault_1), Row::Fault(unknown)]);
+}
+
+#[test]
+fn offsets_tell_instruction_pointers_from_the_last_text_on() {
+    let moved = TextRow {
+        time_ns: 10,
+        address: 0x7e00_0000_2000,
+        ..text()
+    };
+    let mut second = fault(11);
+    second.fault.ip = moved.base() + 11;
+    let rows = [
+        Row::Text(Box::new(text())),
+        Row::Fault(fault(3)),
+        Row::Text(Box::new(moved)),
+        Row::Fault(second),
+    ];
+    for batch in [1, 4] {
+        let (back, error) = read(&written(&rows, batch));
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(back, rows);
+    }
+    let (_, error) = read(&written(&rows[1..2], 1));
+    let message = error.expect("nothing tells it").to_string();
+    assert!(
+        message.contains("without an instruction pointer"),
+        "{message}"
+    );
+}
+
+#[test]
+fn build_ids_are_those_of_each_text() {
+    let of = |time_ns, path, build_id: Option<&str>| {
+        Row::Text(Box::new(TextRow {
+            time_ns,
+            object: Arc::new(Object {
+                name: name(path),
+                build_id: build_id.map(name),
+                bias: None,
+            }),
+            ..text()
+        }))
+    };
+    let rows = [
+        of(1, "/a", Some("12")),
+        of(2, "/b", None),
+        of(3, "/a", Some("12")),
+        of(4, "/a", None),
+        of(5, "/b", Some("34")),
+        of(6, "/a", Some("12")),
+    ];
+    for batch in [1, 6] {
+        let (back, error) = read(&written(&rows, batch));
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(back, rows);
+    }
 }
 
 #[test]

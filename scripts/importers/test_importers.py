@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Traces and exports, opened by programs that do not know us.
+
+What is in the trace follows from the number of each fault, see
+userspace/symbols/examples/fixture.rs.
+"""
+
+import io
+import json
+import os
+import subprocess
+from collections import Counter
+
+import duckdb
+import gprof2dot
+import polars as pl
+import pyarrow.ipc
+import pyarrow.parquet
+import pytest
+
+FAULTS = 3000
+PID = 70
+EVENTS = {
+    "present": 1,
+    "fork": 1,
+    "exec": 1,
+    "rename": 1,
+    "alive": 1,
+    "text": 1,
+    "fault": FAULTS,
+    "gap": 1,
+    "lost": 1,
+    "overrun": 1,
+    "exit": 1,
+    "hits": 1,
+    "recorded": 1,
+    "dropped": 1,
+    "overwritten": 1,
+    "missed": 1,
+    "untold": 1,
+    "missed_returns": 1,
+    "end": 1,
+}
+ACCESSES = ["read", "write", "execute"]
+SYMBOL = "fixture_code"
+
+
+@pytest.fixture(name="trace", scope="session")
+def the_trace(tmp_path_factory):
+    """A trace with rows of all events."""
+    path = tmp_path_factory.mktemp("trace") / "faults.arrow"
+    subprocess.run([os.environ["FIXTURE"], path], check=True)
+    return path
+
+
+@pytest.fixture(name="export", scope="session")
+def an_export(trace, tmp_path_factory):
+    """Gives the path of the trace in a format."""
+    folder = tmp_path_factory.mktemp("exports")
+
+    def export(form):
+        path = folder / f"faults.{form}"
+        if not path.exists():
+            tool = os.environ["FAULT_TRACER"]
+            told = subprocess.run(
+                [tool, "export", trace, "-f", form, "-o", path],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            assert told.stderr == "", "all symbols are there"
+        return path
+
+    return export
+
+
+def counted(values):
+    return dict(Counter(values))
+
+
+def check_fault(row):
+    """Checks the columns of a row `fault` by its number."""
+    number = row["time_ns"] // 1000
+    odd = number % 2 == 1
+    assert row["address"] == number << 12
+    assert (row["pid"], row["tid"], row["cpu"]) == (PID, PID + number % 3, number % 2)
+    assert row["process"] == "fixture"
+    assert row["thread"] == f"worker {number % 3}"
+    assert row["access"] == ACCESSES[number % 3]
+    assert row["mapping"] == f'/data/{number % 7}, "{number // 2}".bin'
+    assert row["permissions"] == "rw-p"
+    assert row["file_offset"] == (number * 4096 if odd else None)
+    assert row["flags"] == "file|user"
+    assert row["duration_ns"] == (number if odd else None)
+    assert row["object"] == (os.environ["FIXTURE"] if odd else None)
+    assert (row["ip_offset"] == (1 << 56) - 1) != odd
+    return number
+
+
+def test_pyarrow_opens_a_trace(trace):
+    with pyarrow.ipc.open_stream(trace) as stream:
+        metadata = {key.decode(): value.decode() for key, value in stream.schema.metadata.items()}
+        table = stream.read_all()
+    table.validate(full=True)
+    assert metadata["command"] == "fixture"
+    assert metadata["clock"] == "CLOCK_MONOTONIC"
+    assert int(metadata["wall_offset_ns"]) == 1_000_000
+    rows = table.to_pylist()
+    assert counted(row["event"] for row in rows) == EVENTS
+    numbers = [check_fault(row) for row in rows if row["event"] == "fault"]
+    assert numbers == list(range(1, FAULTS + 1))
+    [exit_row] = [row for row in rows if row["event"] == "exit"]
+    assert (exit_row["min_flt"], exit_row["maj_flt"]) == ((1 << 64) - 1, 6)
+    [exec_row] = [row for row in rows if row["event"] == "exec"]
+    assert (exec_row["program"], exec_row["old_tid"]) == ("/bin/fixture", PID + 1)
+    [end] = [row for row in rows if row["event"] == "end"]
+    assert end["count"] == FAULTS
+
+
+def test_polars_opens_a_trace(trace):
+    table = pl.read_ipc_stream(trace)
+    assert dict(table["event"].cast(pl.String).value_counts().iter_rows()) == EVENTS
+    faults = table.filter(pl.col("event") == "fault")
+    numbers = [check_fault(row) for row in faults.iter_rows(named=True)]
+    assert numbers == list(range(1, FAULTS + 1))
+    kinds = faults.group_by("kind").len()
+    assert kinds["len"].sum() == FAULTS
+
+
+def with_ip(trace):
+    """The faults with all their instruction pointers, as docs/trace-format.md says."""
+    names = [pl.col("event", "object").cast(pl.String)]
+    table = pl.read_ipc_stream(trace).with_columns(names).sort("time_ns", maintain_order=True)
+    texts = table.filter(pl.col("event") == "text").select(
+        "time_ns",
+        "pid",
+        "object",
+        base=pl.col("address").cast(pl.Int64) - pl.col("file_offset").cast(pl.Int64),
+    )
+    faults = table.filter(pl.col("event") == "fault")
+    faults = faults.join_asof(texts, on="time_ns", by=["pid", "object"])
+    ip = pl.col("base").fill_null(0) + pl.col("ip_offset").cast(pl.Int64)
+    return faults.with_columns(ip=ip.cast(pl.UInt64))
+
+
+def test_instruction_pointers_can_be_computed(trace, export):
+    ours = [json.loads(line) for line in export("jsonl").read_text().splitlines()]
+    ours = [int(row["ip"], 16) for row in ours if row["event"] == "fault"]
+    theirs = with_ip(trace)["ip"].to_list()
+    assert theirs == ours
+    assert len(set(theirs)) == 3
+
+
+def test_duckdb_queries_parquet(export):
+    path = str(export("parquet"))
+    database = duckdb.connect()
+    database.execute(f"CREATE VIEW faults AS SELECT * FROM read_parquet('{path}')")
+    events = database.sql("SELECT event, count(*) FROM faults GROUP BY event").fetchall()
+    assert dict(events) == EVENTS
+    symbols = database.sql(
+        "SELECT symbol, symbol_offset, count(*) FROM faults WHERE event = 'fault' "
+        "GROUP BY ALL ORDER BY symbol_offset NULLS LAST"
+    ).fetchall()
+    assert symbols == [(SYMBOL, 1, 750), (SYMBOL, 3, 750), (None, None, 1500)]
+    [[build_id]] = database.sql("SELECT build_id FROM faults WHERE event = 'text'").fetchall()
+    assert bytes.fromhex(build_id)
+    [[unknown]] = database.sql(
+        "SELECT count(*) FROM faults WHERE ip IS NULL AND event = 'fault'"
+    ).fetchall()
+    assert unknown == 0
+
+
+def test_parquet_has_the_rows_of_the_trace(trace, export):
+    theirs = pyarrow.parquet.read_table(export("parquet"))
+    with pyarrow.ipc.open_stream(trace) as stream:
+        ours = stream.read_all()
+    added = ["ip", "symbol", "symbol_offset"]
+    assert theirs.column_names == ours.column_names + added
+    assert theirs.schema.metadata[b"command"] == b"fixture"
+    assert theirs.select(ours.column_names).to_pylist() == ours.to_pylist()
+    faults = [row for row in theirs.to_pylist() if row["event"] == "fault"]
+    assert [check_fault(row) for row in faults] == list(range(1, FAULTS + 1))
+    assert [row["ip"] for row in faults] == with_ip(trace)["ip"].to_list()
+
+
+def test_duckdb_reads_json_lines(export):
+    path = str(export("jsonl"))
+    rows = "read_json_auto(?, format = 'newline_delimited')"
+    query = f"SELECT event, count(*) FROM {rows} GROUP BY event"
+    assert dict(duckdb.execute(query, [path]).fetchall()) == EVENTS
+
+
+@pytest.mark.parametrize("reader", ["polars", "duckdb"])
+def test_csv_is_read_with_its_quotes(export, reader):
+    path = export("csv")
+    if reader == "polars":
+        table = pl.read_csv(path, comment_prefix="#", infer_schema_length=None)
+    else:
+        options = """comment = '#', header = true, delim = ',', quote = '"', escape = '"'"""
+        table = duckdb.sql(f"SELECT * FROM read_csv('{path}', {options})").pl()
+    assert table.height == FAULTS
+    assert table["time_ns"].to_list() == [number * 1000 for number in range(1, FAULTS + 1)]
+    expected = [f'/data/{n % 7}, "{n // 2}".bin' for n in range(1, FAULTS + 1)]
+    assert table["mapping"].to_list() == expected
+    assert counted(table["symbol"].to_list())[SYMBOL] == 1500
+
+
+def test_gprof2dot_takes_perf_script(export, monkeypatch):
+    monkeypatch.setattr(gprof2dot, "totalMethod", "callratios", raising=False)
+    profile = gprof2dot.PerfParser(io.StringIO(export("perf-script").read_text())).parse()
+    completed = [
+        number for number in range(1, FAULTS + 1) if number % 5 != 2
+    ]  # not the attempts, see FATES of the fixture
+    assert profile[gprof2dot.SAMPLES] == len(completed)
+    functions = {function.name: function for function in profile.functions.values()}
+    mine = functions[SYMBOL]
+    assert mine[gprof2dot.SAMPLES] == sum(number % 2 for number in completed)
+    assert mine.module == os.path.basename(os.environ["FIXTURE"])

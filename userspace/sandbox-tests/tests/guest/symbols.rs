@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The code and the symbols of recorded faults.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use sandbox_tests::{guest, module, program};
+use serde_json::Value;
+
+/// Runs a command, which must succeed; returns its standard output and error.
+#[track_caller]
+fn run(command: &mut Command) -> (String, String) {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let [out, error] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{command:?} wrote:\n{error}");
+    (out, error)
+}
+
+fn tool() -> Command {
+    Command::new(program::find("fault-tracer"))
+}
+
+#[track_caller]
+fn export(trace: &Path, format: &str, options: &[&str]) -> (String, String) {
+    run(tool()
+        .arg("export")
+        .arg(trace)
+        .args(["-f", format])
+        .args(options))
+}
+
+/// All rows of a trace.
+#[track_caller]
+fn rows(trace: &Path) -> Vec<Value> {
+    let (text, _) = export(trace, "jsonl", &[]);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn has_flag(row: &Value, flag: &str) -> bool {
+    row["flags"]
+        .as_str()
+        .unwrap()
+        .split('|')
+        .any(|one| one == flag)
+}
+
+#[test]
+fn the_code_of_each_fault_is_known() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("faults.arrow");
+        let script = "(ls / | sort) & date; (:); wait";
+        run(tool()
+            .arg("record")
+            .arg("-o")
+            .arg(&trace)
+            .args(["--", "sh", "-c", script]));
+        let rows = rows(&trace);
+        let mut executed = HashSet::new();
+        let (mut fetches, mut others) = (0, 0);
+        for row in &rows {
+            match row["event"].as_str().unwrap() {
+                "exec" => {
+                    executed.insert(row["pid"].clone());
+                }
+                "fork" => {
+                    if executed.contains(&row["parent"]) {
+                        executed.insert(row["pid"].clone());
+                    }
+                }
+                "fault" if executed.contains(&row["pid"]) && has_flag(row, "user") => {
+                    assert!(row["object"].is_string(), "{row}");
+                    // A fetch is of the code itself, but for an instruction that lies on two pages.
+                    let of_file = row["object"].as_str().unwrap().starts_with('/');
+                    if of_file && row["access"] == "execute" && row["ip"] == row["address"] {
+                        fetches += 1;
+                        assert_eq!(row["object"], row["mapping"], "{row}");
+                        assert_eq!(row["ip_offset"], row["file_offset"], "{row}");
+                    } else {
+                        others += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert!(
+            fetches > 20 && others > 100,
+            "{fetches} fetches, {others} others"
+        );
+
+        let libc = rows
+            .iter()
+            .find(|row| {
+                row["event"] == "text" && row["object"].as_str().unwrap().ends_with("/libc.so.6")
+            })
+            .expect("code of libc");
+        let (notes, _) = run(Command::new("readelf")
+            .arg("--notes")
+            .arg(libc["object"].as_str().unwrap()));
+        let build_id = libc["build_id"].as_str().expect("a build id");
+        assert!(notes.contains(build_id), "{build_id} in {notes}");
+    });
+}
+
+#[test]
+fn code_that_was_there_before_is_known() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("faults.arrow");
+        // All of its loop has run before; then it goes on with fresh memory.
+        let script =
+            "f() { x=; i=0; while [ $i -lt 200 ]; do x=$x.................; i=$((i+1)); done; }
+            f; f; echo ready; read line; f; exec true";
+        let mut shell = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let pid = shell.id().to_string();
+        let mut recorder = tool()
+            .arg("record")
+            .arg("-o")
+            .arg(&trace)
+            .args(["--pid", &pid])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It has begun when the trace has.
+        while fs::metadata(&trace).map_or(0, |about| about.len()) == 0 {
+            assert!(recorder.try_wait().unwrap().is_none(), "the recorder ended");
+            thread::sleep(Duration::from_millis(20));
+        }
+        shell.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        assert!(shell.wait().unwrap().success());
+        assert!(recorder.wait().unwrap().success());
+        let mut before_exec = 0;
+        for row in rows(&trace) {
+            if row["event"] == "fault" && has_flag(&row, "user") {
+                assert!(row["object"].is_string(), "{row}");
+                before_exec += u64::from(row["process"] == "sh");
+            }
+        }
+        assert!(before_exec > 0, "the shell itself has faulted");
+    });
+}
+
+/// A program that faults on so many pages in a function of that name, and its debug file by its build id in a
+/// folder.
+fn build(folder: &Path, function: &str, pages: u32) -> PathBuf {
+    let source = folder.join("program.c");
+    let text = format!(
+        "#include <sys/mman.h>\n\
+         __attribute__((noinline)) void {function}(volatile char *at) {{\n\
+             for (int i = 0; i < {pages}; i++) at[i * 4096] = 1;\n\
+         }}\n\
+         int main(void) {{\n\
+             {function}(mmap(0, 64 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));\n\
+             return 0;\n\
+         }}\n"
+    );
+    fs::write(&source, text).unwrap();
+    let program = folder.join("program");
+    let new = folder.join("new");
+    run(Command::new("gcc")
+        .args(["-O1", "-Wl,--build-id=sha1", "-o"])
+        .arg(&new)
+        .arg(&source));
+    let (notes, _) = run(Command::new("readelf").arg("--notes").arg(&new));
+    let (_, id) = notes.split_once("Build ID: ").expect("a build id");
+    let id = id.lines().next().unwrap_or("").trim();
+    let (first, rest) = id.split_at(2);
+    let kept = folder.join("debug/.build-id").join(first);
+    fs::create_dir_all(&kept).unwrap();
+    run(Command::new("objcopy")
+        .arg("--only-keep-debug")
+        .arg(&new)
+        .arg(kept.join(format!("{rest}.debug"))));
+    fs::rename(new, &program).unwrap();
+    program
+}
+
+#[test]
+fn symbols_are_those_of_the_program_that_ran() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let program = build(folder, "touch_of_old", 64);
+        let trace = folder.join("faults.arrow");
+        run(tool()
+            .arg("record")
+            .arg("-o")
+            .arg(&trace)
+            .arg("--")
+            .arg(&program));
+        let faults = "program;program;[anon];touch_of_old 64\n";
+        let (text, notes) = export(&trace, "folded", &[]);
+        assert!(text.contains(faults), "{text}");
+        assert!(!notes.contains("/program"), "{notes}");
+        let (text, _) = export(&trace, "perf-script", &[]);
+        let object = format!("({})", program.display());
+        let frame = |line: &str| line.contains(" touch_of_old+0x") && line.ends_with(&object);
+        assert_eq!(
+            text.lines().filter(|line| frame(line)).count(),
+            64,
+            "{text}"
+        );
+
+        // Another program in its place. (Names alone do not make another build id.)
+        build(folder, "touch_of_new", 63);
+        for format in ["folded", "csv", "jsonl", "perf-script", "perfetto"] {
+            let (text, notes) = export(&trace, format, &[]);
+            assert!(!text.contains("touch_of"), "{format}:\n{text}");
+            let told = |line: &str| line.contains("/program: it was replaced");
+            assert!(notes.lines().any(told), "{notes}");
+        }
+
+        // What is kept of it has its symbols.
+        let debug = folder.join("debug");
+        let (text, notes) = export(&trace, "folded", &["--debug-dir", debug.to_str().unwrap()]);
+        assert!(text.contains(faults), "{text}");
+        assert!(!notes.contains("/program"), "{notes}");
+    });
+}
