@@ -86,7 +86,7 @@ fn of<H: FileHeader<Endian = Endianness>>(file: &File, head: Vec<u8>) -> io::Res
                     offset,
                     bytes,
                     address: header.p_vaddr(endian).into(),
-                })
+                });
             }
             elf::PT_NOTE if found.build_id.is_none() => {
                 let bytes = usize::try_from(bytes).unwrap_or(MOST_BYTES).min(MOST_BYTES);
