@@ -78,10 +78,9 @@ fn the_code_of_each_fault_is_known() {
                 "exec" => {
                     executed.insert(row["pid"].clone());
                 }
-                "fork"
-                    if executed.contains(&row["parent"]) => {
-                        executed.insert(row["pid"].clone());
-                    }
+                "fork" if executed.contains(&row["parent"]) => {
+                    executed.insert(row["pid"].clone());
+                }
                 "fault" if executed.contains(&row["pid"]) && has_flag(row, "user") => {
                     assert!(row["object"].is_string(), "{row}");
                     // A fetch is of the code itself, but for an instruction that lies on two pages.
