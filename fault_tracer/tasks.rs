@@ -130,7 +130,8 @@ unsafe fn has_ended(task: *const bindings::task_struct) -> bool {
     unsafe { (&raw const (*task).mm).read_volatile().is_null() }
 }
 
-/// Tells a session of a thread that was there when its process became a target, unless it has ended.
+/// Tells a session of a thread that was there when its process became a target, unless it has ended. One
+/// that has given up its memory, but whose end was perhaps not told of yet, is told of.
 ///
 /// # Safety
 ///
@@ -142,7 +143,7 @@ pub(crate) unsafe fn tell_present(
 ) {
     // SAFETY: By this function's contract.
     unsafe {
-        if has_ended(task) {
+        if (&raw const (*task).exit_state).read_volatile() != 0 {
             return;
         }
         tell(

@@ -405,8 +405,7 @@ fn a_fresh_ring_shows_zeros_and_nothing_of_the_kernel() {
         // And in use, no address of the kernel's half.
         let session = Session::configured(config());
         session.add(guest::own_pid()).unwrap();
-        // In pieces too small for huge pages.
-        drop((0..64).map(|_| vec![1u8; 256 << 10]).collect::<Vec<_>>());
+        guest::touch_fresh(1000);
         session.stop().unwrap();
         assert!(session.totals().hits > 500, "{:?}", session.totals());
         for ring in rings(&session) {
