@@ -16,6 +16,7 @@ use sandbox_tests::{
     guest, module,
     program::{self, Program},
 };
+use serde_json::Value;
 
 /// Faults whose return can be awaited at the same time: `INSTANCES` of `fault_tracer/latency.rs`.
 const INSTANCES: usize = 4096;
@@ -382,16 +383,17 @@ fn tool(arguments: &[&str]) -> String {
     text.concat()
 }
 
-/// The columns of each fault of a trace, by name.
+/// What is told of each fault of a trace, by name.
 fn exported(file: &str) -> Vec<HashMap<String, String>> {
-    let csv = tool(&["export", file, "-f", "csv"]);
-    let mut lines = csv.lines().filter(|line| !line.starts_with('#'));
-    let names: Vec<_> = lines.next().expect("a header").split(',').collect();
-    lines
-        .map(|line| {
-            let values = line.split(',').map(str::to_owned);
-            names.iter().map(ToString::to_string).zip(values).collect()
-        })
+    let text = |(name, value): (String, Value)| match value {
+        Value::String(text) => (name, text),
+        other => (name, other.to_string()),
+    };
+    tool(&["export", file, "-f", "jsonl"])
+        .lines()
+        .map(|line| serde_json::from_str::<HashMap<String, Value>>(line).expect("JSON"))
+        .filter(|row| row["event"] == "fault")
+        .map(|row| row.into_iter().map(text).collect())
         .collect()
 }
 
