@@ -10,6 +10,8 @@
 //! helper functions in a module (`rust_helper_atomic64_read`, ...), a call for each access on the
 //! fault path, where these compile to plain moves. Nothing here is a read-modify-write.
 
+use core::mem::size_of;
+
 use super::sync::{fence, AtomicU64, Ordering};
 use super::uapi;
 
@@ -17,6 +19,9 @@ use super::uapi;
 pub const SLOT_WORDS: usize = uapi::SLOT_BYTES / 8;
 
 const SLOT_BYTES: u64 = uapi::SLOT_BYTES as u64;
+
+/// Bytes of memory for a byte of the ring: 1, but for loom's atomics, which are larger than what they hold.
+const MEMORY_BYTES: usize = size_of::<AtomicU64>() / 8;
 
 /// The producer's half of a ring's state. User space may map it, but read-only.
 ///
@@ -179,7 +184,7 @@ impl<'a> Ring<'a> {
     /// The slot at a position (a multiple of [`SLOT_BYTES`]).
     #[inline(always)]
     fn slot(&self, position: u64) -> &[AtomicU64; SLOT_WORDS] {
-        let offset = position as usize & self.slot_mask;
+        let offset = (position as usize & self.slot_mask).wrapping_mul(MEMORY_BYTES);
         // SAFETY: By the type invariant the size of the data is a power of two and at least that of a slot,
         // one too; so masking by their difference gives a multiple of the latter that is at most the
         // difference.
