@@ -25,3 +25,14 @@ pub fn run(arguments: &[&str], status: i32) -> String {
     assert_eq!(ended.code(), Some(status), "{arguments:?} wrote:\n{text:?}");
     text.concat()
 }
+
+/// A trace in another format, without what `export` says beside it.
+#[track_caller]
+pub fn export(file: &str, format: &str) -> String {
+    let output = command(&["export", file, "-f", format])
+        .output()
+        .expect("cannot run the tool");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{file} as {format}: {said}");
+    String::from_utf8(output.stdout).expect("text")
+}

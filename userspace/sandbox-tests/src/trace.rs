@@ -6,7 +6,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,8 @@ use serde::{de::Error as _, Deserialize, Deserializer};
 
 use crate::{
     device::Session,
-    program::{self, Program, Usage},
+    program::{Program, Usage},
+    tool,
     truth::{Fault, Place, Truth},
 };
 
@@ -125,25 +125,6 @@ impl From<&Row> for Fault {
     }
 }
 
-/// Runs the tool to its end, which must be of that status; returns what it wrote.
-#[track_caller]
-pub fn tool(arguments: &[&str], status: i32) -> String {
-    let output = Command::new(program::find("fault-tracer"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("cannot run the tool");
-    let text =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert_eq!(
-        output.status.code(),
-        Some(status),
-        "fault-tracer {arguments:?} wrote:\n{}",
-        text.concat()
-    );
-    text.concat()
-}
-
 impl Trace {
     fn new() -> Self {
         Self {
@@ -167,7 +148,7 @@ impl Trace {
         let mut trace = Self::new();
         let file = trace.file();
         let output = ["record", "-o", file.to_str().expect("a plain path")];
-        trace.said = tool(&[&output, options, &["--"], command].concat(), 0);
+        trace.said = tool::run(&[&output, options, &["--"], command].concat(), 0);
         trace
     }
 
@@ -237,7 +218,7 @@ impl Trace {
     /// Checks that `verify` finds no difference and that the module lost nothing; returns what it said.
     #[track_caller]
     pub fn assert_balance(&self) -> String {
-        let text = tool(&["verify", &self.name()], 0);
+        let text = tool::run(&["verify", &self.name()], 0);
         assert!(text.contains("found, difference 0\n"), "{text}");
         assert!(
             text.contains(" 0 dropped + 0 overwritten; 0 missed"),
@@ -249,7 +230,7 @@ impl Trace {
     /// In another format.
     #[track_caller]
     pub fn export(&self, format: &str) -> String {
-        tool(&["export", &self.name(), "-f", format], 0)
+        tool::export(&self.name(), format)
     }
 
     /// All rows.

@@ -6,7 +6,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     thread,
 };
 
@@ -15,6 +14,7 @@ use sandbox_tests::{
     device::{Session, Setup},
     guest, module,
     program::{self, Program},
+    tool,
 };
 use serde_json::Value;
 
@@ -369,27 +369,13 @@ fn sleeping_faults_outlive_their_session_and_the_module() {
     });
 }
 
-/// Runs the tool to its end, which must be of that status; returns what it wrote.
-#[track_caller]
-fn tool(arguments: &[&str]) -> String {
-    let output = Command::new(program::find("fault-tracer"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("cannot run the tool");
-    let text =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(output.status.success(), "{arguments:?} wrote:\n{text:?}");
-    text.concat()
-}
-
 /// What is told of each fault of a trace, by name.
 fn exported(file: &str) -> Vec<HashMap<String, String>> {
     let text = |(name, value): (String, Value)| match value {
         Value::String(text) => (name, text),
         other => (name, other.to_string()),
     };
-    tool(&["export", file, "-f", "jsonl"])
+    tool::export(file, "jsonl")
         .lines()
         .map(|line| serde_json::from_str::<HashMap<String, Value>>(line).expect("JSON"))
         .filter(|row| row["event"] == "fault")
@@ -399,7 +385,7 @@ fn exported(file: &str) -> Vec<HashMap<String, String>> {
 
 fn record(file: &Path, options: &[&str], command: &[&str]) -> String {
     let file = file.to_str().unwrap();
-    tool(
+    tool::run(
         &[
             &["record", "--latency", "-o", file],
             options,
@@ -407,6 +393,7 @@ fn record(file: &Path, options: &[&str], command: &[&str]) -> String {
             command,
         ]
         .concat(),
+        0,
     )
 }
 
@@ -429,7 +416,7 @@ fn record_with_durations_balances_and_tells_of_them() {
         );
         assert!(text.contains("; 0 without (0 returns missed)"), "{text}");
         let file = file.to_str().unwrap();
-        let text = tool(&["verify", file]);
+        let text = tool::run(&["verify", file], 0);
         assert!(text.contains("difference 0"), "{text}");
         assert!(text.contains("0 have none; 0 returns missed\n"), "{text}");
         for fault in exported(file) {
