@@ -121,10 +121,10 @@ fn code_that_was_there_before_is_known() {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
         let trace = folder.path().join("faults.arrow");
-        // All of its loop has run before; then it goes on with fresh memory.
+        // All of its loop has run before; then it needs twenty times the memory.
         let script =
-            "f() { x=; i=0; while [ $i -lt 200 ]; do x=$x.................; i=$((i+1)); done; }
-            f; f; echo ready; read line; f; exec true";
+            "f() { x=; i=0; while [ $i -lt $1 ]; do x=$x.................; i=$((i+1)); done; }
+            f 200; f 200; echo ready; read line; f 4000; exec true";
         let mut shell = Command::new("sh")
             .args(["-c", script])
             .stdin(Stdio::piped())
