@@ -98,14 +98,7 @@ pub fn trace_file(bytes: &[u8]) {
         balance.add(row);
     }
     let _ = balance.close();
-    for format in [
-        Format::Csv,
-        Format::Jsonl,
-        Format::Folded,
-        Format::Perfetto,
-        Format::PerfScript,
-        Format::Parquet,
-    ] {
+    for format in Format::ALL {
         let rows = rows.iter().cloned().map(Ok::<_, io::Error>);
         let ended = export(format, &about, rows, &mut (), &mut io::sink());
         assert!(matches!(ended, Ended::Rows(None)), "{ended:?}");

@@ -33,6 +33,18 @@ pub enum Format {
     Parquet,
 }
 
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Csv,
+        Self::Jsonl,
+        Self::Folded,
+        Self::Perfetto,
+        Self::PerfScript,
+        Self::Parquet,
+    ];
+}
+
 /// What stands at a place in code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Symbol {

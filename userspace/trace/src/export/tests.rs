@@ -329,14 +329,7 @@ fn an_output_that_cannot_be_written_is_told() {
             Ok(())
         }
     }
-    for format in [
-        Format::Csv,
-        Format::Jsonl,
-        Format::Folded,
-        Format::Perfetto,
-        Format::PerfScript,
-        Format::Parquet,
-    ] {
+    for format in Format::ALL {
         let rows = rows().into_iter().map(Ok::<_, Infallible>);
         let ended = export(format, &about(), rows, &mut (), &mut Full);
         assert!(matches!(ended, Ended::Output(_)), "{format:?}");
