@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sandbox_tests::{guest, module, program};
+use sandbox_tests::{guest, module, tool::command as tool};
 use serde_json::Value;
 
 /// Runs a command, which must succeed; returns its standard output and error.
@@ -28,13 +28,9 @@ fn run(command: &mut Command) -> (String, String) {
     (out, error)
 }
 
-fn tool() -> Command {
-    Command::new(program::find("fault-tracer"))
-}
-
 #[track_caller]
 fn export(trace: &Path, format: &str, options: &[&str]) -> (String, String) {
-    run(tool()
+    run(tool(&[])
         .arg("export")
         .arg(trace)
         .args(["-f", format])
@@ -65,7 +61,7 @@ fn the_code_of_each_fault_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let trace = folder.path().join("faults.arrow");
         let script = "(ls / | sort) & date; (:); wait";
-        run(tool()
+        run(tool(&[])
             .arg("record")
             .arg("-o")
             .arg(&trace)
@@ -134,7 +130,7 @@ fn code_that_was_there_before_is_known() {
         let mut ready = [0; 6];
         std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut ready).unwrap();
         let pid = shell.id().to_string();
-        let mut recorder = tool()
+        let mut recorder = tool(&[])
             .arg("record")
             .arg("-o")
             .arg(&trace)
@@ -204,7 +200,7 @@ fn symbols_are_those_of_the_program_that_ran() {
         let folder = folder.path();
         let program = build(folder, "touch_of_old", 64);
         let trace = folder.join("faults.arrow");
-        run(tool()
+        run(tool(&[])
             .arg("record")
             .arg("-o")
             .arg(&trace)

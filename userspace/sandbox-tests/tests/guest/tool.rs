@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -14,16 +14,9 @@ use sandbox_tests::{
     device::Session,
     guest, module,
     program::{self, Program},
+    tool::command as tool,
     truth::{Fault, Truth},
 };
-
-const TOOL: &str = "fault-tracer";
-
-fn tool(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program::find(TOOL));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
 
 /// Runs the tool to its end.
 fn run(arguments: &[&str]) -> Output {
