@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Traces and exports, opened by programs that do not know us.
-
-What is in the trace follows from the number of each fault, see
-userspace/symbols/examples/fixture.rs.
-"""
+"""Traces and exports, opened by programs that do not know us: readers of tables, and gprof2dot."""
 
 import io
 import json
 import os
-import subprocess
 from collections import Counter
 
 import duckdb
@@ -17,9 +12,8 @@ import polars as pl
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+from expected import FAULTS, NUMBERS, PID, SYMBOL, completed, fault, faults
 
-FAULTS = 3000
-PID = 70
 EVENTS = {
     "present": 1,
     "fork": 1,
@@ -41,60 +35,18 @@ EVENTS = {
     "missed_returns": 1,
     "end": 1,
 }
-ACCESSES = ["read", "write", "execute"]
-SYMBOL = "fixture_code"
-
-
-@pytest.fixture(name="trace", scope="session")
-def the_trace(tmp_path_factory):
-    """A trace with rows of all events."""
-    path = tmp_path_factory.mktemp("trace") / "faults.arrow"
-    subprocess.run([os.environ["FIXTURE"], path], check=True)
-    return path
-
-
-@pytest.fixture(name="export", scope="session")
-def an_export(trace, tmp_path_factory):
-    """Gives the path of the trace in a format."""
-    folder = tmp_path_factory.mktemp("exports")
-
-    def export(form):
-        path = folder / f"faults.{form}"
-        if not path.exists():
-            tool = os.environ["FAULT_TRACER"]
-            told = subprocess.run(
-                [tool, "export", trace, "-f", form, "-o", path],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            assert told.stderr == "", "all symbols are there"
-        return path
-
-    return export
 
 
 def counted(values):
     return dict(Counter(values))
 
 
-def check_fault(row):
-    """Checks the columns of a row `fault` by its number."""
-    number = row["time_ns"] // 1000
-    odd = number % 2 == 1
-    assert row["address"] == number << 12
-    assert (row["pid"], row["tid"], row["cpu"]) == (PID, PID + number % 3, number % 2)
-    assert row["process"] == "fixture"
-    assert row["thread"] == f"worker {number % 3}"
-    assert row["access"] == ACCESSES[number % 3]
-    assert row["mapping"] == f'/data/{number % 7}, "{number // 2}".bin'
-    assert row["permissions"] == "rw-p"
-    assert row["file_offset"] == (number * 4096 if odd else None)
-    assert row["flags"] == "file|user"
-    assert row["duration_ns"] == (number if odd else None)
-    assert row["object"] == (os.environ["FIXTURE"] if odd else None)
-    assert (row["ip_offset"] == (1 << 56) - 1) != odd
-    return number
+def check_faults(rows):
+    """Checks that the faults among the rows are those of the trace, in their order."""
+    rows = [row for row in rows if row["event"] == "fault"]
+    assert [{name: row[name] for name in fault(1)} for row in rows] == faults()
+    for number, row in zip(NUMBERS, rows):
+        assert (row["ip_offset"] == (1 << 56) - 1) == (number % 2 == 0)
 
 
 def test_pyarrow_opens_a_trace(trace):
@@ -107,8 +59,7 @@ def test_pyarrow_opens_a_trace(trace):
     assert int(metadata["wall_offset_ns"]) == 1_000_000
     rows = table.to_pylist()
     assert counted(row["event"] for row in rows) == EVENTS
-    numbers = [check_fault(row) for row in rows if row["event"] == "fault"]
-    assert numbers == list(range(1, FAULTS + 1))
+    check_faults(rows)
     [exit_row] = [row for row in rows if row["event"] == "exit"]
     assert (exit_row["min_flt"], exit_row["maj_flt"]) == ((1 << 64) - 1, 6)
     [exec_row] = [row for row in rows if row["event"] == "exec"]
@@ -120,11 +71,7 @@ def test_pyarrow_opens_a_trace(trace):
 def test_polars_opens_a_trace(trace):
     table = pl.read_ipc_stream(trace)
     assert dict(table["event"].cast(pl.String).value_counts().iter_rows()) == EVENTS
-    faults = table.filter(pl.col("event") == "fault")
-    numbers = [check_fault(row) for row in faults.iter_rows(named=True)]
-    assert numbers == list(range(1, FAULTS + 1))
-    kinds = faults.group_by("kind").len()
-    assert kinds["len"].sum() == FAULTS
+    check_faults(table.iter_rows(named=True))
 
 
 def with_ip(trace):
@@ -137,10 +84,10 @@ def with_ip(trace):
         "object",
         base=pl.col("address").cast(pl.Int64) - pl.col("file_offset").cast(pl.Int64),
     )
-    faults = table.filter(pl.col("event") == "fault")
-    faults = faults.join_asof(texts, on="time_ns", by=["pid", "object"])
+    rows = table.filter(pl.col("event") == "fault")
+    rows = rows.join_asof(texts, on="time_ns", by=["pid", "object"])
     ip = pl.col("base").fill_null(0) + pl.col("ip_offset").cast(pl.Int64)
-    return faults.with_columns(ip=ip.cast(pl.UInt64))
+    return rows.with_columns(ip=ip.cast(pl.UInt64))
 
 
 def test_instruction_pointers_can_be_computed(trace, export):
@@ -178,9 +125,9 @@ def test_parquet_has_the_rows_of_the_trace(trace, export):
     assert theirs.column_names == ours.column_names + added
     assert theirs.schema.metadata[b"command"] == b"fixture"
     assert theirs.select(ours.column_names).to_pylist() == ours.to_pylist()
-    faults = [row for row in theirs.to_pylist() if row["event"] == "fault"]
-    assert [check_fault(row) for row in faults] == list(range(1, FAULTS + 1))
-    assert [row["ip"] for row in faults] == with_ip(trace)["ip"].to_list()
+    rows = theirs.to_pylist()
+    check_faults(rows)
+    assert [row["ip"] for row in rows if row["event"] == "fault"] == with_ip(trace)["ip"].to_list()
 
 
 def test_duckdb_reads_json_lines(export):
@@ -199,20 +146,16 @@ def test_csv_is_read_with_its_quotes(export, reader):
         options = """comment = '#', header = true, delim = ',', quote = '"', escape = '"'"""
         table = duckdb.sql(f"SELECT * FROM read_csv('{path}', {options})").pl()
     assert table.height == FAULTS
-    assert table["time_ns"].to_list() == [number * 1000 for number in range(1, FAULTS + 1)]
-    expected = [f'/data/{n % 7}, "{n // 2}".bin' for n in range(1, FAULTS + 1)]
-    assert table["mapping"].to_list() == expected
+    for column in ["time_ns", "mapping"]:
+        assert table[column].to_list() == [row[column] for row in faults()]
     assert counted(table["symbol"].to_list())[SYMBOL] == 1500
 
 
 def test_gprof2dot_takes_perf_script(export, monkeypatch):
     monkeypatch.setattr(gprof2dot, "totalMethod", "callratios", raising=False)
     profile = gprof2dot.PerfParser(io.StringIO(export("perf-script").read_text())).parse()
-    completed = [
-        number for number in range(1, FAULTS + 1) if number % 5 != 2
-    ]  # not the attempts, see FATES of the fixture
-    assert profile[gprof2dot.SAMPLES] == len(completed)
+    assert profile[gprof2dot.SAMPLES] == len(completed())
     functions = {function.name: function for function in profile.functions.values()}
     mine = functions[SYMBOL]
-    assert mine[gprof2dot.SAMPLES] == sum(number % 2 for number in completed)
+    assert mine[gprof2dot.SAMPLES] == sum(number % 2 for number in completed())
     assert mine.module == os.path.basename(os.environ["FIXTURE"])

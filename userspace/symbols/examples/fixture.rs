@@ -128,21 +128,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         latency: true,
     };
     let mut writer = Writer::new(File::create(path)?, &about)?;
-    for event in [
-        ThreadEvent::Present,
-        ThreadEvent::Fork,
-        ThreadEvent::Exec,
-        ThreadEvent::Rename,
-        ThreadEvent::Alive,
+    for (event, worker) in [
+        (ThreadEvent::Present, 0),
+        (ThreadEvent::Fork, 1),
+        (ThreadEvent::Exec, 0),
+        (ThreadEvent::Rename, 2),
+        (ThreadEvent::Alive, 0),
     ] {
         writer.push(&Row::Thread(Box::new(ThreadRow {
             event,
             time_ns: 0,
             cpu: 0,
             pid: PID,
-            tid: PID,
+            tid: PID + worker,
             process: Some(name("fixture")),
-            thread: Some(name("fixture")),
+            thread: Some(name(format!("worker {worker}"))),
             program: Some(name("/bin/fixture")),
             parent: Some(1),
             old_tid: Some(PID + 1),
@@ -189,7 +189,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         pid: PID,
         tid: PID,
         process: Some(name("fixture")),
-        thread: Some(name("fixture")),
+        thread: Some(name("worker 0")),
         program: None,
         parent: None,
         old_tid: None,

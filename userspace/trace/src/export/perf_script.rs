@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The text of `perf script`: a line for the fault, a line for its one frame, an empty line.
+//! The text of `perf script` for samples with call chains: a line for the fault, a line for its one frame, an
+//! empty line. As perf prints it, which importers rest on: the name not padded, the time in microseconds.
 //!
 //! Without the faulting address: what stands behind the event's name is a frame to those who parse this.
 
@@ -36,12 +37,12 @@ impl Export for PerfScript {
             .replace(char::is_control, "?");
         writeln!(
             out,
-            "{comm:>16} {:>7}/{:<7} [{:03}] {:>5}.{:09}:          1 {event}: ",
+            "{comm} {:>7}/{:<7} [{:03}] {:>5}.{:06}:          1 {event}: ",
             record.pid,
             record.tid,
             record.cpu,
             record.time_ns / 1_000_000_000,
-            record.time_ns % 1_000_000_000,
+            record.time_ns % 1_000_000_000 / 1000,
         )?;
         write!(out, "\t{:>16x} ", record.ip)?;
         match symbol {

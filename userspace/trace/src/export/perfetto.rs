@@ -4,7 +4,7 @@
 //! its fault rate, for each thread its faults, as far as they are not too many.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
 };
 
@@ -26,8 +26,8 @@ pub struct Perfetto {
     faults: u64,
     /// Minor, major and other faults, by process and time.
     rates: BTreeMap<(u32, u64), [u64; 3]>,
-    processes: HashMap<u32, Name>,
-    threads: HashMap<(u32, u32), Name>,
+    processes: BTreeMap<u32, Name>,
+    threads: BTreeMap<(u32, u32), Name>,
 }
 
 impl Perfetto {
@@ -60,8 +60,8 @@ impl Perfetto {
             instants: 0,
             faults: 0,
             rates: BTreeMap::new(),
-            processes: HashMap::new(),
-            threads: HashMap::new(),
+            processes: BTreeMap::new(),
+            threads: BTreeMap::new(),
         })
     }
 
@@ -170,6 +170,16 @@ impl Export for Perfetto {
                 }),
                 out,
             ),
+            // Between faults that are shown, so that there are not more of them.
+            Row::Gap(gap) if self.instants < INSTANTS_MOST => self.event(
+                &json!({
+                    "ph": "i", "s": "t", "cat": "gap",
+                    "name": format!("gap: at least {} faults are not in the trace", gap.count),
+                    "ts": micros(gap.end_ns), "pid": gap.pid, "tid": gap.tid,
+                    "args": { "since_ns": gap.time_ns },
+                }),
+                out,
+            ),
             Row::Pending(_) | Row::Text(_) | Row::Gap(_) | Row::Counter(_) => Ok(()),
         }
     }
@@ -177,13 +187,20 @@ impl Export for Perfetto {
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let rates = std::mem::take(&mut self.rates);
         let per_second = |count: u64| count * (1_000_000_000 / BUCKET_NS);
+        // Each argument is a track of its own, and nearly no process has others.
+        let with_others: BTreeSet<u32> = rates
+            .iter()
+            .filter(|(_, &[_, _, other])| other > 0)
+            .map(|(&(pid, _), _)| pid)
+            .collect();
         let mut counter = |pid: u32, bucket: u64, [minor, major, other]: [u64; 3]| {
-            let event = json!({
+            let mut event = json!({
                 "ph": "C", "name": "faults/s", "pid": pid, "ts": micros(bucket * BUCKET_NS),
-                "args": {
-                    "minor": per_second(minor), "major": per_second(major), "other": per_second(other),
-                },
+                "args": { "minor": per_second(minor), "major": per_second(major) },
             });
+            if with_others.contains(&pid) {
+                event["args"]["other"] = per_second(other).into();
+            }
             self.event(&event, out)
         };
         for (&(pid, bucket), &counts) in &rates {

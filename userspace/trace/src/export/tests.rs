@@ -14,7 +14,7 @@ use inferno::{
     flamegraph,
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
+use serde_json::{json, Value};
 
 use super::{export, Ended, Format, Symbol, Symbols};
 use crate::{
@@ -138,8 +138,12 @@ fn text(format: Format) -> String {
 }
 
 fn bytes(format: Format) -> Vec<u8> {
+    bytes_of(rows(), format)
+}
+
+fn bytes_of(rows: Vec<Row>, format: Format) -> Vec<u8> {
     let mut out = Vec::new();
-    let rows = rows().into_iter().map(Ok::<_, Infallible>);
+    let rows = rows.into_iter().map(Ok::<_, Infallible>);
     assert!(matches!(
         export(format, &about(), rows, &mut One, &mut out),
         Ended::Rows(None)
@@ -237,9 +241,22 @@ fn perfetto_is_json_with_rates_instants_slices_and_names() {
     assert_eq!(rates.len(), 2, "a rate, and its end");
     assert_eq!(rates[0]["args"]["minor"], 100);
     assert_eq!(rates[0]["args"]["major"], 100);
+    assert_eq!(rates[0]["args"]["other"], 100);
     assert_eq!(rates[1]["args"]["major"], 0);
     assert_eq!(of("M").len(), 2);
     assert_eq!(trace["metadata"]["faults_shown_one_by_one"], 4);
+}
+
+#[test]
+fn perfetto_has_a_rate_of_other_faults_only_where_there_are_some() {
+    let minor = vec![fault(3, None, Fate::Minor)];
+    let trace: Value = serde_json::from_slice(&bytes_of(minor, Format::Perfetto)).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let rates: Vec<_> = events.iter().filter(|event| event["ph"] == "C").collect();
+    assert_eq!(rates.len(), 2);
+    for (rate, minor) in rates.iter().zip([100, 0]) {
+        assert_eq!(rate["args"], json!({ "minor": minor, "major": 0 }));
+    }
 }
 
 #[test]
@@ -255,7 +272,7 @@ fn perf_script_has_an_event_a_frame_and_an_empty_line() {
             "\"x\"",
             "70/71",
             "[001]",
-            "0.000000002:",
+            "0.000000:",
             "1",
             "major-faults:"
         ]
