@@ -91,20 +91,21 @@ def test_rates_are_counters_of_the_process(timeline):
     assert rates == expected + [(name, PID, 10_000_000, 0) for name in counts]
 
 
-def test_what_is_no_fault_is_an_instant(timeline):
-    instants = timeline.query(
-        "SELECT ts, dur, slice.name, track.type, "
-        "extract_arg(arg_set_id, 'args.program'), extract_arg(arg_set_id, 'args.since_ns') "
+def test_what_is_no_fault_is_shown_apart(timeline):
+    arguments = ["program", "since_ns", "faults", "faults_at_most"]
+    values = ", ".join(f"extract_arg(arg_set_id, 'args.{name}') AS {name}" for name in arguments)
+    rows = timeline.query(
+        f"SELECT ts, dur, slice.name, track.type, {values} "
         "FROM slice JOIN track ON track.id = track_id "
         "WHERE category = 'gap' OR track.type != 'thread_execution' ORDER BY ts"
     )
-    everywhere = "legacy_chrome_global_instants"
     gap = "gap: at least 3 faults are not in the trace"
-    assert instants == [
-        (0, 0, "exec", "chrome_process_instant", "/bin/fixture", None),
-        (BEHIND + 2, 0, gap, "thread_execution", None, BEHIND + 1),
-        (BEHIND + 3, 0, "lost 9 faults on CPU 1", everywhere, None, None),
-        (BEHIND + 5, 0, "overwritten: up to 9 faults on CPU 1", everywhere, None, None),
+    lost = "legacy_async_global_slice"
+    assert rows == [
+        (0, 0, "exec", "chrome_process_instant", "/bin/fixture", None, None, None),
+        (BEHIND + 2, 0, gap, "thread_execution", None, BEHIND + 1, None, None),
+        (BEHIND + 3, 1, "faults dropped on CPU 1", lost, None, None, 9, None),
+        (BEHIND + 5, 1, "faults overwritten on CPU 1", lost, None, None, None, 9),
     ]
 
 

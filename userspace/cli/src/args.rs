@@ -190,7 +190,7 @@ pub enum FormatName {
     Folded,
     /// Chrome trace JSON, for ui.perfetto.dev: rates of all faults, the first 200,000 one by one
     Perfetto,
-    /// The text of perf script
+    /// The text of perf script: events minor-faults, major-faults, and page-faults for what is neither
     PerfScript,
     /// All rows as Apache Parquet, for DuckDB and others
     Parquet,

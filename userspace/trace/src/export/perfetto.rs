@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Chrome's trace event format, which ui.perfetto.dev and chrome://tracing open: for each process a track of
-//! its fault rate, for each thread its faults, as far as they are not too many.
+//! its fault rate, for each thread its faults, as far as they are not too many, for each CPU what was lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Export, Symbol};
-use crate::{About, Fate, Loss, Name, ResolvedFault, Row, ThreadEvent};
+use crate::{About, Fate, Loss, LostRow, Name, ResolvedFault, Row, ThreadEvent};
 
 /// Faults that are shown one by one. Browsers load some hundred MB at most; the rates have all faults.
 const INSTANTS_MOST: u64 = 200_000;
@@ -24,6 +24,7 @@ pub struct Perfetto {
     first: bool,
     instants: u64,
     faults: u64,
+    losses: u64,
     /// Minor, major and other faults, by process and time.
     rates: BTreeMap<(u32, u64), [u64; 3]>,
     processes: BTreeMap<u32, Name>,
@@ -59,6 +60,7 @@ impl Perfetto {
             first: true,
             instants: 0,
             faults: 0,
+            losses: 0,
             rates: BTreeMap::new(),
             processes: BTreeMap::new(),
             threads: BTreeMap::new(),
@@ -128,6 +130,24 @@ impl Perfetto {
         }
         self.event(&event, out)
     }
+
+    /// An asynchronous slice, as those may overlap, on a track of the CPU: of no process.
+    fn lost(&mut self, lost: &LostRow, out: &mut dyn Write) -> io::Result<()> {
+        let (how, number) = match lost.how {
+            Loss::Dropped => ("dropped", "faults"),
+            Loss::Overwritten => ("overwritten", "faults_at_most"),
+        };
+        let mut event = json!({
+            "ph": "b", "cat": "lost", "id": self.losses, "pid": 0, "tid": 0,
+            "name": format!("faults {how} on CPU {}", lost.cpu),
+            "ts": micros(lost.time_ns), "args": { number: lost.count },
+        });
+        self.losses += 1;
+        self.event(&event, out)?;
+        event["ph"] = "e".into();
+        event["ts"] = micros(lost.end_ns).into();
+        self.event(&event, out)
+    }
 }
 
 /// Nanoseconds as the format's microseconds. 2^53 of them are more than a hundred days of nanoseconds.
@@ -156,20 +176,7 @@ impl Export for Perfetto {
                 };
                 self.event(&event, out)
             }
-            Row::Lost(lost) => self.event(
-                &json!({
-                    "ph": "i", "s": "g",
-                    "name": match lost.how {
-                        Loss::Dropped => format!("lost {} faults on CPU {}", lost.count, lost.cpu),
-                        Loss::Overwritten => format!(
-                            "overwritten: up to {} faults on CPU {}",
-                            lost.count, lost.cpu
-                        ),
-                    },
-                    "ts": micros(lost.time_ns), "pid": 0, "tid": 0,
-                }),
-                out,
-            ),
+            Row::Lost(lost) => self.lost(lost, out),
             // Between faults that are shown, so that there are not more of them.
             Row::Gap(gap) if self.instants < INSTANTS_MOST => self.event(
                 &json!({

@@ -232,7 +232,14 @@ fn perfetto_is_json_with_rates_instants_slices_and_names() {
             .filter(|event| event["ph"] == phase)
             .collect::<Vec<_>>()
     };
-    assert_eq!(of("i").len(), 3 + 1 + 1, "faults, the exec, the loss");
+    assert_eq!(of("i").len(), 3 + 1, "faults, the exec");
+    let lost = [of("b"), of("e")].concat();
+    assert_eq!(lost.len(), 2, "the loss, from its first to its last");
+    assert_eq!([&lost[0]["ts"], &lost[1]["ts"]], [0.005, 0.006]);
+    assert_eq!(lost[0]["args"]["faults"], 7);
+    for entry in ["cat", "id", "name"] {
+        assert_eq!(lost[0][entry], lost[1][entry]);
+    }
     let slices = of("X");
     assert_eq!(slices.len(), 1, "the fault whose duration is known");
     assert_eq!(slices[0]["dur"], 1.5);

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Traces and exports, opened by programs that do not know us: readers of tables, and gprof2dot."""
+"""Traces and exports, opened by readers of tables."""
 
-import io
 import json
-import os
 from collections import Counter
 
 import duckdb
-import gprof2dot
 import polars as pl
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
-from expected import FAULTS, NUMBERS, PID, SYMBOL, completed, fault, faults
+from expected import FAULTS, NUMBERS, PID, SYMBOL, fault, faults
 
 EVENTS = {
     "present": 1,
@@ -149,13 +146,3 @@ def test_csv_is_read_with_its_quotes(export, reader):
     for column in ["time_ns", "mapping"]:
         assert table[column].to_list() == [row[column] for row in faults()]
     assert counted(table["symbol"].to_list())[SYMBOL] == 1500
-
-
-def test_gprof2dot_takes_perf_script(export, monkeypatch):
-    monkeypatch.setattr(gprof2dot, "totalMethod", "callratios", raising=False)
-    profile = gprof2dot.PerfParser(io.StringIO(export("perf-script").read_text())).parse()
-    assert profile[gprof2dot.SAMPLES] == len(completed())
-    functions = {function.name: function for function in profile.functions.values()}
-    mine = functions[SYMBOL]
-    assert mine[gprof2dot.SAMPLES] == sum(number % 2 for number in completed())
-    assert mine.module == os.path.basename(os.environ["FIXTURE"])
