@@ -4,12 +4,12 @@
 //! its fault rate, for each thread its faults, as far as they are not too many, for each CPU what was lost.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::{self, Write},
 };
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{json, Map, Value};
 
 use super::{Export, Symbol};
 use crate::{About, Fate, Loss, LostRow, Name, ResolvedFault, Row, ThreadEvent};
@@ -20,12 +20,15 @@ const INSTANTS_MOST: u64 = 200_000;
 /// The time over which a rate is taken.
 const BUCKET_NS: u64 = 10_000_000;
 
+/// What there are rates of.
+const RATES: [&str; 3] = ["minor", "major", "other"];
+
 pub struct Perfetto {
     first: bool,
     instants: u64,
     faults: u64,
     losses: u64,
-    /// Minor, major and other faults, by process and time.
+    /// Counts of [`RATES`], by process and time.
     rates: BTreeMap<(u32, u64), [u64; 3]>,
     processes: BTreeMap<u32, Name>,
     threads: BTreeMap<(u32, u32), Name>,
@@ -194,20 +197,25 @@ impl Export for Perfetto {
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let rates = std::mem::take(&mut self.rates);
         let per_second = |count: u64| count * (1_000_000_000 / BUCKET_NS);
-        // Each argument is a track of its own, and nearly no process has others.
-        let with_others: BTreeSet<u32> = rates
-            .iter()
-            .filter(|(_, &[_, _, other])| other > 0)
-            .map(|(&(pid, _), _)| pid)
-            .collect();
-        let mut counter = |pid: u32, bucket: u64, [minor, major, other]: [u64; 3]| {
-            let mut event = json!({
-                "ph": "C", "name": "faults/s", "pid": pid, "ts": micros(bucket * BUCKET_NS),
-                "args": { "minor": per_second(minor), "major": per_second(major) },
-            });
-            if with_others.contains(&pid) {
-                event["args"]["other"] = per_second(other).into();
+        // Each argument is a track of its own: none for what a process never has.
+        let mut ever: BTreeMap<u32, [bool; 3]> = BTreeMap::new();
+        for (&(pid, _), counts) in &rates {
+            for (ever, &count) in ever.entry(pid).or_default().iter_mut().zip(counts) {
+                *ever |= count > 0;
             }
+        }
+        let mut counter = |pid: u32, bucket: u64, counts: [u64; 3]| {
+            let args: Map<String, Value> = RATES
+                .into_iter()
+                .zip(counts)
+                .zip(ever[&pid])
+                .filter(|&(_, ever)| ever)
+                .map(|((name, count), _)| (name.to_owned(), per_second(count).into()))
+                .collect();
+            let event = json!({
+                "ph": "C", "name": "faults/s", "pid": pid, "ts": micros(bucket * BUCKET_NS),
+                "args": args,
+            });
             self.event(&event, out)
         };
         for (&(pid, bucket), &counts) in &rates {
