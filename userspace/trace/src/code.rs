@@ -187,25 +187,38 @@ impl Codes {
         }
     }
 
-    /// The code that a fault's instruction pointer points to, and what is to be told of it before.
-    pub fn of(&mut self, fault: &Fault) -> Option<(Code, Option<TextRow>)> {
-        let process = self.processes.get_mut(&fault.pid)?;
-        for recent in process.recent.iter().flatten() {
-            if recent.start <= fault.ip && fault.ip < recent.end && recent.told_ns <= fault.time_ns
-            {
-                let code = Code {
-                    object: Arc::clone(&recent.object),
-                    offset: fault.ip.wrapping_sub(recent.base),
-                };
-                return Some((code, None));
+    /// Makes `code` that which a fault's instruction pointer points to. Returns what is to be told of it before.
+    pub fn find(&mut self, fault: &Fault, code: &mut Option<Code>) -> Option<TextRow> {
+        let process = self.processes.get_mut(&fault.pid);
+        let recent = process.as_ref().and_then(|process| process.recent(fault));
+        if let Some(recent) = recent {
+            let offset = fault.ip.wrapping_sub(recent.base);
+            match code {
+                Some(code) if Arc::ptr_eq(&code.object, &recent.object) => code.offset = offset,
+                other => {
+                    *other = Some(Code {
+                        object: Arc::clone(&recent.object),
+                        offset,
+                    });
+                }
             }
+            return None;
         }
-        process.search(fault)
+        let (found, told) = process.and_then(|process| process.search(fault)).unzip();
+        *code = found;
+        told.flatten()
     }
 }
 
 impl Process {
-    /// As [`Codes::of`], for code that is not among the recent.
+    /// The code of a fault, if it is among the recent.
+    fn recent(&self, fault: &Fault) -> Option<&Recent> {
+        self.recent.iter().flatten().find(|recent| {
+            recent.start <= fault.ip && fault.ip < recent.end && recent.told_ns <= fault.time_ns
+        })
+    }
+
+    /// As [`Codes::find`], for code that is not among the recent.
     fn search(&mut self, fault: &Fault) -> Option<(Code, Option<TextRow>)> {
         let Self { texts, told, .. } = self;
         let (&start, text) = texts.range(..=fault.ip).next_back()?;
@@ -289,6 +302,14 @@ mod tests {
 
     const CODE: u32 = mapping_flag::FILE | mapping_flag::READ | mapping_flag::EXEC;
 
+    /// The code of a fault, and what is told of it before.
+    fn of(codes: &mut Codes, fault: &Fault) -> Option<(Code, Option<TextRow>)> {
+        let mut code = None;
+        let told = codes.find(fault, &mut code);
+        assert!(code.is_some() || told.is_none());
+        code.map(|code| (code, told))
+    }
+
     /// A mapping of process 7, 8 or 9.
     fn mapping(pid: u32, start: u64, end: u64, offset: u64, flags: u32, path: &str) -> Mapping {
         Mapping {
@@ -322,12 +343,12 @@ mod tests {
 
     /// Object and offset.
     fn code(codes: &mut Codes, pid: u32, ip: u64) -> Option<(String, u64)> {
-        let (code, _) = codes.of(&fault(pid, ip))?;
+        let (code, _) = of(codes, &fault(pid, ip))?;
         Some((code.object.name.to_string(), code.offset))
     }
 
     fn told(codes: &mut Codes, pid: u32, ip: u64) -> Option<u64> {
-        Some(codes.of(&fault(pid, ip))?.1?.base())
+        Some(of(codes, &fault(pid, ip))?.1?.base())
     }
 
     #[test]
@@ -376,7 +397,7 @@ mod tests {
                 time_ns,
                 ..fault(7, ip)
             };
-            let (code, row) = codes.of(&fault)?;
+            let (code, row) = of(&mut codes, &fault)?;
             assert_eq!((&*code.object.name, code.offset), ("/a", 1));
             Some(row.map(|row| row.base()))
         };
@@ -453,7 +474,7 @@ mod tests {
         let text = mapping(7, 0x1000, 0x2000, 0x1000, CODE, "/a");
         for _ in 0..2 {
             add(&mut codes, &text);
-            let (code, _) = codes.of(&fault(7, 0x1010)).unwrap();
+            let (code, _) = of(&mut codes, &fault(7, 0x1010)).unwrap();
             assert_eq!(code.object.build_id.as_deref(), Some("1"));
         }
         // Another file of that name.
@@ -462,7 +483,7 @@ mod tests {
             time_ns: 6,
             ..fault(7, 0x1010)
         };
-        let (_, row) = codes.of(&later).unwrap();
+        let (_, row) = of(&mut codes, &later).unwrap();
         let row = row.expect("it is told anew");
         assert_eq!(row.object.build_id.as_deref(), Some("2"));
         assert_eq!(row.elf_address(), Some(0x1002));

@@ -10,7 +10,7 @@ use crate::Access;
 ///
 /// They use what the module sees when the fault enters: the flags of the record, and the mapping where it
 /// is known. "Present" is a page table entry that was present before the fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// Flag `hugetlb`: the mapping is of hugetlbfs. Nothing more is known of the page.
     Hugetlb,
@@ -43,6 +43,7 @@ pub enum Kind {
     /// Not present, a file, read.
     FileRead,
     /// Not present, anonymous, write: a page of zeros.
+    #[default]
     ZeroFill,
     /// Not present, anonymous, read: the one page of zeros that all share.
     ZeroPage,
@@ -143,7 +144,7 @@ fn is_shared_memory(name: &str) -> bool {
 ///
 /// The kernel raises one of a thread's two counters when a fault completes; the thread's next record says
 /// how they stand then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fate {
     /// It completed, and the minor-fault counter rose.
     Minor,
@@ -158,6 +159,7 @@ pub enum Fate {
     /// could be tried again.
     Failed,
     /// Nothing tells: the recording ended, or records of the thread are lost behind it.
+    #[default]
     Unknown,
 }
 

@@ -47,7 +47,7 @@ pub struct Resolver {
     /// Whether there are returns.
     returns: bool,
     stray_returns: u64,
-    /// The memory of a row that was given back, for the next fault.
+    /// A row that was given back: the next fault has its memory and, where they are the same, its names.
     spare: Option<Box<ResolvedFault>>,
 }
 
@@ -251,11 +251,11 @@ impl Resolver {
 
     fn fault(&mut self, cpu: u32, record: &FaultRecord, out: &mut Vec<Row>) {
         let fault = Fault::from_record(cpu, record);
-        let place = self.place(cpu, record);
-        let code = self.codes.of(&fault).map(|(code, told)| {
-            out.extend(told.map(|told| Row::Text(Box::new(told))));
-            code
-        });
+        let mut resolved = self.spare.take().unwrap_or_default();
+        self.find_place(cpu, record, &mut resolved.place);
+        if let Some(told) = self.codes.find(&fault, &mut resolved.code) {
+            out.push(Row::Text(Box::new(told)));
+        }
         let before = Counters::low(record);
         let (thread, unknown) = match self.threads.entry(fault.tid) {
             Entry::Occupied(thread) => (thread.into_mut(), false),
@@ -265,24 +265,15 @@ impl Resolver {
         thread.counters = Some(counters);
         thread.time_ns = fault.time_ns;
         thread.first = thread.first.or(unknown.then_some(before));
+        share(&mut resolved.process, self.processes.get(&fault.pid));
+        share(&mut resolved.thread, thread.name.as_ref());
+        let mapping = resolved.place.as_ref().map(|place| &*place.name);
+        resolved.kind = Kind::of(fault.access, fault.flags, mapping);
+        resolved.fate = Fate::Unknown;
+        resolved.duration_ns = None;
+        resolved.fault = fault;
         thread.held = Some(Held {
-            fault: boxed(
-                &mut self.spare,
-                ResolvedFault {
-                    kind: Kind::of(
-                        fault.access,
-                        fault.flags,
-                        place.as_ref().map(|place| &*place.name),
-                    ),
-                    process: self.processes.get(&fault.pid).cloned(),
-                    thread: thread.name.clone(),
-                    place,
-                    code,
-                    fate: Fate::Unknown,
-                    duration_ns: None,
-                    fault,
-                },
-            ),
+            fault: resolved,
             told: false,
         });
     }
@@ -305,14 +296,30 @@ impl Resolver {
         }
     }
 
-    fn place(&self, cpu: u32, record: &FaultRecord) -> Option<Place> {
-        let mappings = self.cpus.get(cpu as usize)?;
-        let mapped = mappings.get(usize::from(record.mapping()))?.as_ref()?;
-        Some(Place {
-            name: Arc::clone(&mapped.name),
-            permissions: Arc::clone(&mapped.permissions),
-            file_offset: mapped.base.map(|base| record.address().wrapping_sub(base)),
-        })
+    /// Makes `place` that of a record.
+    fn find_place(&self, cpu: u32, record: &FaultRecord, place: &mut Option<Place>) {
+        let mappings = self.cpus.get(cpu as usize);
+        let mapped = mappings.and_then(|all| all.get(usize::from(record.mapping())));
+        let Some(Some(mapped)) = mapped else {
+            *place = None;
+            return;
+        };
+        let file_offset = mapped.base.map(|base| record.address().wrapping_sub(base));
+        match place {
+            Some(place)
+                if Arc::ptr_eq(&place.name, &mapped.name)
+                    && Arc::ptr_eq(&place.permissions, &mapped.permissions) =>
+            {
+                place.file_offset = file_offset;
+            }
+            other => {
+                *other = Some(Place {
+                    name: Arc::clone(&mapped.name),
+                    permissions: Arc::clone(&mapped.permissions),
+                    file_offset,
+                });
+            }
+        }
     }
 
     fn mapping(&mut self, cpu: u32, mapping: &Mapping) {
@@ -518,14 +525,12 @@ fn called(path: &str) -> &str {
     }
 }
 
-/// Memory for a fault: of a row that is not used any more, if there is one.
-fn boxed(spare: &mut Option<Box<ResolvedFault>>, fault: ResolvedFault) -> Box<ResolvedFault> {
-    match spare.take() {
-        Some(mut memory) => {
-            *memory = fault;
-            memory
-        }
-        None => Box::new(fault),
+/// Makes `shared` the same name. Most faults are of the thread and the mapping of the one before, so that the
+/// counts of references need not be touched.
+fn share(shared: &mut Option<Name>, name: Option<&Name>) {
+    match (&*shared, name) {
+        (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
+        (_, name) => *shared = name.cloned(),
     }
 }
 

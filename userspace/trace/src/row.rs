@@ -78,7 +78,7 @@ impl TextRow {
 }
 
 /// A fault and all that is known of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvedFault {
     /// The record.
     pub fault: Fault,

@@ -5,14 +5,14 @@
 //! This is what the recorder does most, so that a value costs it a few instructions: names are known again by
 //! where they lie in memory, and what a row does not have costs nothing until the batch is complete.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::{
     builder::StringBuilder,
     types::{ArrowDictionaryKeyType, Int64Type, UInt16Type, UInt32Type, UInt64Type},
     ArrayRef, ArrowPrimitiveType, DictionaryArray, PrimitiveArray, StringArray,
 };
-use arrow_buffer::{BooleanBufferBuilder, NullBuffer};
+use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, ScalarBuffer};
 use rustc_hash::FxHashMap;
 
 use super::schema::{FewKey, ManyKey, BATCH_ROWS, CARRIED_MOST};
@@ -280,16 +280,20 @@ pub trait Column: Default {
 /// A column that most rows have a value of, and the others a null: one of the two is set for each row.
 pub struct Values<T: ArrowPrimitiveType> {
     /// As long as a batch can be.
-    values: Box<[T::Native]>,
+    values: Vec<T::Native>,
     /// The rows without a value.
     nulls: Vec<usize>,
+    /// The values of the batch before, whose memory the next can have when nobody looks at them any more:
+    /// new memory would cost the kernel a fault for each page of it.
+    lent: Option<Buffer>,
 }
 
 impl<T: ArrowPrimitiveType> Default for Values<T> {
     fn default() -> Self {
         Self {
-            values: vec![T::Native::default(); BATCH_ROWS].into(),
+            values: vec![T::Native::default(); BATCH_ROWS],
             nulls: Vec::new(),
+            lent: None,
         }
     }
 }
@@ -330,9 +334,16 @@ impl<T: ArrowPrimitiveType> Column for Values<T> {
             }
             NullBuffer::new(valid.finish())
         });
-        PrimitiveArray::new(self.values[..rows].to_vec().into(), nulls)
+        let free = self.lent.take().and_then(|lent| lent.into_vec().ok());
+        let free = free.unwrap_or_else(|| vec![T::Native::default(); BATCH_ROWS]);
+        let values = Buffer::from_vec(std::mem::replace(&mut self.values, free));
+        self.lent = Some(values.clone());
+        PrimitiveArray::new(ScalarBuffer::new(values, 0, rows), nulls)
     }
 }
+
+/// What stands for the values of a column that has none: zeros for as many rows as a batch can have.
+static ZEROS: LazyLock<Buffer> = LazyLock::new(|| vec![0_u64; BATCH_ROWS].into());
 
 /// A column that few rows have a value of.
 struct Sparse<T: ArrowPrimitiveType>(Vec<(usize, T::Native)>);
@@ -357,6 +368,10 @@ impl<T: ArrowPrimitiveType> Column for Sparse<T> {
     }
 
     fn take(&mut self, rows: usize) -> PrimitiveArray<T> {
+        if self.0.is_empty() {
+            let values = ScalarBuffer::new(ZEROS.clone(), 0, rows);
+            return PrimitiveArray::new(values, Some(NullBuffer::new_null(rows)));
+        }
         let mut values = vec![T::Native::default(); rows];
         let mut valid = BooleanBufferBuilder::new(rows);
         valid.append_n(rows, false);
