@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use fault_tracer_trace::file::{Destination, Rewrite};
 
 /// A file or standard output.
 #[derive(Debug)]
@@ -85,6 +86,15 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+/// A file is emptied before a trace is begun.
+impl Destination for Output {
+    fn rewrite(&mut self) -> Option<&mut dyn Rewrite> {
+        // What standard output is, others have opened: it may be at any position.
+        let Self { file, path, .. } = self;
+        path.as_ref().and_then(|_| file.rewrite())
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 use anyhow::bail;
 use fault_tracer_client::{Clock, Lost, Record, Rings, Session};
 use fault_tracer_symbols::{mapped_code, Files};
-use fault_tracer_trace::{file::Writer, About, Counter, CounterRow, Fate, Kind, Resolver, Row};
+use fault_tracer_trace::{
+    file::{Destination, Writer},
+    About, Counter, CounterRow, Fate, Kind, Resolver, Row,
+};
 
 use crate::{
     args,
@@ -25,8 +28,8 @@ use crate::{
 };
 
 /// How often all that was recorded is written: with the time it takes to do so, it is in the file less than
-/// a second later, whatever happens to this program. Shorter periods make shorter batches, hence more bytes
-/// for each fault.
+/// a second later, whatever happens to this program. In a pipe, shorter periods make shorter batches, hence more
+/// bytes for each fault.
 const PERIOD: Duration = Duration::from_millis(850);
 
 /// Runs the subcommand; returns the exit status.
@@ -267,7 +270,7 @@ fn sort(losses: &mut Vec<(u32, Lost)>, cpu: u32, record: Record) -> Option<Recor
 
 impl Counts {
     /// Counts rows, hands them on and gives their memory back.
-    fn write<W: io::Write>(
+    fn write<W: Destination>(
         &mut self,
         rows: &mut Vec<Row>,
         writer: &mut Writer<W>,

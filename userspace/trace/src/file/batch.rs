@@ -5,7 +5,10 @@
 //! This is what the recorder does most, so that a value costs it a few instructions: names are known again by
 //! where they lie in memory, and what a row does not have costs nothing until the batch is complete.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
 
 use arrow_array::{
     builder::StringBuilder,
@@ -197,38 +200,56 @@ impl Batch {
     /// The columns of all rows, of which none are left here.
     pub fn take(&mut self) -> Vec<ArrayRef> {
         let rows = std::mem::take(&mut self.rows);
+        self.columns(&Part::Whole { rows })
+    }
+
+    /// The columns of the rows from one on, all of which stay.
+    pub fn columns_from(&mut self, from: usize) -> Vec<ArrayRef> {
+        let to = self.rows;
+        self.columns(&Part::Rows { from, to })
+    }
+
+    fn columns(&mut self, part: &Part) -> Vec<ArrayRef> {
         let fixed = &self.fixed;
         // SAFETY: The keys are indexes in the arrays that the values are made of.
-        let few = |keys: &mut Values<FewKey>, values| unsafe { keys.take_keys(rows, values) };
+        let few = |keys: &mut Values<FewKey>, values| unsafe { keys.keys(part, values) };
         vec![
             few(&mut self.event, &fixed.events),
-            self.time_ns.take_numbers(rows),
-            self.cpu.take_numbers(rows),
-            self.pid.take_numbers(rows),
-            self.tid.take_numbers(rows),
-            self.process.take(rows),
-            self.thread.take(rows),
+            self.time_ns.numbers(part),
+            self.cpu.numbers(part),
+            self.pid.numbers(part),
+            self.tid.numbers(part),
+            self.process.column(part),
+            self.thread.column(part),
             few(&mut self.kind, &fixed.kinds),
             few(&mut self.fate, &fixed.fates),
             few(&mut self.access, &fixed.accesses),
-            self.address.take_numbers(rows),
-            self.mapping.take(rows),
-            self.permissions.take(rows),
-            self.file_offset.take_numbers(rows),
-            self.flags.names.take(rows),
-            self.program.take(rows),
-            self.parent.take_numbers(rows),
-            self.old_tid.take_numbers(rows),
-            self.min_flt.take_numbers(rows),
-            self.maj_flt.take_numbers(rows),
-            self.end_ns.take_numbers(rows),
-            self.count.take_numbers(rows),
-            self.object.take(rows),
-            self.ip_offset.take_numbers(rows),
-            self.build_id.take(rows),
-            self.duration_ns.take_numbers(rows),
+            self.address.numbers(part),
+            self.mapping.column(part),
+            self.permissions.column(part),
+            self.file_offset.numbers(part),
+            self.flags.names.column(part),
+            self.program.column(part),
+            self.parent.numbers(part),
+            self.old_tid.numbers(part),
+            self.min_flt.numbers(part),
+            self.maj_flt.numbers(part),
+            self.end_ns.numbers(part),
+            self.count.numbers(part),
+            self.object.column(part),
+            self.ip_offset.numbers(part),
+            self.build_id.column(part),
+            self.duration_ns.numbers(part),
         ]
     }
+}
+
+/// What is wanted of a column.
+enum Part {
+    /// All its rows, of which none are to be left.
+    Whole { rows: usize },
+    /// Some of them, and all are to stay.
+    Rows { from: usize, to: usize },
 }
 
 /// Times fit in 63 bits for 292 years after the boot.
@@ -258,9 +279,22 @@ pub trait Column: Default {
     /// The column of so many rows, of which none are left here.
     fn take(&mut self, rows: usize) -> PrimitiveArray<Self::Type>;
 
+    /// The column of the rows of a range, which stay.
+    fn copy(&self, rows: Range<usize>) -> PrimitiveArray<Self::Type>;
+}
+
+/// How a column becomes one of Arrow's.
+trait Columns: Column {
+    fn part(&mut self, part: &Part) -> PrimitiveArray<Self::Type> {
+        match *part {
+            Part::Whole { rows } => self.take(rows),
+            Part::Rows { from, to } => self.copy(from..to),
+        }
+    }
+
     /// As numbers.
-    fn take_numbers(&mut self, rows: usize) -> ArrayRef {
-        Arc::new(self.take(rows))
+    fn numbers(&mut self, part: &Part) -> ArrayRef {
+        Arc::new(self.part(part))
     }
 
     /// As what they are the keys of.
@@ -268,14 +302,16 @@ pub trait Column: Default {
     /// # Safety
     ///
     /// All keys that were set are at least 0 and less than the length of `values`.
-    unsafe fn take_keys(&mut self, rows: usize, values: &ArrayRef) -> ArrayRef
+    unsafe fn keys(&mut self, part: &Part, values: &ArrayRef) -> ArrayRef
     where
         Self::Type: ArrowDictionaryKeyType,
     {
         // SAFETY: By the contract. Nobody looks at the keys of nulls.
-        Arc::new(unsafe { DictionaryArray::new_unchecked(self.take(rows), Arc::clone(values)) })
+        Arc::new(unsafe { DictionaryArray::new_unchecked(self.part(part), Arc::clone(values)) })
     }
 }
+
+impl<C: Column> Columns for C {}
 
 /// A column that most rows have a value of, and the others a null: one of the two is set for each row.
 pub struct Values<T: ArrowPrimitiveType> {
@@ -325,15 +361,14 @@ impl<T: ArrowPrimitiveType> Column for Values<T> {
         self.values[..rows].iter_mut().for_each(change);
     }
 
+    fn copy(&self, rows: Range<usize>) -> PrimitiveArray<T> {
+        let nulls = &self.nulls[self.nulls.partition_point(|&null| null < rows.start)..];
+        let nulls = without(nulls.iter().map(|null| null - rows.start), rows.len());
+        PrimitiveArray::new(self.values[rows].to_vec().into(), nulls)
+    }
+
     fn take(&mut self, rows: usize) -> PrimitiveArray<T> {
-        let nulls = (!self.nulls.is_empty()).then(|| {
-            let mut valid = BooleanBufferBuilder::new(rows);
-            valid.append_n(rows, true);
-            for null in self.nulls.drain(..) {
-                valid.set_bit(null, false);
-            }
-            NullBuffer::new(valid.finish())
-        });
+        let nulls = without(self.nulls.drain(..), rows);
         let free = self.lent.take().and_then(|lent| lent.into_vec().ok());
         let free = free.unwrap_or_else(|| vec![T::Native::default(); BATCH_ROWS]);
         let values = Buffer::from_vec(std::mem::replace(&mut self.values, free));
@@ -344,6 +379,18 @@ impl<T: ArrowPrimitiveType> Column for Values<T> {
 
 /// What stands for the values of a column that has none: zeros for as many rows as a batch can have.
 static ZEROS: LazyLock<Buffer> = LazyLock::new(|| vec![0_u64; BATCH_ROWS].into());
+
+/// Which of so many rows have a value: all but those, in their order; `None` if all have.
+fn without(nulls: impl ExactSizeIterator<Item = usize>, rows: usize) -> Option<NullBuffer> {
+    (nulls.len() != 0).then(|| {
+        let mut valid = BooleanBufferBuilder::new(rows);
+        valid.append_n(rows, true);
+        for null in nulls {
+            valid.set_bit(null, false);
+        }
+        NullBuffer::new(valid.finish())
+    })
+}
 
 /// A column that few rows have a value of.
 struct Sparse<T: ArrowPrimitiveType>(Vec<(usize, T::Native)>);
@@ -367,20 +414,34 @@ impl<T: ArrowPrimitiveType> Column for Sparse<T> {
         }
     }
 
-    fn take(&mut self, rows: usize) -> PrimitiveArray<T> {
-        if self.0.is_empty() {
-            let values = ScalarBuffer::new(ZEROS.clone(), 0, rows);
-            return PrimitiveArray::new(values, Some(NullBuffer::new_null(rows)));
-        }
-        let mut values = vec![T::Native::default(); rows];
-        let mut valid = BooleanBufferBuilder::new(rows);
-        valid.append_n(rows, false);
-        for (row, value) in self.0.drain(..) {
-            values[row] = value;
-            valid.set_bit(row, true);
-        }
-        PrimitiveArray::new(values.into(), Some(NullBuffer::new(valid.finish())))
+    fn copy(&self, rows: Range<usize>) -> PrimitiveArray<T> {
+        let set = &self.0[self.0.partition_point(|&(row, _)| row < rows.start)..];
+        let set = set.iter().map(|&(row, value)| (row - rows.start, value));
+        with_only(set, rows.len())
     }
+
+    fn take(&mut self, rows: usize) -> PrimitiveArray<T> {
+        with_only(self.0.drain(..), rows)
+    }
+}
+
+/// A column of so many rows, of which these alone have values.
+fn with_only<T: ArrowPrimitiveType>(
+    set: impl ExactSizeIterator<Item = (usize, T::Native)>,
+    rows: usize,
+) -> PrimitiveArray<T> {
+    if set.len() == 0 {
+        let values = ScalarBuffer::new(ZEROS.clone(), 0, rows);
+        return PrimitiveArray::new(values, Some(NullBuffer::new_null(rows)));
+    }
+    let mut values = vec![T::Native::default(); rows];
+    let mut valid = BooleanBufferBuilder::new(rows);
+    valid.append_n(rows, false);
+    for (row, value) in set {
+        values[row] = value;
+        valid.set_bit(row, true);
+    }
+    PrimitiveArray::new(values.into(), Some(NullBuffer::new(valid.finish())))
 }
 
 /// The names of the symbols of rows.
@@ -500,17 +561,23 @@ impl<C: Column<Type = ManyKey>> Names<C> {
 
     /// The column of so many rows, of which none are left here.
     pub fn take(&mut self, rows: usize) -> ArrayRef {
+        self.column(&Part::Whole { rows })
+    }
+
+    fn column(&mut self, part: &Part) -> ArrayRef {
         let names = &self.names;
         let array = self.array.get_or_insert_with(|| strings(names));
         // INVARIANT: Keys are indexes in `names`: `add` gives them out, `forget_unused` changes all, and the
         // array is made anew after both.
         // SAFETY: By the invariant.
-        let column = unsafe { self.keys.take_keys(rows, array) };
-        self.carried = true;
-        // Of names at many addresses, most may be gone; the others are found by their text again.
-        if self.by_address.len() > 2 * self.names.len().max(CARRIED_MOST) {
-            self.by_address.clear();
-            self.last = (0, 0);
+        let column = unsafe { self.keys.keys(part, array) };
+        if let Part::Whole { .. } = part {
+            self.carried = true;
+            // Of names at many addresses, most may be gone; the others are found by their text again.
+            if self.by_address.len() > 2 * self.names.len().max(CARRIED_MOST) {
+                self.by_address.clear();
+                self.last = (0, 0);
+            }
         }
         column
     }
@@ -538,15 +605,22 @@ impl BuildIds {
         self.rows.push((row, build_id.clone()));
     }
 
-    fn take(&mut self, rows: usize) -> ArrayRef {
+    fn column(&mut self, part: &Part) -> ArrayRef {
+        let (from, to) = match *part {
+            Part::Whole { rows } => (0, rows),
+            Part::Rows { from, to } => (from, to),
+        };
         let mut column = StringBuilder::new();
-        let mut next = 0;
-        for (row, build_id) in self.rows.drain(..) {
+        let mut next = from;
+        for (row, build_id) in self.rows.iter().filter(|(row, _)| *row >= from) {
             column.append_nulls(row - next);
             column.append_value(build_id.as_deref().unwrap_or(""));
             next = row + 1;
         }
-        column.append_nulls(rows - next);
+        column.append_nulls(to - next);
+        if let Part::Whole { .. } = part {
+            self.rows.clear();
+        }
         Arc::new(column.finish())
     }
 }

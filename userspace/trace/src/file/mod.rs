@@ -4,11 +4,15 @@
 
 pub(crate) mod batch;
 mod read;
+mod replace;
 pub(crate) mod schema;
 mod write;
 
 pub use read::{ReadError, Reader};
+pub use replace::{Destination, Rewrite};
 pub use write::Writer;
 
+#[cfg(test)]
+mod replace_tests;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ use arrow_ipc::{
 };
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
+use super::replace::{HEAD_BYTES_MOST, MARK};
 use super::schema::{fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT};
 use crate::{
     csv::parse_flags, About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss,
@@ -71,10 +72,6 @@ pub enum ReadError {
     },
 }
 
-/// What stands before each frame.
-const CONTINUATION: [u8; 4] = [0xff; 4];
-/// No frame's head is longer: some hundred bytes for each column.
-const HEAD_BYTES_MOST: usize = 1 << 20;
 /// No frame's body is longer, compressed or not: at most some hundred bytes for each of a batch's rows,
 /// and names of at most 4 KiB each.
 const BODY_BYTES_MOST: usize = 1 << 28;
@@ -242,7 +239,7 @@ impl<R: Read> Reader<R> {
         };
         let start = self.read(8)?;
         let (mark, length) = start.split_at(4);
-        if mark != CONTINUATION {
+        if mark != MARK {
             return Err(damaged("no frame begins there"));
         }
         let length = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;

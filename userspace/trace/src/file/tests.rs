@@ -13,7 +13,7 @@ use crate::{
     Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
 };
 
-fn about() -> About {
+pub fn about() -> About {
     About {
         version: "1.2.3".into(),
         host: "machine".into(),
@@ -80,7 +80,7 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
     })
 }
 
-fn rows(faults: u64) -> Vec<Row> {
+pub fn rows(faults: u64) -> Vec<Row> {
     let mut rows = vec![Row::Text(Box::new(text()))];
     rows.extend((1..=faults).map(|time| Row::Fault(fault(time))));
     let mut time_ns = faults;
@@ -165,7 +165,7 @@ fn written(rows: &[Row], batch: usize) -> Vec<u8> {
 }
 
 /// What comes out, and what it ends with.
-fn read(bytes: &[u8]) -> (Vec<Row>, Option<ReadError>) {
+pub fn read(bytes: &[u8]) -> (Vec<Row>, Option<ReadError>) {
     let reader = match Reader::new(bytes) {
         Ok(reader) => reader,
         Err(error) => return (Vec::new(), Some(error)),
