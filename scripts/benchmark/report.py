@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Makes the tables of the benchmark from what the guests measured.
 
-It reads icount.json and wall.json of a folder, and writes benchmarks.txt and benchmarks.json there
-and, if asked to, the Markdown document. It claims nothing that is not in the figures; what a person
+It reads icount.json and wall.json of a folder, or the one that is there, and writes benchmarks.txt
+and benchmarks.json there and, if asked to, the Markdown document. It claims nothing that is not in the figures; what a person
 has to say about them stands in notes.md beside this file.
 """
 
@@ -491,6 +491,17 @@ def usable(boot: dict) -> dict:
     }
 
 
+def nothing(clock: str, other: dict, *_: dict) -> dict:
+    """What a boot that there was not measured, on the machine of the other."""
+    return {
+        "clock": clock,
+        "quick": other["quick"],
+        "machine": other["machine"],
+        "parts": {},
+        "builds": {},
+    }
+
+
 def document(icount: dict, wall: dict, qemu: str, notes: str) -> list[Block]:
     """The whole document."""
     quick = icount["quick"] or wall["quick"]
@@ -564,9 +575,14 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path, help="the document to write")
     arguments = parser.parse_args()
     read = {
-        clock: json.loads((arguments.folder / f"{clock}.json").read_text(encoding="utf-8"))
-        for clock in ("icount", "wall")
+        clock: json.loads(file.read_text(encoding="utf-8"))
+        for clock in PARTS
+        if (file := arguments.folder / f"{clock}.json").exists()
     }
+    if not read:
+        parser.error(f"there are no figures in {arguments.folder}")
+    for clock in PARTS:
+        read.setdefault(clock, nothing(clock, *read.values()))
     icount, wall = read["icount"], read["wall"]
     blocks = document(icount, wall, arguments.qemu, NOTES.read_text(encoding="utf-8"))
     text = render(blocks, markdown=False)

@@ -376,3 +376,21 @@ def test_a_part_that_was_not_measured_is_left_out(tmp_path: Path):
     text = written(tmp_path, icount, wall)
     assert "Sustained" not in text and "## Goals" in text
     assert "Not measured with this build yet: `scripts/bench --part per-fault`" in text
+
+
+@pytest.mark.parametrize("clock", ["icount", "wall"])
+def test_one_boot_alone_is_told_of(tmp_path: Path, clock: str):
+    boot = {"icount": ICOUNT, "wall": WALL}[clock]
+    (tmp_path / f"{clock}.json").write_text(json.dumps(boot))
+    words = [sys.executable, "-B", report.__file__, str(tmp_path), "--qemu", "QEMU 10"]
+    subprocess.run(words, check=True, capture_output=True)
+    text = (tmp_path / "benchmarks.txt").read_text()
+    assert ("Sustained" in text) == (clock == "wall")
+    assert f"scripts/bench --part {'per-fault' if clock == 'wall' else 'sustained'}" in text
+
+
+def test_without_figures_nothing_is_written(tmp_path: Path):
+    words = [sys.executable, "-B", report.__file__, str(tmp_path), "--qemu", "QEMU 10"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "there are no figures in" in done.stderr
+    assert not list(tmp_path.iterdir())
