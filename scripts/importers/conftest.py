@@ -7,12 +7,24 @@ import subprocess
 import pytest
 
 
+@pytest.fixture(name="folder", scope="session")
+def a_folder(tmp_path_factory):
+    """Where the trace is written, and what the file held after each change."""
+    folder = tmp_path_factory.mktemp("trace")
+    subprocess.run([os.environ["FIXTURE"], folder / "faults.arrow", folder], check=True)
+    return folder
+
+
 @pytest.fixture(name="trace", scope="session")
-def the_trace(tmp_path_factory):
+def the_trace(folder):
     """A trace with rows of all events."""
-    path = tmp_path_factory.mktemp("trace") / "faults.arrow"
-    subprocess.run([os.environ["FIXTURE"], path], check=True)
-    return path
+    return folder / "faults.arrow"
+
+
+@pytest.fixture(name="moments", scope="session")
+def the_moments(folder):
+    """What the trace's file held after each change, in their order."""
+    return sorted(folder.glob("[0-9]*.arrow"))
 
 
 @pytest.fixture(name="export", scope="session")

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Traces and exports, opened by readers of tables."""
 
+import io
 import json
+import os
+import subprocess
 from collections import Counter
 
 import duckdb
@@ -63,6 +66,38 @@ def test_pyarrow_opens_a_trace(trace):
     assert (exec_row["program"], exec_row["old_tid"]) == ("/bin/fixture", PID + 1)
     [end] = [row for row in rows if row["event"] == "end"]
     assert end["count"] == FAULTS
+
+
+def test_the_file_is_a_trace_at_any_moment(trace, moments):
+    """It is changed while it is written: what is found there is never less, and never twice."""
+    whole = pl.read_ipc_stream(trace)
+    batches, before = [], 0
+    for moment in moments:
+        theirs = pl.read_ipc_stream(moment)
+        with pyarrow.ipc.open_stream(moment) as stream:
+            parts = list(stream)
+        assert sum(part.num_rows for part in parts) == theirs.height >= before
+        assert theirs.equals(whole.head(theirs.height))
+        batches.append(len(parts))
+        before = theirs.height
+    assert before == whole.height
+    # Three batches that were flushed, and then one of all their rows, behind the first that is empty.
+    assert max(batches) == 4 and batches[-1] == 2
+
+
+def test_a_trace_in_a_pipe_has_the_same_rows(trace):
+    fixture = [os.environ["FIXTURE"], "/dev/stdout"]
+    piped = subprocess.run(fixture, check=True, stdout=subprocess.PIPE).stdout
+    with pyarrow.ipc.open_stream(piped) as stream:
+        batches = list(stream)
+    # The first, three that were flushed, and the rest.
+    assert [batch.num_rows > 0 for batch in batches] == [False, True, True, True, True]
+    # But for where this other run's code lies.
+    rows = [
+        table.with_columns(pl.when(pl.col("event") != "text").then("address").alias("address"))
+        for table in (pl.read_ipc_stream(io.BytesIO(piped)), pl.read_ipc_stream(trace))
+    ]
+    assert rows[0].equals(rows[1])
 
 
 def test_polars_opens_a_trace(trace):

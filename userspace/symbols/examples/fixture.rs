@@ -2,7 +2,9 @@
 
 //! Writes a trace with rows of all events and all columns set, for the tests of other programs' importers.
 //!
-//!     fixture FILE
+//!     fixture FILE [FOLDER]
+//!
+//! FOLDER gets copies of what the file held after each change. FILE may also be a pipe.
 //!
 //! What is in it follows from the number of each fault, as the tests compute it, too. The code of the faults
 //! is this program's.
@@ -11,17 +13,20 @@ use std::{
     env,
     error::Error,
     fs::{self, File},
+    io::{self, Write},
+    path::PathBuf,
 };
 
 use fault_tracer_client::{Mapping, Record, Task, TaskEvent};
 use fault_tracer_symbols::{parse_maps, Files};
 use fault_tracer_trace::{
-    file::Writer, About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss,
-    LostRow, Name, Place, ResolvedFault, Resolver, Row, TextRow, ThreadEvent, ThreadRow,
+    file::{Destination, Rewrite, Writer},
+    About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Name,
+    Place, ResolvedFault, Resolver, Row, TextRow, ThreadEvent, ThreadRow,
 };
 use fault_tracer_uapi::{fault_flag, FaultRecord};
 
-/// Faults: several batches, with more names in each than are carried on.
+/// Faults, which are flushed several times, with more names each time than are carried on.
 const FAULTS: u64 = 3000;
 const BATCH: usize = 1000;
 const PID: u32 = 70;
@@ -110,8 +115,70 @@ fn fault(number: u64, text: &TextRow, code: &Code) -> Row {
     }))
 }
 
+/// A file of which there is a copy, if a folder for them is given, after each change: what is left if the program is
+/// killed then.
+struct Filmed {
+    file: File,
+    path: PathBuf,
+    folder: Option<PathBuf>,
+    pictures: u32,
+}
+
+impl Filmed {
+    fn picture(&mut self) -> io::Result<()> {
+        if let Some(folder) = &self.folder {
+            self.pictures += 1;
+            fs::copy(
+                &self.path,
+                folder.join(format!("{:04}.arrow", self.pictures)),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Filmed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.picture()?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Destination for Filmed {
+    fn rewrite(&mut self) -> Option<&mut dyn Rewrite> {
+        match self.file.rewrite() {
+            Some(_) => Some(self),
+            None => None,
+        }
+    }
+}
+
+impl Rewrite for Filmed {
+    fn write_over(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_over(bytes, at)?;
+        self.picture()
+    }
+
+    fn cut_to(&mut self, bytes: u64) -> io::Result<()> {
+        self.file.cut_to(bytes)?;
+        self.picture()
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = env::args_os().nth(1).ok_or("give the file to write")?;
+    let mut arguments = env::args_os().skip(1);
+    let path = arguments.next().ok_or("give the file to write")?;
+    let file = Filmed {
+        file: File::create(&path)?,
+        path: path.into(),
+        folder: arguments.next().map(PathBuf::from),
+        pictures: 0,
+    };
     let maps = fs::read_to_string("/proc/self/maps")?;
     let (text, code) = own_code(&parse_maps(PID, &maps)).ok_or("this program has no code")?;
     let about = About {
@@ -127,7 +194,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         wall_error_ns: 1000,
         latency: true,
     };
-    let mut writer = Writer::new(File::create(path)?, &about)?;
+    let mut writer = Writer::new(file, &about)?;
     for (event, worker) in [
         (ThreadEvent::Present, 0),
         (ThreadEvent::Fork, 1),
