@@ -26,6 +26,7 @@ import re
 import sys
 import textwrap
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,6 +74,8 @@ ALIGN_HOLE, ALIGN_SHRUNK = 4 * MIB, MIB
 # Above this many faults those that fall on the same spot are drawn once.
 DRAW_EACH = 20_000
 LINES_PER_CHUNK = 250_000
+# Of a text that is not as it should be, so many characters are told.
+TEXT_SHOWN = 60
 # In pixels: the height a hole is given, and what a band shows beyond its faults.
 HOLE_PIXELS, BAND_PAD = 14, 5
 
@@ -82,6 +85,16 @@ GOOD, WARN, BAD = "#2e7d4f", "#8a5a00", "#c8102e"
 
 class PlotError(Exception):
     """What went wrong and what to do about it, as one line for the user."""
+
+
+def shown(text: str) -> str:
+    """Quote text from a file for a message, which stays a line."""
+    return repr(text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}…")
+
+
+def printable(text: str) -> str:
+    """Replace by blanks what is no character to draw, such as control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 # ---------------------------------------------------------------- loading
@@ -162,16 +175,16 @@ def describe_damage(line: str) -> str | None:
     for column, text in zip(COLUMNS, fields, strict=True):
         if column == "access":
             if text not in ACCESS_CODES:
-                return f"access: expected r, w or x, found {text!r}"
+                return f"access: expected r, w or x, found {shown(text)}"
         elif column in limits:
             is_hex = column in ("address", "ip")
             try:
                 value = _hex(text) if is_hex else _decimal(text)
             except ValueError:
                 kind = "a hexadecimal number with 0x" if is_hex else "a decimal number"
-                return f"{column}: expected {kind}, found {text!r}"
+                return f"{column}: expected {kind}, found {shown(text)}"
             if value >= 1 << limits[column]:
-                return f"{column}: {text} does not fit in {limits[column]} bits"
+                return f"{column}: {shown(text)} does not fit in {limits[column]} bits"
     return None
 
 
@@ -282,7 +295,7 @@ class _Reader:
             else:
                 raise PlotError(
                     f"{self.name}: line {number}: expected the header {HEADER}, found "
-                    f"{line[:60].rstrip()!r}; give what 'fault-tracer drain -o FILE' or "
+                    f"{shown(line.rstrip())}; give what 'fault-tracer drain -o FILE' or "
                     "'fault-tracer export -f csv' writes"
                 )
         self.lines_read += len(lines)
@@ -316,7 +329,7 @@ class _Reader:
         losses = parse_losses(text) if text is not None else None
         if text is not None and losses is None:
             self.warnings.append(
-                f"the loss line says {text!r}; expected dropped=N overwritten=N missed=N"
+                f"the loss line says {shown(text)}; expected dropped=N overwritten=N missed=N"
             )
         return losses
 
@@ -393,6 +406,23 @@ def _trace_faults(batch: Any, flag_codes: _Codes, counts: dict[str, int]) -> np.
     return table
 
 
+def _check_columns(schema: Any) -> None:
+    """Refuse a stream without the columns that are read here, or with others of their names."""
+    from pyarrow import types
+
+    for names, kind, is_sound in (
+        (("time_ns", "pid", "tid", "address", "count"), "whole numbers", types.is_integer),
+        (
+            ("event", "access", "flags"),
+            "texts by dictionary",
+            lambda of: types.is_dictionary(of) and types.is_string(of.value_type),
+        ),
+    ):
+        for name in names:
+            if not is_sound(schema.field(name).type):
+                raise ValueError(f"its column {name} does not hold {kind}")
+
+
 def load_trace(raw: BinaryIO, name: str) -> Recording:
     """Read the faults of a trace of `fault-tracer record`, an Arrow IPC stream."""
     try:
@@ -412,12 +442,15 @@ def load_trace(raw: BinaryIO, name: str) -> Recording:
         metadata = {k.decode(): v.decode() for k, v in (stream.schema.metadata or {}).items()}
         if "fault_tracer.format" not in metadata:
             raise PlotError(f"{name} is an Arrow stream, but no trace of 'fault-tracer record'")
+        _check_columns(stream.schema)
         try:
             for batch in stream:
+                # Who looks up what a damaged index or offset points to reads memory of others.
+                batch.validate(full=True)
                 tables.append(_trace_faults(batch, flag_codes, counts))
-        except (arrow.ArrowInvalid, OSError) as error:
+        except (arrow.ArrowException, OSError, ValueError) as error:
             notes.append(f"the trace is cut off or damaged ({error}); plotting what could be read")
-    except (arrow.ArrowInvalid, KeyError, ValueError) as error:
+    except (arrow.ArrowException, KeyError, ValueError) as error:
         raise PlotError(f"{name} is no sound trace: {error}; record again") from error
     table = np.concatenate(tables)
     losses = None
@@ -454,7 +487,9 @@ def load_file(path: str) -> Recording:
         raise PlotError(
             f"{name} does not exist; record it with 'fault-tracer drain -o {name} -- CMD'"
         ) from None
-    except gzip.BadGzipFile as error:
+    except EOFError:
+        raise PlotError(f"{name} is cut off within its first line; copy it again") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise PlotError(f"{name} is not sound gzip: {error}; record or copy it again") from error
     except OSError as error:
         raise PlotError(f"cannot read {name}: {error.strerror or error}") from error
@@ -745,7 +780,7 @@ def summary_text(recording: Recording) -> str:
         duration_text(int(recording.time_ns[-1] - recording.time_ns[0])),
     ]
     if kernel := recording.metadata.get("kernel"):
-        parts.append(f"kernel {kernel}")
+        parts.append(f"kernel {printable(kernel[:TEXT_SHOWN])}")
     return "  ·  ".join(parts)
 
 
@@ -757,7 +792,7 @@ def flags_text(recording: Recording) -> str:
         for name in filter(None, names.split("|")):
             totals[name] = totals.get(name, 0) + int(count)
     busiest = sorted(((n, f) for f, n in totals.items() if n), reverse=True)[:8]
-    return "  ·  ".join(f"{name} {count:,}" for count, name in busiest)
+    return "  ·  ".join(f"{printable(name[:TEXT_SHOWN])} {count:,}" for count, name in busiest)
 
 
 def title_text(recording: Recording) -> str:
@@ -1108,7 +1143,13 @@ def draw(
             "(mmap and stack: highest); holes inside a process shrunk"
         )
     figure.text(
-        24 / width, 14 / height, "     |     ".join(footer), fontsize=8.5, color=MUTED, va="bottom"
+        24 / width,
+        14 / height,
+        "     |     ".join(footer),
+        fontsize=8.5,
+        color=MUTED,
+        va="bottom",
+        parse_math=False,
     )
     return figure
 
@@ -1117,8 +1158,8 @@ def draw_header(figure: Figure, recording: Recording, title: str, width: int, he
     """Draw title, summary, losses and legend above the plots."""
     # About 9.5 pixels a character in the title's type, less the legend's room.
     room = max(int((width - 520) / 9.5), 20)
-    # The command comes from the file: no control characters, and no formulas.
-    title = "".join(c if c.isprintable() else " " for c in title)
+    # The command comes from the file, and what is between dollar signs in it is no formula.
+    title = printable(title)
     title = title if len(title) <= room else title[: room - 1] + "…"
     figure.text(
         24 / width,
@@ -1365,7 +1406,10 @@ def run(arguments: argparse.Namespace) -> None:
     recording = choose_faults(recording, arguments.pid)
     panels = make_panels(recording, arguments.top, arguments.align)
     title = arguments.title or title_text(recording)
-    write(draw(recording, panels, title, arguments.size, arguments.dpi), output, arguments.dpi)
+    with warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box, which says as much.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        write(draw(recording, panels, title, arguments.size, arguments.dpi), output, arguments.dpi)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -99,16 +99,30 @@ def read_machine(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise ReportError(f"cannot read {path}: {error.strerror}; run make report again") from error
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is damaged: {error}; run make report again") from error
     machine = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
     wanted = {"kernel", "cpus", "cpu", "memory_kib", "huge_pages", "gcc", "sysbench", "iperf3"}
     if lacking := sorted(key for key in wanted if not machine.get(key)):
         raise ReportError(f"{path} lacks {join(lacking)}; run make report again")
+    if not re.fullmatch(r"[0-9]{1,15}", machine["memory_kib"]):
+        raise ReportError(
+            f"{path}: memory_kib: expected a number, found {pf.shown(machine['memory_kib'])}; "
+            "run make report again"
+        )
     return machine
 
 
 def command_of(trace: Trace) -> str:
     """Return the command traced, quoted no more than a shell needs."""
-    return shlex.join(shlex.split(trace.recording.metadata.get("command", "unknown")))
+    command = trace.recording.metadata.get("command", "unknown")
+    try:
+        return shlex.join(shlex.split(command))
+    except ValueError as error:
+        raise ReportError(
+            f"{trace.recording.name}: the command {pf.shown(command)} is no shell's: {error}; "
+            "run make report again"
+        ) from error
 
 
 def partitions(trace: Trace) -> list[tuple[str, list[tuple[str, int]]]]:

@@ -55,8 +55,11 @@ def perf_data(data: bytes) -> Counts:
     samples, lost, lost_samples = 0, 0, 0
     position = start
     while position < start + size:
+        if position + 8 > len(data):
+            raise UnreadableError("perf.data is cut off")
         kind, _, length = struct.unpack_from("<IHH", data, position)
-        if length < 8:
+        least = {PERF_LOST: 24, PERF_LOST_SAMPLES: 16}.get(kind, 8)
+        if length < least or position + length > len(data):
             raise UnreadableError(f"perf.data: a record of {length} bytes")
         if kind == PERF_SAMPLE:
             samples += 1

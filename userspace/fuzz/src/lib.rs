@@ -12,6 +12,8 @@
 //!
 //! An input that was found is tried again by `cargo run -p fault-tracer-fuzz --bin TARGET -- FILE`.
 
+mod code;
+mod elf;
 mod rings;
 mod seeds;
 
@@ -25,6 +27,7 @@ use fault_tracer_trace::{
     About, Balance, Resolver, Row,
 };
 
+pub use code::{elf_file, process_maps};
 pub use rings::{consumer_page, mapped_ring};
 pub use seeds::seeds;
 
@@ -32,12 +35,14 @@ pub use seeds::seeds;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 7] = [
     ("trace_file", trace_file),
     ("csv_file", csv_file),
     ("records", records),
     ("mapped_ring", mapped_ring),
     ("consumer_page", consumer_page),
+    ("elf_file", elf_file),
+    ("process_maps", process_maps),
 ];
 
 /// The program of a target.

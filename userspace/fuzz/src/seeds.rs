@@ -2,6 +2,7 @@
 
 //! Inputs that are as they should be, from which others are made.
 
+use crate::elf::program;
 use fault_tracer_client::{Merge, Record, Records};
 use fault_tracer_trace::{csv, file::Writer, About, Account, Fault, Resolver, Row};
 use fault_tracer_uapi::{self as uapi, record_type, task_event};
@@ -45,9 +46,27 @@ pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
                 ("hostile", steps(3 | 16, &[0, 3, 2, 4, 6, 5, 7])),
             ]
         }
+        "elf_file" => vec![
+            ("wide", program(true, true)),
+            ("wide_without_build_id", program(true, false)),
+            ("narrow", program(false, true)),
+            ("script", b"#!/bin/sh\nexec true\n".to_vec()),
+        ],
+        "process_maps" => vec![("program", MAPS.to_vec()), ("nothing", Vec::new())],
         other => panic!("there is no target {other}"),
     }
 }
+
+/// Code of a file, of one that is gone, of none, and what overlaps it; names of odd bytes.
+const MAPS: &[u8] = b"\
+55d0c0a00000-55d0c0a02000 r--p 00000000 fe:01 131104                     /usr/bin/true
+55d0c0a02000-55d0c0a07000 r-xp 00002000 fe:01 131104                     /usr/bin/true
+55d0c0a03000-55d0c0a04000 r-xp 00000000 fe:01 131105                     /tmp/a b\xff\\012.so (deleted)
+7f06ab000000-7f06ab021000 rw-p 00000000 00:00 0
+7f06ab021000-7f06ab022000 rwxp 00000000 00:00 0
+7ffd3a5fe000-7ffd3a600000 r-xp 00000000 00:00 0                          [vdso]
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
+";
 
 fn bytes_of(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()

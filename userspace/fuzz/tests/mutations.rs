@@ -32,10 +32,16 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
         2 => bytes[at] = *random.choice(&[0, 1, 0x7f, 0x80, 0xff]).unwrap(),
         3 => bytes.truncate(at),
         4 => {
-            // A number of some size, where one may stand.
-            let at = at & !7;
-            for (byte, new) in bytes[at..].iter_mut().zip(random.u64(..).to_le_bytes()) {
-                *byte = new;
+            // A number of some size, where one may stand: any, or one with which sums overflow.
+            let width = *random.choice(&[2, 4, 8]).unwrap();
+            let at = at & !(width - 1);
+            let any = random.u64(..);
+            let number = *random
+                .choice(&[any, 0, 1 << 31, 1 << 63, u64::MAX, u64::MAX - 8])
+                .unwrap();
+            let number = number.to_le_bytes();
+            for (byte, new) in bytes[at..].iter_mut().zip(&number[..width]) {
+                *byte = *new;
             }
         }
         _ => {

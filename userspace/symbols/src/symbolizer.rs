@@ -142,11 +142,11 @@ impl Symbolizer {
 }
 
 fn read(path: &Path) -> io::Result<Option<Elf>> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
+    // Before it is opened: whoever opens a pipe waits, and a device may act.
+    if !path.metadata()?.is_file() {
         return Ok(None);
     }
-    Elf::read(&file)
+    Elf::read(&File::open(path)?)
 }
 
 impl Found {
@@ -165,11 +165,14 @@ impl Found {
         let address = offset.wrapping_add(bias);
         // A file that blazesym cannot read has no symbols.
         match blazesym.symbolize_single(&self.source, Input::VirtOffset(address)) {
-            // At address 0 stand symbols that are no places, such as the names of versions.
-            Ok(Symbolized::Sym(symbol)) if symbol.addr != 0 => Some(Symbol {
-                name: symbol.name.as_ref().into(),
-                offset: symbol.offset as u64,
-            }),
+            // At address 0 stand symbols that are no places, such as the names of versions. A damaged table
+            // has symbols without names.
+            Ok(Symbolized::Sym(symbol)) if symbol.addr != 0 && !symbol.name.is_empty() => {
+                Some(Symbol {
+                    name: symbol.name.as_ref().into(),
+                    offset: symbol.offset as u64,
+                })
+            }
             _ => None,
         }
     }

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is read of code: the files that it is in, and where processes have mapped them.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use fault_tracer_symbols::{parse_maps, Elf, Symbolizer};
+use fault_tracer_trace::{export::Symbols as _, About, Code, Object, Resolver};
+use rustix::fs::{memfd_create, MemfdFlags};
+
+/// Offsets in a file that are asked for: those of the seeds' symbols, and those where sums overflow.
+const OFFSETS: u64 = 1024;
+const EXTREMES: [u64; 5] = [1 << 31, 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
+
+/// A file that code ran in. Symbols are looked for by its build id if it has one, and where its segments
+/// say as well as where they do not.
+///
+/// # Panics
+///
+/// If a symbol has no name, and as said above.
+pub fn elf_file(bytes: &[u8]) {
+    let memory: OwnedFd = memfd_create("code", MemfdFlags::CLOEXEC).expect("memory for a file");
+    let mut file = File::from(memory);
+    file.write_all(bytes).expect("memory can be written");
+    let elf = Elf::read(&file).expect("memory can be read");
+    let about = About {
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        ..About::default()
+    };
+    let mut symbols = Symbolizer::new(&about, &[]);
+    let build_id = elf.and_then(|elf| elf.build_id).map(Into::into);
+    for bias in [None, Some(0), Some(1 << 63)] {
+        let object = Arc::new(Object {
+            name: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+            build_id: Option::clone(&build_id),
+            bias,
+        });
+        for offset in (0..OFFSETS).step_by(4).chain(EXTREMES) {
+            let code = Code {
+                object: Arc::clone(&object),
+                offset,
+            };
+            // Long after the file was made: one without a build id counts as unchanged.
+            if let Some(symbol) = symbols.symbol(&code, u64::MAX >> 1) {
+                assert!(!symbol.name.is_empty());
+            }
+        }
+    }
+    assert!(symbols.notes().iter().all(|note| !note.is_empty()));
+}
+
+/// A process's `/proc/PID/maps`, and what becomes of the mappings in it.
+///
+/// # Panics
+///
+/// If a mapping is not of code, and as said above.
+pub fn process_maps(bytes: &[u8]) {
+    let mut resolver = Resolver::new();
+    for mapping in parse_maps(7, &String::from_utf8_lossy(bytes)) {
+        assert!(mapping.flags & fault_tracer_uapi::mapping_flag::EXEC != 0);
+        resolver.known(&mapping);
+    }
+    let mut rows = Vec::new();
+    resolver.finish(&mut rows);
+}
