@@ -410,7 +410,7 @@ impl Side {
                 word(high),
                 told.counters.0,
                 told.counters.1,
-                path_bytes as u64 | u64::from(told.old_tid) << 32,
+                path_bytes as u64 | u64::from(told.from_id) << 32,
             ]
         };
         if let Some(fixed) = scratch.first_chunk_mut::<FIXED_WORDS>() {
@@ -434,8 +434,8 @@ pub(crate) struct Told {
     pub(crate) counters: (u64, u64),
     /// Its name.
     pub(crate) comm: [u8; 16],
-    /// Its thread id before.
-    pub(crate) old_tid: u32,
+    /// See [`uapi::TaskRecord::from_id`].
+    pub(crate) from_id: u32,
     /// The file it executes, or null.
     pub(crate) executable: *const bindings::file,
 }

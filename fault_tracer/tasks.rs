@@ -74,7 +74,7 @@ unsafe fn tell(
     task: *const bindings::task_struct,
     event: u32,
     comm: [u8; 16],
-    old_tid: u32,
+    from_id: u32,
     executable: *const bindings::file,
 ) {
     if sessions == 0 {
@@ -102,7 +102,7 @@ unsafe fn tell(
                     time_ns,
                     counters,
                     comm,
-                    old_tid,
+                    from_id,
                     executable,
                 },
             );
@@ -179,8 +179,8 @@ pub(crate) unsafe fn tell_alive(session: usize, task: *const bindings::task_stru
     };
 }
 
-/// Tracepoint `sched_process_fork`: `parent` has made `child`, a process or a thread, which does not run
-/// yet.
+/// Tracepoint `sched_process_fork`: `parent`, which is running and which the kernel calls so even where
+/// `CLONE_PARENT` makes it a sibling, has made `child`, a process or a thread, which does not run yet.
 ///
 /// # Safety
 ///
@@ -200,7 +200,7 @@ unsafe extern "C" fn on_fork(
             child,
             task_event::FORK,
             comm_of(child),
-            (*child).pid as u32,
+            (*parent).tgid as u32,
             core::ptr::null(),
         );
     }

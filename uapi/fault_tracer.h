@@ -101,7 +101,7 @@ struct ft_task_record {
 	__u64 min_flt;
 	__u64 maj_flt;
 	__u32 path_bytes;
-	__u32 old_tid;		/* for EXEC, the thread id before */
+	__u32 from_id;		/* EXEC: thread id before; FORK: process that made it */
 };
 
 #define FT_TASK_PRESENT			0

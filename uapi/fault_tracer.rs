@@ -201,8 +201,9 @@ pub struct TaskRecord {
     /// Length of the path in bytes.
     pub path_bytes: u32,
     /// For [`task_event::EXEC`], its thread id before: the thread that executes a program becomes the
-    /// leader of its process. Otherwise its thread id.
-    pub old_tid: u32,
+    /// leader of its process. For [`task_event::FORK`], the process that made it, which `CLONE_PARENT` makes
+    /// another than the parent. Otherwise its thread id.
+    pub from_id: u32,
 }
 
 /// A thread's counters when it has taken its last fault.

@@ -88,8 +88,9 @@ pub struct Task {
     pub min_flt: u64,
     /// Its major-fault counter.
     pub maj_flt: u64,
-    /// Its thread id before the event.
-    pub old_tid: u32,
+    /// Of [`TaskEvent::Exec`], its thread id before; of [`TaskEvent::Fork`], the process that made it, which need
+    /// not be its parent. Otherwise its thread id.
+    pub from_id: u32,
 }
 
 /// A thread has ended.
@@ -232,7 +233,7 @@ impl Record {
                     path: text(&rest[3..], rest[2] as u32 as usize),
                     min_flt: rest[0],
                     maj_flt: rest[1],
-                    old_tid: (rest[2] >> 32) as u32,
+                    from_id: (rest[2] >> 32) as u32,
                 }))
             }
             (record_type::EXIT, &[_, time_ns, min_flt, maj_flt, ..]) => Self::Exit(Exit {
@@ -488,7 +489,7 @@ mod tests {
                 min_flt: 3,
                 maj_flt: 4,
                 path_bytes: 7,
-                old_tid: 6,
+                from_id: 6,
             },
             "/bin/ls",
         );
@@ -523,7 +524,7 @@ mod tests {
                     path: "/bin/ls".into(),
                     min_flt: 3,
                     maj_flt: 4,
-                    old_tid: 6,
+                    from_id: 6,
                 })),
                 Record::Exit(Exit {
                     time_ns: 8,

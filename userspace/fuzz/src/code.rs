@@ -3,6 +3,7 @@
 //! What is read of code: the files that it is in, and where processes have mapped them.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Write as _,
     os::fd::{AsRawFd as _, OwnedFd},
@@ -10,20 +11,25 @@ use std::{
 };
 
 use fault_tracer_symbols::{parse_maps, Elf, Symbolizer};
-use fault_tracer_trace::{export::Symbols as _, About, Code, Object, Resolver};
+use fault_tracer_trace::{export::Symbols as _, About, Code, Name, Object, Resolver};
 use rustix::fs::{memfd_create, MemfdFlags};
 
 /// Offsets in a file that are asked for: those of the seeds' symbols, and those where sums overflow.
 const OFFSETS: u64 = 1024;
 const EXTREMES: [u64; 5] = [1 << 31, 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
 
-/// A file that code ran in. Symbols are looked for by its build id if it has one, and where its segments
-/// say as well as where they do not.
+/// A file that code ran in.
 ///
 /// # Panics
 ///
 /// If a symbol has no name, and as said above.
 pub fn elf_file(bytes: &[u8]) {
+    assert!(symbols_in(bytes).iter().all(|name| !name.is_empty()));
+}
+
+/// The symbols in a file, in the order of their names. They are looked for by its build id if it has one, and
+/// where its segments say as well as where they do not.
+pub(crate) fn symbols_in(bytes: &[u8]) -> BTreeSet<Name> {
     let memory: OwnedFd = memfd_create("code", MemfdFlags::CLOEXEC).expect("memory for a file");
     let mut file = File::from(memory);
     file.write_all(bytes).expect("memory can be written");
@@ -36,6 +42,7 @@ pub fn elf_file(bytes: &[u8]) {
         ..About::default()
     };
     let mut symbols = Symbolizer::new(&about, &[]);
+    let mut found = BTreeSet::new();
     let build_id = elf.and_then(|elf| elf.build_id).map(Into::into);
     for bias in [None, Some(0), Some(1 << 63)] {
         let object = Arc::new(Object {
@@ -49,12 +56,15 @@ pub fn elf_file(bytes: &[u8]) {
                 offset,
             };
             // Long after the file was made: one without a build id counts as unchanged.
-            if let Some(symbol) = symbols.symbol(&code, u64::MAX >> 1) {
-                assert!(!symbol.name.is_empty());
-            }
+            found.extend(
+                symbols
+                    .symbol(&code, u64::MAX >> 1)
+                    .map(|symbol| symbol.name),
+            );
         }
     }
     assert!(symbols.notes().iter().all(|note| !note.is_empty()));
+    found
 }
 
 /// A process's `/proc/PID/maps`, and what becomes of the mappings in it.

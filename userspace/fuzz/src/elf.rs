@@ -169,6 +169,24 @@ mod tests {
     use fault_tracer_symbols::Elf;
     use std::{fs, process::Command};
 
+    /// The inputs lead to where symbols are found and demangled.
+    #[test]
+    fn its_symbols_are_found() {
+        for (is_64, with_build_id) in [(true, true), (true, false), (false, true)] {
+            let found = crate::code::symbols_in(&program(is_64, with_build_id));
+            let found: Vec<&str> = found.iter().map(|name| &**name).collect();
+            assert_eq!(
+                found,
+                [
+                    "core::fmt::Write::write_fmt",
+                    "hello::world(int, std::vector<int, std::allocator<int> > const&)",
+                    "main",
+                    "mycrate::foo",
+                ]
+            );
+        }
+    }
+
     /// Other programs read it as what it is meant to be.
     #[test]
     fn it_is_a_sound_program() {

@@ -71,8 +71,8 @@ pub struct Task {
     pub comm: String,
     /// Minor and major faults so far.
     pub counters: (u64, u64),
-    /// Thread id before.
-    pub old_tid: u32,
+    /// Of an execution, the thread id before; of a fork, the process that made it.
+    pub from_id: u32,
     /// Program.
     pub path: String,
 }
@@ -188,7 +188,7 @@ fn one(words: &[u64]) -> Option<Record> {
             event: (words[2] >> 32) as u32,
             comm: comm(&words[3..5]),
             counters: (words[5], words[6]),
-            old_tid: (words[7] >> 32) as u32,
+            from_id: (words[7] >> 32) as u32,
             path: path(words, words[7] as u32 as usize),
         }),
         record_type::EXIT => {
@@ -562,12 +562,12 @@ pub fn assert_balanced(trace: &Trace) -> Balance {
                     balance.threads += 1;
                 }
                 task_event::EXEC => {
-                    if task.old_tid != task.tid {
+                    if task.from_id != task.tid {
                         balance.took_over += 1;
                         let leader = lives.remove(&task.tid).expect("the first thread is known");
                         assert!(leader.ended, "{task:?} in place of {leader:?}");
                         balance.completed += leader.completed;
-                        let mut life = lives.remove(&task.old_tid).unwrap_or_else(|| {
+                        let mut life = lives.remove(&task.from_id).unwrap_or_else(|| {
                             panic!("an unknown thread executes a program: {task:?}")
                         });
                         life.tid = task.tid;

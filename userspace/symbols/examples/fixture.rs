@@ -59,7 +59,7 @@ fn own_code(mappings: &[Mapping]) -> Option<(TextRow, Code)> {
         path: String::new(),
         min_flt: 0,
         maj_flt: 0,
-        old_tid: PID,
+        from_id: PID,
     };
     resolver.push(0, Record::Task(Box::new(task)), &mut rows);
     let ip = fixture_code as extern "C" fn() -> u64 as usize as u64;

@@ -205,6 +205,11 @@ fn symbols_are_never_those_of_a_file_that_took_the_place() {
     // A debug file under a wrong id is none.
     fs::copy(&program.path, debug).unwrap();
     assert_eq!(symbolizer(&[kept.path()]).symbol(&code, 0), None);
+
+    // A pipe in their place keeps nobody waiting.
+    fs::remove_file(&program.path).unwrap();
+    run(Command::new("mkfifo").arg(&program.path));
+    assert_eq!(symbolizer(&[]).symbol(&code, 0), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! The mapping of a fault is that of its address. Where its instruction pointer lies is known from the
 //! faults in code that came before, of any thread of the process: the code that runs was faulted in once.
-//! A new process has the mappings of its parent, one that executes a program has none of those before.
+//! A new process has the mappings of the one that made it, one that executes a program has none of those before.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -147,10 +147,10 @@ impl Codes {
         );
     }
 
-    /// A thread has begun.
-    pub fn begin(&mut self, pid: u32, tid: u32, parent: Option<u32>) {
-        if let (true, Some(parent)) = (pid == tid, parent) {
-            let texts = self.processes.get(&parent).map(|parent| &parent.texts);
+    /// A thread has begun; `maker` is the process that made it.
+    pub fn begin(&mut self, pid: u32, tid: u32, maker: Option<u32>) {
+        if let (true, Some(maker)) = (pid == tid, maker) {
+            let texts = self.processes.get(&maker).map(|maker| &maker.texts);
             let process = Process {
                 texts: texts.cloned().unwrap_or_default(),
                 ..Process::default()

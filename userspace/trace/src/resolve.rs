@@ -364,10 +364,10 @@ impl Resolver {
             cpu,
             ..Fault::default()
         };
-        if task.event == TaskEvent::Exec && task.old_tid != task.tid {
+        if task.event == TaskEvent::Exec && task.from_id != task.tid {
             // It takes the place of its process's first thread, which has ended. It has the new id already
             // since its new name was told, some faults earlier.
-            if let Some(mut old) = self.threads.remove(&task.old_tid) {
+            if let Some(mut old) = self.threads.remove(&task.from_id) {
                 match self.threads.get(&task.tid).and_then(|new| new.first) {
                     Some(first) => {
                         old.advance(None, &end, &first, out);
@@ -388,7 +388,7 @@ impl Resolver {
         }
         match event {
             ThreadEvent::Present => self.codes.begin(task.pid, task.tid, None),
-            ThreadEvent::Fork => self.codes.begin(task.pid, task.tid, Some(task.parent)),
+            ThreadEvent::Fork => self.codes.begin(task.pid, task.tid, Some(task.from_id)),
             ThreadEvent::Exec => self.codes.exec(task.pid),
             ThreadEvent::Rename | ThreadEvent::Exit | ThreadEvent::Alive => {}
         }
@@ -437,7 +437,7 @@ impl Resolver {
             thread: Some(name),
             program,
             parent: Some(task.parent),
-            old_tid: (task.event == TaskEvent::Exec).then_some(task.old_tid),
+            old_tid: (task.event == TaskEvent::Exec).then_some(task.from_id),
             min_flt: at_event.min,
             maj_flt: at_event.maj,
         })));
@@ -614,7 +614,7 @@ mod tests {
             path: String::new(),
             min_flt: min,
             maj_flt: maj,
-            old_tid: tid,
+            from_id: tid,
         }))
     }
 
@@ -847,7 +847,7 @@ mod tests {
             path: "/bin/new".into(),
             min_flt: 9,
             maj_flt: 0,
-            old_tid: 71,
+            from_id: 71,
         }));
         let rows = resolve(
             [
@@ -879,6 +879,40 @@ mod tests {
         assert_eq!(names(of(2)), ("main".into(), "worker".into()));
         assert_eq!(names(of(3)), ("new".into(), "new".into()));
         assert_eq!(names(of(5)), ("new".into(), "new".into()));
+    }
+
+    /// `CLONE_PARENT` makes a child of the maker's parent.
+    #[test]
+    fn a_process_has_the_code_of_its_maker_whoever_its_parent_is() {
+        const CODE: u32 = mapping_flag::FILE | mapping_flag::READ | mapping_flag::EXEC;
+        let mut parents = mapping(1, 0x40000, 0, CODE, "/parent");
+        if let Record::Mapping(mapping) = &mut parents {
+            mapping.pid = 1;
+        }
+        let made = Record::Task(Box::new(Task {
+            time_ns: 1,
+            tid: 90,
+            pid: 90,
+            parent: 1,
+            event: TaskEvent::Fork,
+            comm: "made".into(),
+            path: String::new(),
+            min_flt: 0,
+            maj_flt: 0,
+            from_id: TID,
+        }));
+        let fault = Record::Fault(FaultRecord {
+            header: 90
+                | 90 << uapi::HEADER_TGID_SHIFT
+                | uapi::record_type::FAULT << uapi::HEADER_TYPE_SHIFT,
+            time_ns: 2,
+            address_counters: 0,
+            ip_mapping: 0x40010,
+        });
+        let makers = mapping(0, 0x40000, 0, CODE, "/maker");
+        let rows = resolve([parents, makers, made, fault].map(|record| (0, record)));
+        let code = faults(&rows)[0].code.as_ref().expect("known code");
+        assert_eq!((&*code.object.name, code.offset), ("/maker", 0x10));
     }
 
     #[test]

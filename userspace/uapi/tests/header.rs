@@ -120,7 +120,7 @@ fn table() -> Table {
             structure!(MappingRecord: header, time_ns, start, end, offset, inode, device, number,
                 path_bytes, flags),
             structure!(TaskRecord: header, time_ns, parent, event, comm, min_flt, maj_flt, path_bytes,
-                old_tid),
+                from_id),
             structure!(ExitRecord: header, time_ns, min_flt, maj_flt),
             structure!(LostRecord: header, time_ns, last_ns, count),
             structure!(ReturnRecord: header, time_ns, entry_ns, result, reserved),

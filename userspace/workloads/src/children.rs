@@ -4,7 +4,7 @@
 
 use std::{
     num::NonZeroUsize,
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{id, Command},
     thread,
 };
@@ -53,6 +53,23 @@ enum How {
     ThreadExec,
     /// By vfork or posix_spawn, as the standard library starts programs
     Spawn,
+    /// By clone with CLONE_PARENT: each is a child of the first process's parent
+    Sibling,
+}
+
+/// A process that was made.
+enum Made {
+    Child(u32),
+    Sibling(OwnedFd),
+}
+
+impl Made {
+    fn wait(self) -> Result<()> {
+        match self {
+            Self::Child(child) => memory::wait_for(child),
+            Self::Sibling(sibling) => memory::wait_for_sibling(&sibling),
+        }
+    }
 }
 
 /// Touches fresh pages and tells them.
@@ -78,7 +95,7 @@ pub fn node(options: &NodeOptions, mut truth: Truth) -> Result<()> {
                 depth,
                 ..options.clone()
             };
-            memory::wait_for(start(&next, &truth)?)
+            start(&next, &truth)?.wait()
         }
     }
 }
@@ -113,13 +130,17 @@ fn status(result: Result<()>) -> i32 {
 }
 
 /// Makes a child.
-fn start(options: &NodeOptions, truth: &Truth) -> Result<u32> {
+fn start(options: &NodeOptions, truth: &Truth) -> Result<Made> {
     let execute = || -> Result<()> {
         Err(command(options, truth).exec()).context("cannot execute this program again")
     };
     // SAFETY: The process has one thread: none of the subcommands that come here starts one.
-    unsafe {
+    let child = unsafe {
         match options.how {
+            How::Sibling => {
+                let sibling = memory::make_sibling(|| status(node(options, truth.another())));
+                return sibling.map(Made::Sibling);
+            }
             How::Fork => memory::fork(|| status(node(options, truth.another()))),
             How::Exec => memory::fork(|| status(execute())),
             How::ThreadExec => memory::fork(|| {
@@ -130,18 +151,19 @@ fn start(options: &NodeOptions, truth: &Truth) -> Result<u32> {
                 .context("cannot start this program again")?
                 .id()),
         }
-    }
+    };
+    child.map(Made::Child)
 }
 
 pub fn run(options: &Options, truth: Truth) -> Result<()> {
     let mut left = options.count.get();
     while left > 0 {
         let batch = left.min(options.parallel.get());
-        let children: Vec<u32> = (0..batch)
+        let children: Vec<Made> = (0..batch)
             .map(|_| start(&options.node, &truth))
             .collect::<Result<_>>()?;
         for child in children {
-            memory::wait_for(child)?;
+            child.wait()?;
         }
         left -= batch;
     }

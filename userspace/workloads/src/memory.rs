@@ -8,7 +8,7 @@ use std::{
     io,
     num::NonZeroUsize,
     ops::Range,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
     ptr::{self, NonNull},
 };
 
@@ -329,13 +329,59 @@ pub unsafe fn fork(body: impl FnOnce() -> i32) -> Result<u32> {
     // SAFETY: By this function's contract the child is content with what fork leaves it.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()).context("cannot fork"),
-        0 => {
-            let status =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
-            // SAFETY: Ends the process at once, without the exit handlers that are the parent's.
-            unsafe { libc::_exit(status) }
-        }
+        0 => end_with(body),
         child => Ok(child.unsigned_abs()),
+    }
+}
+
+/// As [`fork`], but the new process is a child of this one's parent (`CLONE_PARENT`), which has its status.
+/// Returns what [`wait_for_sibling`] takes.
+///
+/// # Safety
+///
+/// The process has no other threads.
+pub unsafe fn make_sibling(body: impl FnOnce() -> i32) -> Result<OwnedFd> {
+    let mut pidfd: libc::c_int = -1;
+    // The kernel writes it in the child, before that has executed anything.
+    let mut tid: libc::c_int = 0;
+    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::CLONE_CHILD_SETTID | libc::SIGCHLD;
+    // SAFETY: Without a stack of its own the child goes on with a copy of this one; both numbers are ours.
+    // It is content with what fork leaves it, by this function's contract.
+    let made = unsafe {
+        let (pidfd, tid) = (&raw mut pidfd, &raw mut tid);
+        libc::syscall(libc::SYS_clone, flags, 0, pidfd, tid, 0)
+    };
+    match made {
+        -1 => Err(io::Error::last_os_error()).context("cannot clone"),
+        0 => end_with(body),
+        // SAFETY: The kernel has made it for us.
+        _ => Ok(unsafe { OwnedFd::from_raw_fd(pidfd) }),
+    }
+}
+
+/// Ends a new process with the status of `body`, or with 101 if it panics.
+fn end_with(body: impl FnOnce() -> i32) -> ! {
+    let status = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
+    // SAFETY: Ends the process at once, without the exit handlers that are the parent's.
+    unsafe { libc::_exit(status) }
+}
+
+/// Waits for the end of a process that [`make_sibling`] has made.
+pub fn wait_for_sibling(sibling: &OwnedFd) -> Result<()> {
+    let mut ended = libc::pollfd {
+        fd: sibling.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    loop {
+        // SAFETY: One descriptor of ours.
+        if unsafe { libc::poll(&raw mut ended, 1, -1) } == 1 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error).context("cannot wait for a sibling");
+        }
     }
 }
 

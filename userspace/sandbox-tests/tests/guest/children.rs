@@ -93,7 +93,7 @@ fn without_follow_no_child_is_seen() {
 fn grandchildren_and_executed_programs_are_followed() {
     guest::test(|_| {
         let _module = module::load_idle();
-        for how in ["fork", "exec", "thread-exec", "spawn"] {
+        for how in ["fork", "exec", "thread-exec", "spawn", "sibling"] {
             followed(
                 &[
                     "children", "--count", "5", "--depth", "3", "--pages", "20", "--how", how,

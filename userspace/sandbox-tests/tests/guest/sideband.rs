@@ -929,8 +929,8 @@ fn a_thousand_children_of_a_millisecond_each_begin_and_end() {
         assert_eq!((forks.len(), exits.len()), (1000, 1001));
         for (tid, fork) in forks {
             assert_eq!(
-                (fork.pid, fork.parent, fork.old_tid),
-                (tid, pid, tid),
+                (fork.pid, fork.parent, fork.from_id),
+                (tid, pid, pid),
                 "{fork:?}"
             );
             assert_eq!(
@@ -940,6 +940,31 @@ fn a_thousand_children_of_a_millisecond_each_begin_and_end() {
             );
             assert!(fork.time_ns < exits[&tid], "{fork:?}");
         }
+        assert_balanced(&trace);
+    });
+}
+
+/// `CLONE_PARENT`: the mappings are those of the maker, which is not the parent.
+#[test]
+fn a_process_that_is_made_for_ones_parent_is_told_of_with_both() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let (pid, trace) = run(
+            config(),
+            WORKLOAD,
+            &[
+                "children", "--count", "5", "--pages", "10", "--how", "sibling",
+            ],
+        );
+        let tasks = trace.tasks();
+        let forks = tasks.iter().filter(|task| task.event == task_event::FORK);
+        let origins: Vec<_> = forks
+            .map(|fork| {
+                assert_eq!(fork.pid, fork.tid, "{fork:?}");
+                (fork.parent, fork.from_id)
+            })
+            .collect();
+        assert_eq!(origins, [(std::process::id(), pid); 5]);
         assert_balanced(&trace);
     });
 }
@@ -985,7 +1010,7 @@ fn all_threads_of_a_running_process_are_told_of() {
                 .filter(|task| task.event == event)
                 .map(|task| {
                     assert_eq!(
-                        (task.pid, task.parent, task.old_tid),
+                        (task.pid, task.parent, task.from_id),
                         (pid, std::process::id(), task.tid),
                         "{task:?}"
                     );

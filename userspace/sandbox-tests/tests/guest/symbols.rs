@@ -111,6 +111,39 @@ fn the_code_of_each_fault_is_known() {
     });
 }
 
+/// The kernel writes to such a process before it has executed anything: where it returns to is known from
+/// the one that made it alone, and that is not its parent.
+#[test]
+fn the_code_of_a_process_that_was_made_for_ones_parent_is_known() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("faults.arrow");
+        let script = "ft-workload children --count 4 --pages 10 --how sibling; true";
+        run(tool(&[])
+            .arg("record")
+            .arg("-o")
+            .arg(&trace)
+            .args(["--", "sh", "-c", script]));
+        let rows = rows(&trace);
+        let of_event = |event: &'static str| rows.iter().filter(move |row| row["event"] == event);
+        let shell = &of_event("exec").next().expect("the shell")["pid"];
+        let siblings: Vec<&Value> = of_event("fork")
+            .filter(|row| row["thread"] == "ft-workload")
+            .collect();
+        assert_eq!(siblings.len(), 4, "{siblings:?}");
+        for sibling in siblings {
+            assert_eq!(&sibling["parent"], shell);
+            let mut faults = of_event("fault").filter(|row| row["pid"] == sibling["pid"]);
+            let first = faults.next().expect("faults");
+            assert!(!has_flag(first, "user"), "{first}");
+            for fault in std::iter::once(first).chain(faults) {
+                assert!(fault["object"].is_string(), "{fault}");
+            }
+        }
+    });
+}
+
 #[test]
 fn code_that_was_there_before_is_known() {
     guest::test(|_| {
