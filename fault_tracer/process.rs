@@ -88,6 +88,23 @@ impl Process {
         }
     }
 
+    /// How many threads it has; 0 when it has ended.
+    pub(crate) fn threads(&self) -> i32 {
+        let _guard = rcu::read_lock();
+        // SAFETY: The pid is ours, and under RCU the task and its signal structure stay valid.
+        unsafe {
+            let task = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
+            if task.is_null() {
+                return 0;
+            }
+            let signal = (&raw const (*task).signal).read_volatile();
+            if signal.is_null() {
+                return 0;
+            }
+            (&raw const (*signal).nr_threads).read_volatile()
+        }
+    }
+
     /// The file of the program that it executes; `None` when it has ended. May sleep.
     pub(crate) fn executable(&self) -> Option<Executable> {
         let memory = {

@@ -5,7 +5,7 @@
 //! Everything here runs under one lock, which the fault path does not take. Nothing touches user memory
 //! while it is held.
 
-use core::ptr::null;
+use core::{cell::Cell, ptr::null};
 use kernel::{bindings, prelude::*, sync::Arc};
 
 use super::{
@@ -176,6 +176,7 @@ impl Registry {
 /// `ESRCH` if it has ended.
 fn target(slot: usize, process: &Process) -> Result<i32> {
     let id = process.live_id().ok_or(ESRCH)?;
+    let threads = process.threads();
     targets::add(slot, id);
     // It may have ended before it was in the table, so that the hook did not find it there.
     if process.live_id().is_none() {
@@ -184,8 +185,21 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
     }
     let executable = process.executable();
     let file = executable.as_ref().map_or(null(), Executable::as_ptr);
-    // SAFETY: `each_thread` gives live tasks; `executable` keeps the file open.
-    process.each_thread(|thread| unsafe { tasks::tell_present(slot, thread, file) });
+    process.each_thread(|thread| {
+        // SAFETY: `each_thread` gives live tasks; `executable` keeps the file open.
+        unsafe { tasks::tell_present(slot, thread, file) };
+    });
+    if threads > 1 {
+        // Some may have ended before they were told of. Of one that is there still is told again: who has no
+        // `PRESENT` has ended before that.
+        let told = Cell::new(false);
+        process.each_thread(|thread| {
+            if !told.get() {
+                // SAFETY: As above.
+                told.set(unsafe { tasks::tell_present(slot, thread, file) });
+            }
+        });
+    }
     Ok(id)
 }
 

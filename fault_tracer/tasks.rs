@@ -130,8 +130,8 @@ unsafe fn has_ended(task: *const bindings::task_struct) -> bool {
     unsafe { (&raw const (*task).mm).read_volatile().is_null() }
 }
 
-/// Tells a session of a thread that was there when its process became a target, unless it has ended. One
-/// that has given up its memory, but whose end was perhaps not told of yet, is told of.
+/// Tells a session of a thread that was there when its process became a target, unless it has ended: false
+/// then. One that has given up its memory, but whose end was perhaps not told of yet, is told of.
 ///
 /// # Safety
 ///
@@ -140,11 +140,11 @@ pub(crate) unsafe fn tell_present(
     session: usize,
     task: *const bindings::task_struct,
     executable: *const bindings::file,
-) {
+) -> bool {
     // SAFETY: By this function's contract.
     unsafe {
         if (&raw const (*task).exit_state).read_volatile() != 0 {
-            return;
+            return false;
         }
         tell(
             1 << session,
@@ -155,6 +155,7 @@ pub(crate) unsafe fn tell_present(
             executable,
         )
     };
+    true
 }
 
 /// Tells a session that a thread is there still, if it is one of a target and has not ended.

@@ -9,6 +9,7 @@ mod boot;
 mod children;
 mod clocks;
 mod compile;
+mod hostile;
 mod kinds;
 mod latency;
 mod layout;

@@ -5,15 +5,18 @@
 
 use std::{
     collections::HashSet,
-    fs,
+    fs::{self, File},
+    io::Read as _,
+    os::fd::{FromRawFd as _, OwnedFd},
     path::Path,
     process::{Child, Command, Stdio},
-    thread,
+    ptr, thread,
     time::{Duration, Instant},
 };
 
 use sandbox_tests::{
-    guest, module, program,
+    guest, module,
+    program::{self, Program},
     tool::{self, run},
     truth::Truth,
 };
@@ -80,6 +83,102 @@ fn a_recorder_of_what_does_nothing_sleeps() {
             );
             stop(recorder);
         }
+    });
+}
+
+/// The two ends of a new terminal: what is written to the second can be read from the first.
+fn terminal() -> (File, OwnedFd) {
+    let (mut ours, mut its) = (-1, -1);
+    // SAFETY: Both numbers are ours; the terminal's name, settings and size are as the system has them.
+    unsafe {
+        let none = ptr::null_mut();
+        let result = libc::openpty(&raw mut ours, &raw mut its, none, none.cast(), none.cast());
+        assert_eq!(result, 0, "there is no terminal");
+        (File::from_raw_fd(ours), OwnedFd::from_raw_fd(its))
+    }
+}
+
+/// Faults, faults a second, and lost ones, of a line on a terminal.
+fn live_line(line: &str) -> Option<[u64; 3]> {
+    let (faults, rest) = line
+        .strip_prefix("fault-tracer: ")?
+        .split_once(" faults, ")?;
+    let (rate, rest) = rest.split_once("/s, ")?;
+    let numbers = [faults, rate, rest.strip_suffix(" lost")?];
+    let numbers = numbers.map(|number| number.replace(',', "").parse());
+    let [Ok(faults), Ok(rate), Ok(lost)] = numbers else {
+        return None;
+    };
+    Some([faults, rate, lost])
+}
+
+#[test]
+fn a_terminal_shows_faults_their_rate_and_losses_while_they_come() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrow");
+        let file = file.to_str().unwrap();
+        let program = Program::load(&["spin", "--threads", "1", "--pages", "64"]);
+        let (mut terminal, its) = terminal();
+        let pid = program.pid().to_string();
+        // So small a ring that some are lost.
+        let recorder = ["record", "-o", file, "--pid", &pid, "--ring-kib", "4"];
+        let mut recorder = tool::command(&recorder).stderr(its).spawn().unwrap();
+        let (mut shown, mut bytes) = (Vec::new(), [0; 1024]);
+        let lines = loop {
+            let count = terminal.read(&mut bytes).expect("the recorder has ended");
+            shown.extend_from_slice(&bytes[..count]);
+            let text = String::from_utf8_lossy(&shown);
+            // Each is written over the one before. The last may not be whole.
+            let mut lines: Vec<_> = text.split("\r\x1b[K").skip(1).map(str::to_owned).collect();
+            lines.pop();
+            if lines.len() >= 3 {
+                break lines;
+            }
+        };
+        let numbers: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                live_line(line).unwrap_or_else(|| panic!("a line of another form: {line:?}"))
+            })
+            .collect();
+        assert!(
+            numbers.is_sorted_by_key(|[faults, ..]| faults)
+                && numbers.is_sorted_by_key(|[.., lost]| lost),
+            "{lines:?}"
+        );
+        let [faults, rate, lost] = numbers[2];
+        assert!(faults > 0 && rate > 0 && lost > 0, "{lines:?}");
+        recorder.kill().unwrap();
+        recorder.wait().unwrap();
+        program.kill();
+    });
+}
+
+#[test]
+fn a_recording_ends_after_its_time_while_the_program_runs_on() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrow");
+        let file = file.to_str().unwrap();
+        let program = Program::load(&["spin", "--threads", "1", "--pages", "64"]);
+        let pid = program.pid().to_string();
+        let options = ["--ring-kib", "65536", "--duration", "0.5"];
+        let began = Instant::now();
+        run(
+            &[&["record", "-o", file, "--pid", &pid], &options[..]].concat(),
+            0,
+        );
+        assert!(began.elapsed() >= Duration::from_millis(500));
+        assert!(program.is_running());
+        program.kill();
+        let text = run(&["verify", file], 0);
+        assert!(
+            text.contains("still ran when the recording was stopped"),
+            "{text}"
+        );
     });
 }
 

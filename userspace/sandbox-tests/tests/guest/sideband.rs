@@ -1020,7 +1020,14 @@ fn all_threads_of_a_running_process_are_told_of() {
                 .collect();
             assert_eq!(told, expected);
         }
-        assert_eq!(trace.tasks().len(), 2 * expected.len());
+        // And of the first once more, when all had been told of.
+        assert_eq!(trace.tasks().len(), 2 * expected.len() + 1);
+        let present = trace.tasks().into_iter();
+        let last = present.filter(|task| task.event == task_event::PRESENT);
+        assert_eq!(
+            last.map(|task| (task.time_ns, task.tid)).max().unwrap().1,
+            pid
+        );
         for record in trace.in_time_order() {
             if let Record::Fault(fault) = record {
                 assert!(expected.contains_key(&fault.tid()), "{fault:x?}");
