@@ -310,6 +310,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
     use clap::{error::ErrorKind, CommandFactory as _};
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStringExt as _;
 
     fn parse(line: &str) -> Result<Target, clap::Error> {
         let words = ["fault-tracer", "drain"].into_iter();
@@ -416,6 +418,59 @@ mod tests {
         ] {
             let (_, message) = refused(&format!("--pid 1 --ring-kib={size}"));
             assert!(message.contains(size), "{message}");
+        }
+    }
+
+    /// A word of a command line: one that is known, a number, or any bytes.
+    fn word() -> impl Strategy<Value = OsString> {
+        let known = prop::sample::select(vec![
+            "drain",
+            "record",
+            "verify",
+            "export",
+            "status",
+            "--pid",
+            "--duration",
+            "--ring-kib",
+            "--mode",
+            "overwrite",
+            "--clock",
+            "raw",
+            "-a",
+            "-o",
+            "-f",
+            "csv",
+            "--",
+            "-",
+            "--pid=1,2",
+            "--no-follow",
+        ]);
+        prop_oneof![
+            4 => known.prop_map(OsString::from),
+            2 => any::<i64>().prop_map(|number| number.to_string().into()),
+            1 => any::<f64>().prop_map(|number| format!("--duration={number:e}").into()),
+            1 => (0..40u32).prop_map(|bits| format!("--ring-kib={}", 1u64 << bits).into()),
+            1 => prop::collection::vec(any::<u8>(), 0..20).prop_map(OsString::from_vec),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_command_line_is_understood_or_refused(words in prop::collection::vec(word(), 0..8)) {
+            let words = std::iter::once("fault-tracer".into()).chain(words);
+            match Arguments::try_parse_from(words) {
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+                Ok(arguments) => {
+                    let (target, duration) = match arguments.subcommand {
+                        Subcommand::Drain(drain) => (drain.target, None),
+                        Subcommand::Record(record) => (record.target, record.duration),
+                        _ => return Ok(()),
+                    };
+                    prop_assert!(target.pids.iter().all(|&pid| pid > 0));
+                    prop_assert!(target.ring_kib.is_none_or(|kib| (4..=1 << 20).contains(&kib)));
+                    prop_assert!(duration.is_none_or(|time| !time.is_zero()));
+                }
+            }
         }
     }
 }

@@ -242,25 +242,15 @@ impl Session {
 
     /// All that one CPU's ring holds at this time.
     pub fn drain(&self, cpu: u32) -> Vec<FaultRecord> {
-        let mut buffer = vec![0; 64 * 1024];
-        let mut records = Vec::new();
-        loop {
-            let words = self
-                .drain_into(cpu, &mut buffer)
-                .unwrap_or_else(|error| panic!("cannot drain CPU {cpu}: {error}"));
-            if words == 0 {
-                return records;
-            }
-            for slot in buffer[..words].chunks_exact(4) {
-                match uapi::header_type(slot[0]) {
-                    uapi::record_type::FAULT => records.push(FaultRecord::from_words(
-                        slot.try_into().expect("a chunk has four words"),
-                    )),
-                    uapi::record_type::PAD => {}
-                    other => panic!("a record of unknown type {other}: {slot:x?}"),
-                }
-            }
-        }
+        let words = self.drain_words(cpu);
+        let fault = |slot: &[u64]| match uapi::header_type(slot[0]) {
+            uapi::record_type::FAULT => Some(FaultRecord::from_words(
+                slot.try_into().expect("a chunk has four words"),
+            )),
+            uapi::record_type::PAD => None,
+            other => panic!("a record of unknown type {other}: {slot:x?}"),
+        };
+        words.chunks_exact(4).filter_map(fault).collect()
     }
 
     /// Stops the session and takes out all it has recorded. Checks the account and the order of times.
@@ -271,20 +261,34 @@ impl Session {
 
     /// Takes out all that a stopped session has recorded, behind what was drained `before`.
     pub fn collect(&self, before: &[Vec<FaultRecord>]) -> Recording {
-        let mut recording = Recording {
-            missed: self.info().missed,
-            ..Default::default()
+        let (cpus, accounts, missed) = self.take_behind(before, Self::drain);
+        let recording = Recording {
+            cpus,
+            accounts,
+            missed,
         };
-        for cpu in 0..self.info().cpus {
-            let mut records = before.get(cpu as usize).cloned().unwrap_or_default();
-            records.extend(self.drain(cpu));
-            recording.cpus.push(records);
-            recording
-                .accounts
-                .push(self.counters(cpu).expect("the counters cannot be read"));
-        }
         recording.assert_sound();
         recording
+    }
+
+    /// Of each CPU, what was drained `before` and what `drain` now takes out, and its account; and what was
+    /// missed.
+    pub fn take_behind<T: Clone>(
+        &self,
+        before: &[Vec<T>],
+        drain: impl Fn(&Self, u32) -> Vec<T>,
+    ) -> (Vec<Vec<T>>, Vec<uapi::CpuCounters>, u64) {
+        let info = self.info();
+        let of_cpu = |cpu: u32| {
+            let mut all = before.get(cpu as usize).cloned().unwrap_or_default();
+            all.extend(drain(self, cpu));
+            (
+                all,
+                self.counters(cpu).expect("the counters cannot be read"),
+            )
+        };
+        let (cpus, accounts) = (0..info.cpus).map(of_cpu).unzip();
+        (cpus, accounts, info.missed)
     }
 }
 

@@ -21,6 +21,7 @@ pub mod guest;
 pub mod log;
 pub mod mapped;
 pub mod module;
+pub mod perf;
 pub mod program;
 pub mod sideband;
 pub mod swap;

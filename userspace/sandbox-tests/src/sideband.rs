@@ -267,18 +267,12 @@ impl Trace {
     /// Checks the account and the order of times.
     pub fn finish(session: &Session, before: &[Vec<u64>]) -> Self {
         session.stop().expect("the session does not stop");
-        let mut trace = Self {
-            missed: session.info().missed,
-            ..Self::default()
+        let (words, accounts, missed) = session.take_behind(before, Session::drain_words);
+        let trace = Self {
+            cpus: words.iter().map(|words| parse(words)).collect(),
+            accounts,
+            missed,
         };
-        for cpu in 0..session.info().cpus {
-            let mut words = before.get(cpu as usize).cloned().unwrap_or_default();
-            words.extend(session.drain_words(cpu));
-            trace.cpus.push(parse(&words));
-            trace
-                .accounts
-                .push(session.counters(cpu).expect("the counters cannot be read"));
-        }
         trace.assert_sound();
         trace
     }

@@ -278,22 +278,58 @@ impl Row {
 
     /// Index in [`EVENTS`].
     pub(crate) fn event_index(&self) -> usize {
+        macro_rules! index {
+            ($name:literal) => {
+                const { index_of($name) }
+            };
+        }
         match self {
-            Self::Fault(_) => 0,
-            Self::Pending(_) => 1,
+            Self::Fault(_) => index!("fault"),
+            Self::Pending(_) => index!("pending"),
             Self::Thread(row) => match row.event {
-                ThreadEvent::Alive => 18,
-                event => 2 + event as usize,
+                ThreadEvent::Present => index!("present"),
+                ThreadEvent::Fork => index!("fork"),
+                ThreadEvent::Exec => index!("exec"),
+                ThreadEvent::Rename => index!("rename"),
+                ThreadEvent::Exit => index!("exit"),
+                ThreadEvent::Alive => index!("alive"),
             },
-            Self::Gap(_) => 7,
+            Self::Text(_) => index!("text"),
+            Self::Gap(_) => index!("gap"),
             Self::Lost(row) => match row.how {
-                Loss::Dropped => 8,
-                Loss::Overwritten => 17,
+                Loss::Dropped => index!("lost"),
+                Loss::Overwritten => index!("overrun"),
             },
-            Self::Counter(row) => 9 + row.counter as usize,
-            Self::Text(_) => EVENTS.len() - 1,
+            Self::Counter(row) => match row.counter {
+                Counter::Hits => index!("hits"),
+                Counter::Recorded => index!("recorded"),
+                Counter::Dropped => index!("dropped"),
+                Counter::Overwritten => index!("overwritten"),
+                Counter::Missed => index!("missed"),
+                Counter::Untold => index!("untold"),
+                Counter::MissedReturns => index!("missed_returns"),
+                Counter::End => index!("end"),
+            },
         }
     }
+}
+
+/// Index of a name in [`EVENTS`]; a name that is not there does not compile.
+const fn index_of(name: &str) -> usize {
+    let mut index = 0;
+    while !equal(EVENTS[index].as_bytes(), name.as_bytes()) {
+        index += 1;
+    }
+    index
+}
+
+/// `==`, which is not for constants yet.
+const fn equal(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
 }
 
 /// The names in the column `event`.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use sandbox_tests::{
-    guest, module,
+    guest, module, perf,
     program::{self, Program},
     trace::{Row, Trace, Traced},
     truth::Truth,
@@ -69,14 +69,7 @@ impl Perf {
         }
         let mut perf = Program::new(
             "perf",
-            [
-                "record",
-                "-q",
-                "-e",
-                "page-faults",
-                "-c",
-                "1",
-                "-d",
+            perf::RECORD.into_iter().chain([
                 "-m",
                 "16M",
                 "--delay",
@@ -87,7 +80,7 @@ impl Perf {
                 &path("perf.data"),
                 "-p",
                 &pid.to_string(),
-            ],
+            ]),
             None,
         );
         perf.go();
@@ -111,26 +104,7 @@ impl Perf {
     /// Waits until the processes have ended; the samples.
     fn samples(self, folder: &Path) -> Multiset {
         self.0.wait().assert_success();
-        let output = Command::new("perf")
-            .args(["script", "-F", "tid,addr", "--show-lost-events", "-i"])
-            .arg(folder.join("perf.data"))
-            .output()
-            .expect("cannot run perf");
-        let messages = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success() && !messages.contains("lost"),
-            "perf script: {messages}"
-        );
-        let text = String::from_utf8_lossy(&output.stdout);
-        multiset(text.lines().map(|line| {
-            let mut fields = line.split_whitespace();
-            let tid = fields.next().and_then(|tid| tid.parse().ok());
-            let address = fields
-                .next()
-                .and_then(|address| u64::from_str_radix(address, 16).ok());
-            tid.zip(address)
-                .unwrap_or_else(|| panic!("perf script has another form: {line}"))
-        }))
+        perf::samples(&folder.join("perf.data"))
     }
 }
 

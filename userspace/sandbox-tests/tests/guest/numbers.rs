@@ -2,12 +2,12 @@
 
 //! The numbers agree with those of others: the kernel's own counters, and perf.
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
 use sandbox_tests::{
     check,
     device::{Session, Setup},
-    guest, module,
+    guest, module, perf,
     program::{self, Program},
     truth::Truth,
 };
@@ -77,31 +77,6 @@ fn completed_faults_are_as_many_as_getrusage_counts() {
     });
 }
 
-/// (thread, address) of each sample of a perf.data file.
-fn perf_samples(data: &str) -> BTreeMap<(u32, u64), usize> {
-    let output = Command::new("perf")
-        .args(["script", "-i", data, "-F", "tid,addr"])
-        .output()
-        .expect("cannot run perf");
-    assert!(
-        output.status.success(),
-        "perf script failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let mut samples = BTreeMap::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let mut fields = line.split_whitespace();
-        let sample = fields.next().and_then(|tid| tid.parse().ok()).zip(
-            fields
-                .next()
-                .and_then(|address| u64::from_str_radix(address, 16).ok()),
-        );
-        let sample = sample.unwrap_or_else(|| panic!("perf script has another form: {line}"));
-        *samples.entry(sample).or_default() += 1;
-    }
-    samples
-}
-
 #[test]
 fn perf_sees_the_same_faults() {
     guest::test(|_| {
@@ -112,14 +87,7 @@ fn perf_sees_the_same_faults() {
         let workload = program::find(program::WORKLOAD);
         let mut perf = Program::new(
             "perf",
-            [
-                "record",
-                "-q",
-                "-e",
-                "page-faults",
-                "-c",
-                "1",
-                "-d",
+            perf::RECORD.into_iter().chain([
                 "-o",
                 &data,
                 "--",
@@ -133,7 +101,7 @@ fn perf_sees_the_same_faults() {
                 "random",
                 "--truth",
                 &truth,
-            ],
+            ]),
             None,
         );
         let session = Session::running(Setup::default());
@@ -155,7 +123,7 @@ fn perf_sees_the_same_faults() {
             }
         }
         let pid = *truth.processes().first().unwrap();
-        let theirs: BTreeMap<_, _> = perf_samples(&data)
+        let theirs: BTreeMap<_, _> = perf::samples(data.as_ref())
             .into_iter()
             .filter(|((_, address), _)| truth.covers(pid, *address))
             .collect();

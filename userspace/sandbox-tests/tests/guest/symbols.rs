@@ -46,6 +46,19 @@ fn rows(trace: &Path) -> Vec<Value> {
         .collect()
 }
 
+/// Records a line of a shell; all rows of its trace.
+#[track_caller]
+fn rows_of_shell(script: &str) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("faults.arrow");
+    run(tool(&[])
+        .arg("record")
+        .arg("-o")
+        .arg(&trace)
+        .args(["--", "sh", "-c", script]));
+    rows(&trace)
+}
+
 fn has_flag(row: &Value, flag: &str) -> bool {
     row["flags"]
         .as_str()
@@ -58,15 +71,7 @@ fn has_flag(row: &Value, flag: &str) -> bool {
 fn the_code_of_each_fault_is_known() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let folder = tempfile::tempdir().unwrap();
-        let trace = folder.path().join("faults.arrow");
-        let script = "(ls / | sort) & date; (:); wait";
-        run(tool(&[])
-            .arg("record")
-            .arg("-o")
-            .arg(&trace)
-            .args(["--", "sh", "-c", script]));
-        let rows = rows(&trace);
+        let rows = rows_of_shell("(ls / | sort) & date; (:); wait");
         let mut executed = HashSet::new();
         let (mut fetches, mut others) = (0, 0);
         for row in &rows {
@@ -117,15 +122,7 @@ fn the_code_of_each_fault_is_known() {
 fn the_code_of_a_process_that_was_made_for_ones_parent_is_known() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let folder = tempfile::tempdir().unwrap();
-        let trace = folder.path().join("faults.arrow");
-        let script = "ft-workload children --count 4 --pages 10 --how sibling; true";
-        run(tool(&[])
-            .arg("record")
-            .arg("-o")
-            .arg(&trace)
-            .args(["--", "sh", "-c", script]));
-        let rows = rows(&trace);
+        let rows = rows_of_shell("ft-workload children --count 4 --pages 10 --how sibling; true");
         let of_event = |event: &'static str| rows.iter().filter(move |row| row["event"] == event);
         let shell = &of_event("exec").next().expect("the shell")["pid"];
         let siblings: Vec<&Value> = of_event("fork")

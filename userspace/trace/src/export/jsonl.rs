@@ -11,65 +11,51 @@ use crate::{csv::push_flags, Row};
 
 pub struct Jsonl;
 
-/// The columns of the trace file, and those of the symbol. Addresses are hexadecimal texts: many readers of JSON keep 53 bits.
-#[derive(Default, Serialize)]
-struct Line<'a> {
-    event: &'static str,
-    time_ns: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cpu: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    process: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    thread: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fate: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mapping: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    permissions: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file_offset: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    flags: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    program: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    old_tid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    min_flt: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    maj_flt: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    object: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip_offset: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    build_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    symbol: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    symbol_offset: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    duration_ns: Option<u64>,
+/// Declares [`Line`]: two columns of every row, and those that a row may not have.
+macro_rules! line {
+    ($a:lifetime: $($column:ident: $type:ty,)*) => {
+        /// The columns of the trace file, and those of the symbol. Addresses are hexadecimal texts: many
+        /// readers of JSON keep 53 bits.
+        #[derive(Default, Serialize)]
+        struct Line<$a> {
+            event: &'static str,
+            time_ns: u64,
+            $(
+                #[serde(skip_serializing_if = "Option::is_none")]
+                $column: Option<$type>,
+            )*
+        }
+    };
+}
+
+line! { 'a:
+    cpu: u32,
+    pid: u32,
+    tid: u32,
+    process: &'a str,
+    thread: &'a str,
+    kind: &'static str,
+    fate: &'static str,
+    access: &'static str,
+    address: String,
+    ip: String,
+    mapping: &'a str,
+    permissions: &'a str,
+    file_offset: u64,
+    flags: String,
+    program: &'a str,
+    parent: u32,
+    old_tid: u32,
+    min_flt: u64,
+    maj_flt: u64,
+    end_ns: u64,
+    count: u64,
+    object: &'a str,
+    ip_offset: u64,
+    build_id: &'a str,
+    symbol: &'a str,
+    symbol_offset: u64,
+    duration_ns: u64,
 }
 
 impl Export for Jsonl {
