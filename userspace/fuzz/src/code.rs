@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use fault_tracer_symbols::{parse_maps, Elf, Symbolizer};
+use fault_tracer_symbols::{parse_maps, Elf, Files, Symbolizer};
 use fault_tracer_trace::{export::Symbols as _, About, Code, Name, Object, Resolver};
 use rustix::fs::{memfd_create, MemfdFlags};
 
@@ -67,14 +67,14 @@ pub(crate) fn symbols_in(bytes: &[u8]) -> BTreeSet<Name> {
     found
 }
 
-/// A process's `/proc/PID/maps`, and what becomes of the mappings in it.
+/// A process's `/proc/PID/maps`, and what becomes of the mappings in it: their files are looked for, too.
 ///
 /// # Panics
 ///
 /// If a mapping is not of code, and as said above.
 pub fn process_maps(bytes: &[u8]) {
-    let mut resolver = Resolver::new();
-    for mapping in parse_maps(7, &String::from_utf8_lossy(bytes)) {
+    let mut resolver = Resolver::looking(Box::new(Files::new()));
+    for mapping in parse_maps(std::process::id(), &String::from_utf8_lossy(bytes)) {
         assert!(mapping.flags & fault_tracer_uapi::mapping_flag::EXEC != 0);
         resolver.known(&mapping);
     }

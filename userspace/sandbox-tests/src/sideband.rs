@@ -292,6 +292,18 @@ impl Trace {
                 faults as u64, account.recorded,
                 "CPU {cpu}: faults delivered, and those in the account: {account:?}"
             );
+            for record in records {
+                if let Record::Task(task) = record {
+                    let own = match task.event {
+                        task_event::FORK => task.pid,
+                        _ => task.tid,
+                    };
+                    // A process is made by another, a thread by its process; and an execution takes over an id.
+                    let other = task.event == task_event::EXEC
+                        || task.event == task_event::FORK && task.tid == task.pid;
+                    assert!(other || task.from_id == own, "CPU {cpu}: {task:?}");
+                }
+            }
             // A loss stands where the faults go on, perhaps behind tasks that came after it.
             let (losses, others): (Vec<_>, Vec<_>) = records
                 .iter()
