@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 from pathlib import Path
 
 import plot_faults as pf
@@ -28,11 +26,9 @@ def plot(folder: Path, content: bytes, capsys) -> int:
     return status
 
 
-def test_damaged_traces(tmp_path, capsys):
+def test_damaged_traces(trace, tmp_path, capsys):
     """A damaged trace is drawn as far as it can be read, or refused."""
-    recorded = tmp_path / "recorded.arrow"
-    subprocess.run([os.environ["FIXTURE"], recorded], check=True)
-    sound = recorded.read_bytes()
+    sound = trace.read_bytes()
     assert plot(tmp_path, sound, capsys) == 0
     # Mutations of the beginning hit the columns' names and types, others the dictionaries and rows.
     several = [part + sound[4096:] for part in mutated(sound[:4096], 20, 80)]
