@@ -184,7 +184,7 @@ def describe_damage(line: str) -> str | None:
                 kind = "a hexadecimal number with 0x" if is_hex else "a decimal number"
                 return f"{column}: expected {kind}, found {shown(text)}"
             if value >= 1 << limits[column]:
-                return f"{column}: {shown(text)} does not fit in {limits[column]} bits"
+                return f"{column}: {text[:TEXT_SHOWN]} does not fit in {limits[column]} bits"
     return None
 
 
