@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import io
 import itertools
 import os
@@ -599,69 +598,6 @@ def test_wall_clock_ticks_are_round(span, step, text):
     assert pf.wall_step(span, 8) == step
     assert span // step < 8
     assert pf.wall_text(1_234_567_891, step) == text
-
-
-def trace_bytes(arrow, rows, metadata) -> bytes:
-    """Write a trace as the recorder does: dictionaries for texts, a batch for each row."""
-    texts = arrow.dictionary(arrow.int8(), arrow.utf8())
-    types = {
-        "event": texts,
-        "time_ns": arrow.int64(),
-        "pid": arrow.uint32(),
-        "tid": arrow.uint32(),
-        "access": texts,
-        "address": arrow.uint64(),
-        "flags": texts,
-        "count": arrow.uint64(),
-    }
-    schema = arrow.schema(types.items(), metadata=metadata)
-    sink = io.BytesIO()
-    with arrow.ipc.new_stream(sink, schema) as writer:
-        for row in rows:
-            columns = [arrow.array([row.get(name)], kind) for name, kind in types.items()]
-            writer.write_batch(arrow.record_batch(columns, schema=schema))
-    return sink.getvalue()
-
-
-def test_load_reads_a_trace(tmp_path):
-    """With pyarrow the trace of a recorder is read: faults alone, in the order of time."""
-    arrow = pytest.importorskip("pyarrow")
-    importlib.import_module("pyarrow.ipc")
-    fault = {"event": "fault", "pid": 7, "tid": 8, "access": "write", "flags": "user|vma-lock"}
-    rows = [
-        {"event": "fork", "time_ns": 5, "pid": 7, "tid": 8},
-        fault | {"time_ns": 20, "address": 0xFFFFFFFFFF600FFF},
-        fault | {"event": "pending", "time_ns": 30, "address": 0x3000},
-        fault | {"time_ns": 10, "address": 0x1000, "access": "execute", "flags": ""},
-        {"event": "dropped", "time_ns": 40, "count": 3},
-        {"event": "dropped", "time_ns": 40, "count": 4},
-        {"event": "missed", "time_ns": 40, "count": 1},
-        {"event": "end", "time_ns": 40, "count": 2},
-    ]
-    about = {"fault_tracer.format": "1", "command": "ls", "wall_offset_ns": "1000"}
-    trace = tmp_path / "faults.arrow"
-    trace.write_bytes(trace_bytes(arrow, rows, about))
-    rec = pf.load_file(str(trace))
-    assert rec.time_ns.tolist() == [10, 20]
-    assert rec.address.tolist() == [0x1000, 0xFFFFFFFFFF600FFF]
-    assert rec.access.tolist() == [2, 1]
-    assert rec.has_flag("vma-lock").tolist() == [False, True]
-    assert rec.losses == pf.Losses(7, 0, 1)
-    assert rec.wall_start_ns() == 1010
-    assert pf.title_text(rec) == "ls"
-    # Cut off: what stands before is drawn, and losses are not known.
-    whole = trace.read_bytes()
-    trace.write_bytes(whole[: len(whole) * 2 // 3])
-    rec = pf.load_file(str(trace))
-    assert len(rec) == 2
-    assert rec.losses is None
-    assert "cut off or damaged" in rec.warnings[0]
-    trace.write_bytes(trace_bytes(arrow, rows, {"other": "1"}))
-    with pytest.raises(pf.PlotError, match="no trace of 'fault-tracer record'"):
-        pf.load_file(str(trace))
-    trace.write_bytes(TRACE)
-    with pytest.raises(pf.PlotError, match="no sound trace"):
-        pf.load_file(str(trace))
 
 
 TRACE = b"\xff\xff\xff\xff rest of a trace"
