@@ -3,8 +3,8 @@
 """Makes the tables of the benchmark from what the guests measured.
 
 It reads icount.json and wall.json of a folder, or the one that is there, and writes benchmarks.txt
-and benchmarks.json there and, if asked to, the Markdown document. It claims nothing that is not in the figures; what a person
-has to say about them stands in notes.md beside this file.
+and benchmarks.json there and, if asked to, the Markdown document. It claims nothing that is not in
+the figures; what a person has to say about them stands in notes.md beside this file.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_the_file_is_a_trace_at_any_moment(trace, moments):
         batches.append(len(parts))
         before = theirs.height
     assert before == whole.height
-    # Three batches that were flushed, and then one of all their rows, behind the first that is empty.
+    # Three batches that were flushed, and then one of all their rows, behind the empty first one.
     assert max(batches) == 4 and batches[-1] == 2
 
 

@@ -108,7 +108,7 @@ fn random_faults(faults: u64) -> Vec<Vec<u64>> {
         buffers[last].extend([
             header,
             time_ns,
-            MEMORY + (order[at] << 12) | (fault & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT,
+            (MEMORY + (order[at] << 12)) | (fault & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT,
             0x40_1234 | 1 << uapi::ADDRESS_BITS,
         ]);
     }

@@ -430,16 +430,19 @@ impl Trace {
         }
     }
 
-    /// The faults of a thread that completed, in their order, with their mappings. What became of the last
-    /// is not known; it counts as completed.
-    pub fn completed_by(&self, tid: u32) -> Vec<(FaultRecord, Option<&Mapping>)> {
-        let mut faults: Vec<_> = self
-            .resolved()
-            .into_iter()
-            .flatten()
-            .filter(|(fault, _)| fault.tid() == tid)
-            .collect();
+    /// The faults of a thread, in their order, with their mappings.
+    pub fn by(&self, tid: u32) -> Vec<(FaultRecord, Option<&Mapping>)> {
+        let faults = self.resolved().into_iter().flatten();
+        let mut faults: Vec<_> = faults.filter(|(fault, _)| fault.tid() == tid).collect();
         faults.sort_by_key(|(fault, _)| fault.time_ns);
+        faults
+    }
+
+    /// The faults of a thread that completed, in their order, with their mappings. What became of the last
+    /// is not known; it counts as completed. The thread must have been traced all the time: of the counters,
+    /// records have the low bits alone.
+    pub fn completed_by(&self, tid: u32) -> Vec<(FaultRecord, Option<&Mapping>)> {
+        let mut faults = self.by(tid);
         let next: Vec<FaultRecord> = faults.iter().skip(1).map(|(fault, _)| *fault).collect();
         let mut next = next.iter();
         faults.retain(|(fault, _)| {

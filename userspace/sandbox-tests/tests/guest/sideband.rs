@@ -1447,10 +1447,18 @@ fn records_of_any_length_cross_the_end_of_the_ring_whole() {
             }
         }
         let trace = Trace::finish(&session, &drained);
-        let told: Vec<String> = faults_in(&trace, &place)
-            .into_iter()
-            .map(|(_, mapping)| mapping.path.clone())
+        trace.assert_complete();
+        trace.assert_resolved();
+        let faults = trace.by(own_tid()).into_iter();
+        let mut told: Vec<&str> = faults
+            .filter(|(fault, _)| fault.address() == place.start as u64)
+            .map(|(_, mapping)| mapping.unwrap().path.as_str())
             .collect();
-        assert_eq!(told, expected);
+        // Further attempts of the same fault. Which these are, its counters do not tell: in between the thread
+        // was not traced.
+        told.dedup();
+        let mut turns = (0..400).zip(told.iter().zip(&expected));
+        let other = turns.find(|(_, (told, made))| told != made);
+        assert_eq!((told.len(), other), (expected.len(), None));
     });
 }
