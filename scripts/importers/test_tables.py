@@ -57,6 +57,8 @@ def test_pyarrow_opens_a_trace(trace):
     assert metadata["command"] == "fixture"
     assert metadata["clock"] == "CLOCK_MONOTONIC"
     assert int(metadata["wall_offset_ns"]) == 1_000_000
+    account = ["hits", "recorded", "dropped", "overwritten", "missed", "untold"]
+    assert [int(metadata[name]) for name in account] == [FAULTS + 9, FAULTS, 9, 0, 0, 0]
     rows = table.to_pylist()
     assert counted(row["event"] for row in rows) == EVENTS
     check_faults(rows)
@@ -89,6 +91,7 @@ def test_a_trace_in_a_pipe_has_the_same_rows(trace):
     fixture = [os.environ["FIXTURE"], "/dev/stdout"]
     piped = subprocess.run(fixture, check=True, stdout=subprocess.PIPE).stdout
     with pyarrow.ipc.open_stream(piped) as stream:
+        assert stream.schema.metadata[b"dropped"].decode().strip() == "unknown"
         batches = list(stream)
     # The first, three that were flushed, and the rest.
     assert [batch.num_rows > 0 for batch in batches] == [False, True, True, True, True]
@@ -156,6 +159,7 @@ def test_parquet_has_the_rows_of_the_trace(trace, export):
     added = ["ip", "symbol", "symbol_offset"]
     assert theirs.column_names == ours.column_names + added
     assert theirs.schema.metadata[b"command"] == b"fixture"
+    assert int(theirs.schema.metadata[b"dropped"]) == 9
     assert theirs.select(ours.column_names).to_pylist() == ours.to_pylist()
     rows = theirs.to_pylist()
     check_faults(rows)

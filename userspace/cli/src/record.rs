@@ -64,6 +64,7 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
                 wall_offset_ns: wall.offset_ns,
                 wall_error_ns: wall.error_ns,
                 latency: how.latency,
+                account: None,
             };
             output.begin().map_err(Failure::Output)?;
             let mut recording = Recording::new(running.session, output, &about, how.clock)?;
@@ -241,6 +242,7 @@ impl<'a> Recording<'a> {
         }
         counter(Counter::End, None, self.counts.tally.faults());
         self.write()?;
+        self.writer.set_account(&account).map_err(Failure::Output)?;
         let bytes = self.writer.finish().map_err(Failure::Output)?;
         let mut details = self.counts.lines(bytes);
         if let Some(durations) = &self.counts.durations {

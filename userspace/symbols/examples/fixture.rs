@@ -21,8 +21,8 @@ use fault_tracer_client::{Mapping, Record, Task, TaskEvent};
 use fault_tracer_symbols::{parse_maps, Files};
 use fault_tracer_trace::{
     file::{Destination, Rewrite, Writer},
-    About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Name,
-    Place, ResolvedFault, Resolver, Row, TextRow, ThreadEvent, ThreadRow,
+    About, Access, Account, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow,
+    Name, Place, ResolvedFault, Resolver, Row, TextRow, ThreadEvent, ThreadRow,
 };
 use fault_tracer_uapi::{fault_flag, FaultRecord};
 
@@ -193,6 +193,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         wall_offset_ns: 1_000_000,
         wall_error_ns: 1000,
         latency: true,
+        account: None,
     };
     let mut writer = Writer::new(file, &about)?;
     for (event, worker) in [
@@ -280,6 +281,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             count,
         }))?;
     }
+    writer.set_account(&Account {
+        hits: FAULTS + 9,
+        recorded: FAULTS,
+        dropped: 9,
+        ..Account::default()
+    })?;
     writer.finish()?;
     Ok(())
 }

@@ -117,6 +117,18 @@ pub struct Account {
 }
 
 impl Account {
+    /// Its numbers and what they are called in files.
+    pub const fn counts(&self) -> [(&'static str, u64); 6] {
+        [
+            ("hits", self.hits),
+            ("recorded", self.recorded),
+            ("dropped", self.dropped),
+            ("overwritten", self.overwritten),
+            ("missed", self.missed),
+            ("untold", self.untold),
+        ]
+    }
+
     /// Faults that happened and are not in the recording.
     pub const fn lost(&self) -> u64 {
         self.dropped

@@ -375,4 +375,6 @@ pub struct About {
     pub wall_error_ns: u64,
     /// Whether the faults have durations.
     pub latency: bool,
+    /// What was recorded and lost; `None` until the end of the recording.
+    pub account: Option<Account>,
 }

@@ -45,8 +45,9 @@ impl Perfetto {
             wall_offset_ns,
             wall_error_ns,
             latency: _,
+            account,
         } = about;
-        let about = json!({
+        let mut about = json!({
             "fault_tracer": version,
             "host": host,
             "kernel": kernel,
@@ -55,6 +56,11 @@ impl Perfetto {
             "wall_offset_ns": wall_offset_ns,
             "wall_error_ns": wall_error_ns,
         });
+        if let Some(account) = account {
+            for (name, count) in account.counts() {
+                about[name] = json!(count);
+            }
+        }
         write!(
             out,
             "{{\"displayTimeUnit\":\"ns\",\"otherData\":{about},\"traceEvents\":["

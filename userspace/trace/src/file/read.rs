@@ -28,7 +28,7 @@ use arrow_ipc::{
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use super::replace::{HEAD_BYTES_MOST, MARK};
-use super::schema::{fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT};
+use super::schema::{account_of, fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT};
 use crate::{
     csv::parse_flags, About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss,
     LostRow, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, EVENTS,
@@ -204,6 +204,7 @@ impl<R: Read> Reader<R> {
             wall_offset_ns: metadata(key::WALL_OFFSET).parse().unwrap_or(0),
             wall_error_ns: metadata(key::WALL_ERROR).parse().unwrap_or(0),
             latency: metadata(key::LATENCY) == "true",
+            account: account_of(metadata),
         };
         Ok(reader)
     }

@@ -10,9 +10,9 @@ use super::{
     replace::{is_replaceable, lengthen, may_begin_at, replace, HEAD_BYTES_MOST},
     schema::BATCH_ROWS,
     tests::{about, read, rows},
-    Destination, Rewrite, Writer,
+    Destination, Reader, Rewrite, Writer,
 };
-use crate::Row;
+use crate::{Account, Row};
 
 /// A file, which is read after each change, and where a change may have been cut short.
 struct Watched {
@@ -160,6 +160,42 @@ fn a_change_that_fails_loses_nothing_that_was_flushed() {
         file.bytes.truncate(written as usize);
         check(&file.bytes, &rows, BATCH_ROWS - 1);
     }
+}
+
+/// The metadata stands at the beginning, and the account is known at the end.
+#[test]
+fn the_account_is_unknown_or_whole() {
+    let account = Account {
+        hits: u64::MAX,
+        recorded: 7,
+        dropped: 6,
+        overwritten: 5,
+        missed: 0,
+        untold: 4,
+    };
+    let rows = rows(10);
+    let mut file = Watched::new(&rows);
+    let mut writer = Writer::new(&mut file, &about()).unwrap();
+    for row in &rows {
+        writer.push(row).unwrap();
+    }
+    writer.flush().unwrap();
+    let said = |writer: &mut Writer<&mut Watched>| {
+        let bytes = &writer.destination().bytes[..];
+        Reader::new(bytes).unwrap().about().account
+    };
+    assert_eq!(said(&mut writer), None);
+    // Six changes: until the last, some of it is unknown.
+    writer.destination().fails = 5;
+    writer.set_account(&account).unwrap_err();
+    assert_eq!(said(&mut writer), None);
+    writer.destination().fails = usize::MAX;
+    writer.set_account(&account).unwrap();
+    assert_eq!(said(&mut writer), Some(account));
+    writer.finish().unwrap();
+    let reader = Reader::new(&file.bytes[..]).unwrap();
+    assert_eq!(reader.about().account, Some(account));
+    assert!(read(&file.bytes).0 == rows);
 }
 
 proptest! {

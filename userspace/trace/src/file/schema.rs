@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use arrow_array::types::{ArrowDictionaryKeyType, Int16Type, Int8Type};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use crate::About;
+use crate::{About, Account};
 
 /// Version of the format. It changes when a column or a meaning changes; new events and new columns at
 /// the end leave it as it is.
@@ -24,6 +24,30 @@ pub mod key {
     pub const WALL_OFFSET: &str = "wall_offset_ns";
     pub const WALL_ERROR: &str = "wall_error_ns";
     pub const LATENCY: &str = "latency";
+}
+
+/// What the metadata says of an account: as long whatever it is. It gets known when the recording ends, and the
+/// schema stands at the beginning.
+pub fn account_metadata(account: Option<&Account>) -> [(&'static str, String); 6] {
+    let counts = account.copied().unwrap_or_default().counts();
+    counts.map(|(key, count)| {
+        let text = account.map_or_else(|| "unknown".into(), |_| count.to_string());
+        // As long as the longest number.
+        (key, format!("{text:<20}"))
+    })
+}
+
+/// The account that the metadata tells, if it does.
+pub fn account_of(metadata: impl Fn(&str) -> String) -> Option<Account> {
+    let count = |key| metadata(key).trim_end().parse().ok();
+    Some(Account {
+        hits: count("hits")?,
+        recorded: count("recorded")?,
+        dropped: count("dropped")?,
+        overwritten: count("overwritten")?,
+        missed: count("missed")?,
+        untold: count("untold")?,
+    })
 }
 
 /// Keys of columns with some tens of different values, all of them known before.
@@ -93,6 +117,7 @@ pub fn schema(about: &About) -> SchemaRef {
         wall_offset_ns,
         wall_error_ns,
         latency,
+        account,
     } = about;
     let metadata = [
         (key::FORMAT, FORMAT),
@@ -106,5 +131,7 @@ pub fn schema(about: &About) -> SchemaRef {
         (key::LATENCY, &latency.to_string()),
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    Arc::new(Schema::new(fields()).with_metadata(HashMap::from(metadata)))
+    let account = account_metadata(account.as_ref()).map(|(key, value)| (key.to_owned(), value));
+    let metadata = metadata.into_iter().chain(account);
+    Arc::new(Schema::new(fields()).with_metadata(HashMap::from_iter(metadata)))
 }

@@ -23,6 +23,7 @@ pub fn about() -> About {
         wall_offset_ns: -5,
         wall_error_ns: 3,
         latency: true,
+        account: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::{io, sync::Arc};
 
 use arrow_array::RecordBatch;
 use arrow_ipc::{
+    root_as_message,
     writer::{
         write_message, DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext,
         IpcWriteOptions,
@@ -17,9 +18,9 @@ use arrow_schema::{ArrowError, Schema, SchemaRef};
 use super::{
     batch::Batch,
     replace::{is_replaceable, lengthen, may_begin_at, replace, Destination, END},
-    schema::schema,
+    schema::{account_metadata, schema},
 };
-use crate::{About, Row};
+use crate::{About, Account, Row};
 
 /// Of a batch with so many rows or more, and of a smaller one. Many faults must cost little time each, and
 /// compress well; few must not cost much space, and their time does not count.
@@ -106,6 +107,8 @@ pub struct Writer<W> {
     known: Dictionaries,
     /// Rows of the batch that are written provisionally.
     flushed: Option<Flushed>,
+    /// Where the values of [`account_metadata`] are.
+    account_at: [u64; 6],
     /// What is to be written, in one call: a program that is killed leaves whole batches.
     bytes: Vec<u8>,
     written: u64,
@@ -140,6 +143,7 @@ impl<W: Destination> Writer<W> {
             batch: Batch::default(),
             known,
             flushed: None,
+            account_at: account_at(&head.ipc_message)?,
             bytes: Vec::new(),
             written: 0,
         };
@@ -191,6 +195,22 @@ impl<W: Destination> Writer<W> {
         self.out.write_all(&END)?;
         self.out.flush()?;
         Ok(self.written + END.len() as u64)
+    }
+
+    /// Says in the metadata, at the beginning, what was recorded and lost. What cannot be
+    /// [changed](Destination::rewrite) does not say it there.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn set_account(&mut self, account: &Account) -> io::Result<()> {
+        if let Some(out) = self.out.rewrite() {
+            let metadata = account_metadata(Some(account));
+            for (at, (_, value)) in self.account_at.iter().zip(metadata) {
+                out.write_over(value.as_bytes(), *at)?;
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of the batches that were written: after an error, what is behind them is a torn one.
@@ -270,6 +290,24 @@ impl<W: Destination> Writer<W> {
         self.bytes.clear();
         Ok(())
     }
+}
+
+/// Where in a stream that begins with this head the values of [`account_metadata`] are.
+fn account_at(head: &[u8]) -> io::Result<[u64; 6]> {
+    let missing = || io::Error::other("the schema lacks its metadata");
+    let message = root_as_message(head).ok();
+    let schema = message.and_then(|message| message.header_as_schema());
+    let metadata = schema.and_then(|schema| schema.custom_metadata());
+    let metadata = metadata.ok_or_else(missing)?;
+    let mut places = [0; 6];
+    for (place, (key, _)) in places.iter_mut().zip(account_metadata(None)) {
+        let entry = metadata.iter().find(|entry| entry.key() == Some(key));
+        let value = entry.and_then(|entry| entry.value()).ok_or_else(missing)?;
+        // The mark and the length stand before the head.
+        let start = value.as_ptr().addr() - head.as_ptr().addr() + END.len();
+        *place = start as u64;
+    }
+    Ok(places)
 }
 
 fn other(error: ArrowError) -> io::Error {
