@@ -185,11 +185,16 @@ impl<'a, T: Timed> Collector<'a, T> {
 
     /// The account of all CPUs.
     pub fn account(&self) -> anyhow::Result<Account> {
+        self.sum(&self.accounts()?)
+    }
+
+    /// The account of all CPUs whose own are these.
+    pub fn sum(&self, accounts: &[(u32, Account)]) -> anyhow::Result<Account> {
         let mut sum = Account {
             missed: self.session.info()?.missed,
             ..Account::default()
         };
-        for (_, account) in self.accounts()? {
+        for (_, account) in accounts {
             sum.hits += account.hits;
             sum.recorded += account.recorded;
             sum.dropped += account.dropped;

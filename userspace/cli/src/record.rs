@@ -225,7 +225,8 @@ impl<'a> Recording<'a> {
                 count,
             }));
         };
-        for (cpu, account) in self.collector.accounts()? {
+        let accounts = self.collector.accounts()?;
+        for &(cpu, account) in &accounts {
             counter(Counter::Hits, Some(cpu), account.hits);
             counter(Counter::Recorded, Some(cpu), account.recorded);
             counter(Counter::Dropped, Some(cpu), account.dropped);
@@ -234,7 +235,7 @@ impl<'a> Recording<'a> {
                 counter(Counter::Untold, Some(cpu), account.untold);
             }
         }
-        let account = self.collector.account()?;
+        let account = self.collector.sum(&accounts)?;
         counter(Counter::Missed, None, account.missed);
         let missed_returns = self.collector.missed_returns()?;
         if self.counts.durations.is_some() {

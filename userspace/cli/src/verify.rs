@@ -27,9 +27,10 @@ pub fn open(path: &Path) -> anyhow::Result<Reader<Box<dyn Read>>> {
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &args::Verify) -> anyhow::Result<u8> {
-    let mut balance = Balance::new();
+    let rows = open(&arguments.file)?;
+    let mut balance = Balance::new(rows.about().account);
     let mut whole = true;
-    for row in open(&arguments.file)? {
+    for row in rows {
         match row {
             Ok(row) => balance.add(&row),
             Err(error) => {

@@ -98,7 +98,7 @@ pub fn trace_file(bytes: &[u8]) {
     let Some((about, rows)) = rows_of(bytes) else {
         return;
     };
-    let mut balance = Balance::new();
+    let mut balance = Balance::new(about.account);
     for row in &rows {
         balance.add(row);
     }

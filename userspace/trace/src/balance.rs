@@ -32,6 +32,8 @@ pub struct Balance {
     losses: Vec<LostRow>,
     gaps: u64,
     account: Account,
+    /// What the metadata tells of it.
+    told: Option<Account>,
     end: Option<u64>,
     durations: Durations,
 }
@@ -134,9 +136,12 @@ pub struct Report {
 }
 
 impl Balance {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing yet of a trace that tells this account before its rows, if it does.
+    pub fn new(told: Option<Account>) -> Self {
+        Self {
+            told,
+            ..Self::default()
+        }
     }
 
     /// Adds the next row.
@@ -439,6 +444,10 @@ impl Balance {
                 if dropped | overwritten | missed != 0 || hits != recorded {
                     closes = false;
                 }
+                if self.told.is_some_and(|told| told != self.account) {
+                    closes = false;
+                    lines.push("the metadata tells another account than the rows".into());
+                }
             }
         }
         let overwritten = |lost: &LostRow| lost.how == Loss::Overwritten;
@@ -551,7 +560,11 @@ mod tests {
     }
 
     fn report(rows: impl IntoIterator<Item = Row>) -> (String, bool) {
-        let mut balance = Balance::new();
+        report_of(None, rows)
+    }
+
+    fn report_of(told: Option<Account>, rows: impl IntoIterator<Item = Row>) -> (String, bool) {
+        let mut balance = Balance::new(told);
         for row in rows {
             balance.add(&row);
         }
@@ -582,6 +595,29 @@ mod tests {
         ]));
         assert!(closes, "{text}");
         assert!(text.contains("difference 0"));
+    }
+
+    #[test]
+    fn the_metadata_is_compared_with_the_rows() {
+        let rows = || {
+            ended(vec![
+                thread(ThreadEvent::Fork, 8, 0, 0),
+                fault(8, Fate::Minor),
+                thread(ThreadEvent::Exit, 8, 1, 0),
+            ])
+        };
+        let account = |hits| Account {
+            hits,
+            recorded: 1,
+            ..Account::default()
+        };
+        let (text, closes) = report_of(Some(account(1)), rows());
+        assert!(closes, "{text}");
+        let (text, closes) = report_of(Some(account(2)), rows());
+        assert!(
+            !closes && text.contains("the metadata tells another account"),
+            "{text}"
+        );
     }
 
     #[test]
