@@ -12,7 +12,7 @@ use fault_tracer_client::{Clock, Lost, Record, Rings, Session};
 use fault_tracer_symbols::{mapped_code, Files};
 use fault_tracer_trace::{
     file::{Destination, Writer},
-    About, Counter, CounterRow, Fate, Kind, Resolver, Row,
+    About, Account, Counter, CounterRow, Fate, Kind, Resolver, Row,
 };
 
 use crate::{
@@ -111,6 +111,13 @@ struct Recording<'a> {
     live: Live,
 }
 
+/// What the module says at the end.
+struct Accounts {
+    cpus: Vec<(u32, Account)>,
+    all: Account,
+    missed_returns: u64,
+}
+
 /// What the summary tells of the rows.
 struct Counts {
     tally: Tally,
@@ -182,9 +189,7 @@ impl<'a> Recording<'a> {
             .collect_rest(|cpu, record| sort(losses, cpu, record))?;
         self.resolve(true)?;
         self.resolver.finish(&mut self.rows);
-        self.write()?;
-        // All but the account: what it takes to end well is little from here on.
-        self.writer.flush().map_err(Failure::Output)
+        self.write()
     }
 
     /// Resolves what has its place in time, or all.
@@ -214,8 +219,27 @@ impl<'a> Recording<'a> {
             .map_err(Failure::Output)
     }
 
+    fn accounts(&self) -> anyhow::Result<Accounts> {
+        let cpus = self.collector.accounts()?;
+        Ok(Accounts {
+            all: self.collector.sum(&cpus)?,
+            cpus,
+            missed_returns: self.collector.missed_returns()?,
+        })
+    }
+
     /// Writes the account and the end.
     fn finish(mut self) -> Result<Ended, Failure> {
+        let known = self.accounts();
+        if known.is_err() {
+            // What is known is kept.
+            self.writer.flush().map_err(Failure::Output)?;
+        }
+        let Accounts {
+            cpus,
+            all: account,
+            missed_returns,
+        } = known?;
         let time_ns = self.clock.now();
         let mut counter = |counter, cpu, count| {
             self.rows.push(Row::Counter(CounterRow {
@@ -225,8 +249,7 @@ impl<'a> Recording<'a> {
                 count,
             }));
         };
-        let accounts = self.collector.accounts()?;
-        for &(cpu, account) in &accounts {
+        for (cpu, account) in cpus {
             counter(Counter::Hits, Some(cpu), account.hits);
             counter(Counter::Recorded, Some(cpu), account.recorded);
             counter(Counter::Dropped, Some(cpu), account.dropped);
@@ -235,9 +258,7 @@ impl<'a> Recording<'a> {
                 counter(Counter::Untold, Some(cpu), account.untold);
             }
         }
-        let account = self.collector.sum(&accounts)?;
         counter(Counter::Missed, None, account.missed);
-        let missed_returns = self.collector.missed_returns()?;
         if self.counts.durations.is_some() {
             counter(Counter::MissedReturns, None, missed_returns);
         }
