@@ -177,6 +177,12 @@ impl Codes {
         }
     }
 
+    /// How many processes something is known of.
+    #[cfg(test)]
+    pub fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
     /// A thread has ended.
     pub fn end(&mut self, pid: u32) {
         if let Some(process) = self.processes.get_mut(&pid) {

@@ -63,6 +63,8 @@ struct Mapped {
 #[derive(Debug, Default)]
 struct Thread {
     name: Option<Name>,
+    /// Its beginning was told of. That it was present may be told of more than once.
+    begun: bool,
     /// The counters when the last record was written, as far as they are known.
     counters: Option<Counters>,
     /// The counters at its first record, if that did not tell of its beginning.
@@ -386,7 +388,10 @@ impl Resolver {
                 out.extend(old.held.map(|held| Row::Fault(held.fault)));
             }
         }
+        let begins = matches!(event, ThreadEvent::Present | ThreadEvent::Fork);
+        let begun = self.threads.get(&task.tid).is_some_and(|old| old.begun);
         match event {
+            ThreadEvent::Present if begun => {}
             ThreadEvent::Present => self.codes.begin(task.pid, task.tid, None),
             ThreadEvent::Fork => self.codes.begin(task.pid, task.tid, Some(task.from_id)),
             ThreadEvent::Exec => self.codes.exec(task.pid),
@@ -422,6 +427,7 @@ impl Resolver {
             thread.counters = Some(known);
             at_event = known;
         }
+        thread.begun |= begins;
         thread.name = Some(Arc::clone(&name));
         if task.tid == task.pid {
             self.processes.insert(task.pid, Arc::clone(&name));
@@ -673,6 +679,18 @@ mod tests {
             _ => None,
         };
         rows.iter().filter_map(gap).collect()
+    }
+
+    #[test]
+    fn a_process_is_forgotten_whose_thread_was_told_of_twice() {
+        let mut resolver = Resolver::new();
+        let mut out = Vec::new();
+        for event in [TaskEvent::Fork, TaskEvent::Present, TaskEvent::Present] {
+            resolver.push(0, task(1, TID, event, "x", 0, 0), &mut out);
+        }
+        assert_eq!(resolver.codes.processes(), 1);
+        resolver.push(0, exit(2, TID, 0, 0), &mut out);
+        assert_eq!(resolver.codes.processes(), 0);
     }
 
     #[test]
