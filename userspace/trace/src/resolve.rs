@@ -361,9 +361,11 @@ impl Resolver {
             // It has ended just before, or nothing of it was recorded.
             return;
         }
-        let end = Fault {
+        let end = |tid| Fault {
             time_ns: task.time_ns,
             cpu,
+            pid: task.pid,
+            tid,
             ..Fault::default()
         };
         if task.event == TaskEvent::Exec && task.from_id != task.tid {
@@ -372,7 +374,7 @@ impl Resolver {
             if let Some(mut old) = self.threads.remove(&task.from_id) {
                 match self.threads.get(&task.tid).and_then(|new| new.first) {
                     Some(first) => {
-                        old.advance(None, &end, &first, out);
+                        old.advance(None, &end(task.from_id), &first, out);
                     }
                     None => {
                         if let Some(dead) = self.threads.insert(task.tid, old) {
@@ -420,7 +422,7 @@ impl Resolver {
         };
         let mut at_event = counters;
         if advances {
-            thread.advance(None, &end, &counters, out);
+            thread.advance(None, &end(task.tid), &counters, out);
             thread.counters = Some(counters);
             thread.time_ns = task.time_ns;
         } else if let Some(known) = known {
@@ -679,6 +681,39 @@ mod tests {
             _ => None,
         };
         rows.iter().filter_map(gap).collect()
+    }
+
+    /// A thread was inside of a fault of the kernel's when the recording began, and what comes next is no fault.
+    #[test]
+    fn a_gap_before_a_task_is_that_threads() {
+        let gaps_of = |records: Vec<Record>| -> Vec<_> {
+            let mut resolver = Resolver::new();
+            let mut rows = Vec::new();
+            for record in records {
+                resolver.push(0, record, &mut rows);
+            }
+            let gap = |row: &Row| match row {
+                Row::Gap(gap) => Some((gap.pid, gap.tid, gap.count)),
+                _ => None,
+            };
+            rows.iter().filter_map(gap).collect()
+        };
+        for event in [TaskEvent::Rename, TaskEvent::Exec, TaskEvent::Alive] {
+            let present = task(1, TID, TaskEvent::Present, "x", 5, 0);
+            let gaps = gaps_of(vec![present, task(2, TID, event, "y", 6, 0)]);
+            assert_eq!(gaps, [(TID, TID, 1)], "{event:?}");
+        }
+        // Another thread than the first executes a program.
+        let Record::Task(mut exec) = task(3, TID, TaskEvent::Exec, "y", 6, 0) else {
+            unreachable!()
+        };
+        exec.from_id = TID + 1;
+        let gaps = gaps_of(vec![
+            task(1, TID + 1, TaskEvent::Present, "x", 5, 0),
+            task(2, TID, TaskEvent::Rename, "y", 6, 0),
+            Record::Task(exec),
+        ]);
+        assert_eq!(gaps, [(TID, TID + 1, 1)]);
     }
 
     #[test]
