@@ -491,7 +491,7 @@ def usable(boot: dict) -> dict:
     }
 
 
-def nothing(clock: str, other: dict, *_: dict) -> dict:
+def nothing(clock: str, other: dict) -> dict:
     """What a boot that there was not measured, on the machine of the other."""
     return {
         "clock": clock,
@@ -582,7 +582,7 @@ def main() -> int:
     if not read:
         parser.error(f"there are no figures in {arguments.folder}")
     for clock in PARTS:
-        read.setdefault(clock, nothing(clock, *read.values()))
+        read.setdefault(clock, nothing(clock, next(iter(read.values()))))
     icount, wall = read["icount"], read["wall"]
     blocks = document(icount, wall, arguments.qemu, NOTES.read_text(encoding="utf-8"))
     text = render(blocks, markdown=False)

@@ -56,18 +56,12 @@ impl Output {
     /// Gets ready to be written: empties what was in the file.
     pub fn begin(&mut self) -> io::Result<()> {
         self.unused = false;
-        if self.path.is_some() && self.file.metadata()?.is_file() {
-            self.file.set_len(0)?;
-        }
-        Ok(())
+        self.cut_to(0)
     }
 
     /// Takes back what was written behind so many bytes, where that is possible: a torn end helps nobody.
     pub fn cut_to(&mut self, bytes: u64) -> io::Result<()> {
-        if self.path.is_some() && self.file.metadata()?.is_file() {
-            self.file.set_len(bytes)?;
-        }
-        Ok(())
+        self.rewrite().map_or(Ok(()), |file| file.cut_to(bytes))
     }
 
     /// Its name in messages.

@@ -118,14 +118,19 @@ pub struct Account {
 
 impl Account {
     /// Its numbers and what they are called in files.
-    pub const fn counts(&self) -> [(&'static str, u64); 6] {
+    pub fn counts(mut self) -> [(&'static str, u64); 6] {
+        self.counts_mut().map(|(name, count)| (name, *count))
+    }
+
+    /// As [`Account::counts`], to be set.
+    pub(crate) fn counts_mut(&mut self) -> [(&'static str, &mut u64); 6] {
         [
-            ("hits", self.hits),
-            ("recorded", self.recorded),
-            ("dropped", self.dropped),
-            ("overwritten", self.overwritten),
-            ("missed", self.missed),
-            ("untold", self.untold),
+            ("hits", &mut self.hits),
+            ("recorded", &mut self.recorded),
+            ("dropped", &mut self.dropped),
+            ("overwritten", &mut self.overwritten),
+            ("missed", &mut self.missed),
+            ("untold", &mut self.untold),
         ]
     }
 

@@ -39,15 +39,11 @@ pub fn account_metadata(account: Option<&Account>) -> [(&'static str, String); 6
 
 /// The account that the metadata tells, if it does.
 pub fn account_of(metadata: impl Fn(&str) -> String) -> Option<Account> {
-    let count = |key| metadata(key).trim_end().parse().ok();
-    Some(Account {
-        hits: count("hits")?,
-        recorded: count("recorded")?,
-        dropped: count("dropped")?,
-        overwritten: count("overwritten")?,
-        missed: count("missed")?,
-        untold: count("untold")?,
-    })
+    let mut account = Account::default();
+    for (key, count) in account.counts_mut() {
+        *count = metadata(key).trim_end().parse().ok()?;
+    }
+    Some(account)
 }
 
 /// Keys of columns with some tens of different values, all of them known before.
