@@ -3,17 +3,27 @@
 # fault-tracer: the kernel module and its tools.
 #
 #   make                 build both for this machine's kernel (or KDIR=…)
-#   make modules_install clean
+#   make tools           build the tools alone: reading traces needs no module
+#   make install         install the tools, manual pages, completions and the device's rule (PREFIX, DESTDIR)
+#   make uninstall       remove what make install has installed
+#   make modules_install install the module for this machine's kernel
 #   make demo            set up the sandbox, trace a real program in it, draw its faults
+#   make check           formatting and lints of all languages
 #   make test            all checks and tests, in the sandbox
+#   make test-kernels    all tests of guests on every kernel of the sandbox
 #   make report          regenerate docs/report.md and its figures
 #   make bench           measure what it and other tracers cost, and write docs/benchmarks.md
+#   make rust-analyzer   write rust-project.json, by which editors understand the module
+#   make clean           remove all that building leaves
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 # rustc must be the one that the kernel was built with; say RUSTC=… where another comes first on PATH.
 RUSTC ?= rustc
+# Where make install puts things.
+PREFIX ?= /usr/local
+DESTDIR ?=
 
-.PHONY: all modules tools modules_install clean check demo test report bench help
+.PHONY: all modules tools install uninstall modules_install clean check demo test test-kernels report bench rust-analyzer help
 
 all: modules tools
 
@@ -27,6 +37,9 @@ tools:
 modules_install:
 	$(MAKE) -C '$(KDIR)' M='$(CURDIR)' RUSTC='$(RUSTC)' modules_install
 
+install uninstall:
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install $@
+
 clean:
 	scripts/clean
 
@@ -39,11 +52,17 @@ demo:
 test:
 	scripts/test
 
+test-kernels:
+	tests/guest/run --full
+
 report:
 	scripts/report
 
 bench:
 	scripts/bench
 
+rust-analyzer:
+	$(MAKE) -C '$(KDIR)' M='$(CURDIR)' RUSTC='$(RUSTC)' rust-analyzer
+
 help:
-	@sed -n '3,10s/^# \{0,1\}//p' Makefile
+	@sed -n '/^#   make/s/^# \{0,1\}//p' Makefile

@@ -12,16 +12,18 @@
 //! | `ring` | the per-CPU ring, `core` alone | `uapi` |
 //! | `rings` | a session's rings: memory and account | `ring` |
 //! | `probe` | kprobes, return hooks and tracepoints as values | nothing |
-//! | `cpu` | registers, per-CPU variables, page tables | `uapi` |
-//! | `clock` | the clocks of the records | `uapi` |
-//! | `sideband` | records of mappings and tasks | `ring` |
+//! | `ftrace` | an ftrace hook as a value | nothing |
+//! | `arch` | the processor: registers, per-CPU variables, page tables, clock | `uapi` |
+//! | `clock` | the clocks of the records | `arch` |
+//! | `translation` | what the page tables say of an address | `arch` |
+//! | `sideband` | records of mappings and tasks | `ring`, `translation` |
 //! | `targets` | process id to sessions | `probe` |
 //! | `wake` | waking readers from the fault path | nothing |
 //! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe` |
-//! | `plain` | the record of a fault at which there is nothing else to do | `rings`, `clock`, `cpu`, `latency` |
+//! | `plain` | the record of a fault at which there is nothing else to do | `rings`, `clock`, `arch`, `latency` |
 //! | `recorder` | the data path: what happens on a fault | `plain`, `targets` |
 //! | `tasks` | fork, exec, names and exits: follows and tells of them | `recorder` |
-//! | `process` | processes, held by reference | `cpu` |
+//! | `process` | processes, held by reference | `arch` |
 //! | `registry` | which sessions run; arms the probes | all above |
 //! | `session` | one session: its set-up and state | `registry` |
 //! | `reading` | how its records get out: drain, mapping, poll | `session` |
@@ -31,14 +33,17 @@
 use core::borrow::Borrow;
 use kernel::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+#[path = "fault_tracer/arch/x86_64.rs"]
+mod arch;
 #[path = "fault_tracer/boot.rs"]
 mod boot;
 #[path = "fault_tracer/clock.rs"]
 mod clock;
-#[path = "fault_tracer/cpu.rs"]
-mod cpu;
 #[path = "fault_tracer/device.rs"]
 mod device;
+#[path = "fault_tracer/ftrace.rs"]
+mod ftrace;
 #[path = "fault_tracer/latency.rs"]
 mod latency;
 #[path = "fault_tracer/plain.rs"]
@@ -66,6 +71,8 @@ mod sideband;
 mod targets;
 #[path = "fault_tracer/tasks.rs"]
 mod tasks;
+#[path = "fault_tracer/translation.rs"]
+mod translation;
 #[expect(dead_code, unreachable_pub, reason = "shared with user space")]
 #[path = "uapi/fault_tracer.rs"]
 mod uapi;
@@ -228,11 +235,17 @@ impl kernel::Module for FaultTracer {
         unsafe {
             registry::init();
             tasks::init();
-            cpu::init();
+            arch::page_table::init();
             boot::init();
         }
+        if cfg!(CONFIG_PREEMPT_RT) {
+            pr_err!(
+                "not made for PREEMPT_RT yet: its spinlocks do not keep a ring to one producer\n"
+            );
+            return Err(ENOTSUPP);
+        }
         let parameters = Parameters::read()?;
-        if !cpu::user_registers_are_found() {
+        if !arch::user_registers_are_found() {
             pr_err!("this kernel keeps the registers of user space at an unknown place\n");
             return Err(ENOEXEC);
         }

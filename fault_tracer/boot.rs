@@ -47,7 +47,7 @@ pub(crate) fn start(id: i32, ring_bytes: u64, follow: bool, log: bool) -> Result
         clock: clock::MONOTONIC,
         reserved: 0,
     })?;
-    session.add_target(id)?;
+    session.add_target(id, false)?;
     session.start()?;
     BOOT.lock().session = Some(session);
     Ok(())

@@ -22,9 +22,9 @@ use kernel::{
 };
 
 use super::{
-    boot, registry,
+    boot, clock, registry,
     session::{refuse, Refusal, Session, DEFAULT},
-    uapi,
+    uapi::{self, target_flag},
 };
 
 /// Permissions of the device node: root's alone. Others who may trace get theirs by udev.
@@ -113,12 +113,7 @@ type Private = Pin<KBox<OpenFile>>;
 
 impl OpenFile {
     fn open() -> Result<Private> {
-        // SAFETY: The calls look at the running thread's credentials alone.
-        let may_trace = unsafe {
-            bindings::capable(bindings::CAP_PERFMON as c_int)
-                || bindings::capable(bindings::CAP_SYS_ADMIN as c_int)
-        };
-        if !may_trace {
+        if !may_trace() {
             pr_warn_once!("open refused: tracing needs CAP_PERFMON or CAP_SYS_ADMIN\n");
             return Err(EPERM);
         }
@@ -138,13 +133,42 @@ impl OpenFile {
         self.session.lock().session.clone()
     }
 
+    /// Whether the running thread may do this by its own rights. An open file may have been handed to somebody who could
+    /// not have opened it: that one reads what is recorded, and decides nothing.
+    fn check_rights(&self, session: &Session, command: u32) -> Result {
+        let decides = match command {
+            uapi::FT_IOC_CONFIGURE
+            | uapi::FT_IOC_TARGET_ADD
+            | uapi::FT_IOC_START
+            | uapi::FT_IOC_ADOPT => true,
+            // Of the session that was started when the module was loaded.
+            uapi::FT_IOC_STOP | uapi::FT_IOC_TARGET_REMOVE => self.session.lock().own.is_some(),
+            _ => false,
+        };
+        if decides && !may_trace() {
+            return Err(refuse!(
+                session,
+                Refusal::Rights,
+                EPERM,
+                "call refused: whoever has this file needs CAP_PERFMON or CAP_SYS_ADMIN to say what is traced\n"
+            ));
+        }
+        Ok(())
+    }
+
     fn ioctl(&self, command: u32, argument: usize) -> Result<isize> {
         let session = self.session();
+        self.check_rights(&session, command)?;
         match command {
             uapi::FT_IOC_INFO => write(argument, &session.info())?,
             uapi::FT_IOC_CONFIGURE => session.configure(&read(argument)?)?,
-            uapi::FT_IOC_TARGET_ADD => session.add_target(target(&session, argument)?)?,
-            uapi::FT_IOC_TARGET_REMOVE => session.remove_target(target(&session, argument)?)?,
+            uapi::FT_IOC_TARGET_ADD => {
+                let target = target(&session, argument, target_flag::ON_EXEC)?;
+                session.add_target(target.pid, target.flags & target_flag::ON_EXEC != 0)?;
+            }
+            uapi::FT_IOC_TARGET_REMOVE => {
+                session.remove_target(target(&session, argument, 0)?.pid)?;
+            }
             uapi::FT_IOC_START => session.start()?,
             uapi::FT_IOC_STOP => session.stop()?,
             uapi::FT_IOC_DRAIN => {
@@ -166,6 +190,20 @@ impl OpenFile {
                 let request: uapi::SessionInfo = read(argument)?;
                 reserved_is_zero(&session, request.reserved == [0; 2])?;
                 write(argument, &registry::overview(request.index as usize))?;
+            }
+            uapi::FT_IOC_CLOCK => {
+                let request: uapi::Time = read(argument)?;
+                reserved_is_zero(&session, request.reserved == 0)?;
+                if request.clock > uapi::clock::RAW {
+                    return Err(refuse!(
+                        session,
+                        Refusal::Config,
+                        EINVAL,
+                        "there is no clock {}\n",
+                        request.clock
+                    ));
+                }
+                write(argument, &clock::time(request.clock))?;
             }
             _ => {
                 return Err(refuse!(
@@ -212,6 +250,15 @@ impl PinnedDrop for OpenFile {
     }
 }
 
+/// Whether the running thread may trace processes of others.
+fn may_trace() -> bool {
+    // SAFETY: The calls look at the running thread's credentials alone.
+    unsafe {
+        bindings::capable(bindings::CAP_PERFMON as c_int)
+            || bindings::capable(bindings::CAP_SYS_ADMIN as c_int)
+    }
+}
+
 /// Reads a request from user memory.
 fn read<T: FromBytes>(argument: usize) -> Result<T> {
     UserSlice::new(UserPtr::from_addr(argument), size_of::<T>())
@@ -239,19 +286,19 @@ fn reserved_is_zero(session: &Session, zero: bool) -> Result {
     ))
 }
 
-/// Reads the process id of a request.
-fn target(session: &Session, argument: usize) -> Result<i32> {
+/// Reads a process that may have these flags.
+fn target(session: &Session, argument: usize, flags: u32) -> Result<uapi::Target> {
     let target: uapi::Target = read(argument)?;
-    if target.flags != 0 {
+    if target.flags & !flags != 0 {
         return Err(refuse!(
             session,
             Refusal::Config,
             EINVAL,
-            "a target has no flags (got {:#x})\n",
+            "unknown flags of a target ({:#x})\n",
             target.flags
         ));
     }
-    Ok(target.pid)
+    Ok(target)
 }
 
 /// # Safety
@@ -333,4 +380,4 @@ macro_rules! plain_data {
         unsafe impl FromBytes for uapi::$type {}
     )*};
 }
-plain_data!(Info, Config, Target, Drain, CpuCounters, SessionInfo);
+plain_data!(Info, Config, Target, Time, Drain, CpuCounters, SessionInfo);

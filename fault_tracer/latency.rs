@@ -122,18 +122,18 @@ impl Entry {
     }
 }
 
-/// Is told of each record of a fault that is written, if it wants to know.
-pub(crate) trait Told: Copy {
+/// Takes notice of each record of a fault that is written.
+pub(crate) trait OnWritten: Copy {
     /// The time in the record, by the session's clock.
     fn written(self, session: usize, time_ns: u64);
 }
 
-impl Told for () {
+impl OnWritten for () {
     #[inline(always)]
     fn written(self, _session: usize, _time_ns: u64) {}
 }
 
-impl Told for &Entry {
+impl OnWritten for &Entry {
     #[inline(always)]
     fn written(self, session: usize, time_ns: u64) {
         self.set(session, time_ns);

@@ -2,15 +2,14 @@
 
 //! The plain fault: at which there is nothing to do but to record it.
 //!
-//! Nearly all faults are trapped accesses (not `get_user_pages`) to mappings already told of, in processes
-//! that one session traces; that session keeps `CLOCK_MONOTONIC`, discards what does not fit and prints
+//! Nearly all faults are trapped accesses (not `get_user_pages`) to mappings already emitted, where the page
+//! table has nothing or a page, in processes that one session traces; that session keeps `CLOCK_MONOTONIC`, discards what does not fit and prints
 //! nothing; and its ring has room. Whether a fault is such a one takes a few comparisons, and then the
 //! record needs no call and no register saved. All other faults take the general way, `recorder.rs`, which
 //! comes to the same record. Nothing is written before all is known. `docs/fault-path.md` goes through the
 //! instructions one by one.
 
 use core::{
-    arch::asm,
     cell::UnsafeCell,
     num::NonZero,
     sync::atomic::{AtomicPtr, Ordering},
@@ -18,8 +17,9 @@ use core::{
 use kernel::bindings;
 
 use super::{
-    clock, cpu,
-    latency::Told,
+    arch::{self, page_table},
+    clock,
+    latency::OnWritten,
     recorder::PASSED_ON,
     rings::{self, CpuRing, Rings},
     targets::Mask,
@@ -51,18 +51,8 @@ static PLAIN: PerCpu = PerCpu(UnsafeCell::new(
 /// `session` is below `MAX_SESSIONS`.
 #[inline(always)]
 unsafe fn plain_here(session: u32) -> *const Mask {
-    let ring;
-    // SAFETY: A load from the running CPU's copy, within it by the contract.
-    unsafe {
-        asm!(
-            "mov {ring}, qword ptr gs:[{session:r} * 8 + {variable}]",
-            ring = out(reg) ring,
-            session = in(reg) u64::from(session),
-            variable = sym PLAIN,
-            options(nostack, preserves_flags, readonly),
-        )
-    };
-    ring
+    // SAFETY: Within the running CPU's copy by the contract.
+    (unsafe { arch::this_cpus_word!(PLAIN, session) }) as *const Mask
 }
 
 /// The [`PLAIN`] of a session on some CPU.
@@ -117,11 +107,11 @@ pub(crate) fn withdraw(session: usize) {
 ///
 /// In the kprobe's handler at the entry of `handle_mm_fault`: as `recorder::record`; `sessions` is not 0.
 #[inline(always)]
-pub(crate) unsafe fn record<T: Told>(
+pub(crate) unsafe fn record<T: OnWritten>(
     task: *mut bindings::task_struct,
     registers: *mut bindings::pt_regs,
     sessions: Mask,
-    told: T,
+    on_written: T,
 ) -> bool {
     // SAFETY: As for `recorder::record`. A pointer other than that to `NONE`, of which `plain` alone is
     // looked at, is one to the `CpuRing` of this CPU, by `publish`; it is alive within an RCU read-side
@@ -133,26 +123,27 @@ pub(crate) unsafe fn record<T: Told>(
             return false;
         }
         let cpu_ring = &*plain.cast::<CpuRing>();
-        let registers = &*registers;
-        if registers.cx == 0 {
+        if arch::argument::<3>(registers) == 0 {
             return false;
         }
-        let vma = registers.di as *const bindings::vm_area_struct;
+        let vma = arch::argument::<0>(registers) as *const bindings::vm_area_struct;
         let mm = (*vma).vm_mm;
         let Some(mapping) = cpu_ring.plain_side().seen(vma, mm, (*task).tgid as u32) else {
             return false;
         };
-        // Mappings of hugetlbfs are not in the table. Volatile: to be read again below rather than kept in a
-        // register that would have to be saved.
-        let translation = cpu::translation(mm, (&raw const registers.si).read_volatile() as u64);
+        // Mappings of hugetlbfs, and those registered with userfaultfd, are not in the table.
+        let address = arch::argument::<1>(registers) as u64;
+        let Some(translation) = page_table::plain_entry(mm, address) else {
+            return false;
+        };
         let Some(time_ns) = clock::read_quickly() else {
             return false;
         };
         let Some(room) = cpu_ring.ring().room_for_plain() else {
             return false;
         };
-        let flags = (&raw const registers.dx).read_volatile() as u64 & PASSED_ON | translation;
-        let address = (&raw const registers.si).read_volatile() as u64;
+        let flags = arch::argument::<2>(registers) as u64 & PASSED_ON | translation;
+        let address = arch::argument::<1>(registers) as u64;
         // CAST: thread ids are positive.
         cpu_ring.ring().push_plain(
             room,
@@ -162,10 +153,10 @@ pub(crate) unsafe fn record<T: Told>(
                 address & uapi::ADDRESS_MASK
                     | ((*task).min_flt as u64 & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT
                     | ((*task).maj_flt as u64) << uapi::MAJ_FLT_SHIFT,
-                mapping.ip | (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
+                mapping.ip | (*arch::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
             ],
         );
-        told.written(sessions.trailing_zeros() as usize, time_ns);
+        on_written.written(sessions.trailing_zeros() as usize, time_ns);
         true
     }
 }

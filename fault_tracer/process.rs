@@ -2,10 +2,10 @@
 
 //! Processes, named by their id and held by reference.
 
-use core::mem::offset_of;
+use core::{cell::Cell, mem::offset_of, ptr::null_mut};
 use kernel::{bindings, prelude::*, sync::rcu};
 
-use super::cpu;
+use super::arch;
 
 /// A reference to a process that stays meaningful when the process has ended and its id is reused.
 ///
@@ -71,21 +71,8 @@ impl Process {
     /// Its process id in the initial namespace; `None` when it has ended.
     pub(crate) fn live_id(&self) -> Option<i32> {
         let _guard = rcu::read_lock();
-        // SAFETY: The pid is ours, and under RCU the task stays valid. `exit_state` and `nr_threads` may
-        // change at any time; see `targets.rs` on the order in which they do.
-        unsafe {
-            let task = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
-            if task.is_null() {
-                return None;
-            }
-            let ended = (&raw const (*task).exit_state).read_volatile() != 0;
-            let signal = (&raw const (*task).signal).read_volatile();
-            if ended && (signal.is_null() || (&raw const (*signal).nr_threads).read_volatile() <= 1)
-            {
-                return None;
-            }
-            Some((*task).tgid)
-        }
+        // SAFETY: The pid is ours, and under RCU the task stays valid.
+        unsafe { live_id_of(self.0) }
     }
 
     /// How many threads it has; 0 when it has ended.
@@ -107,29 +94,39 @@ impl Process {
 
     /// The file of the program that it executes; `None` when it has ended. May sleep.
     pub(crate) fn executable(&self) -> Option<Executable> {
-        let memory = {
-            let _guard = rcu::read_lock();
-            // SAFETY: Under RCU the task stays valid; `get_task_mm` takes a reference of its memory.
-            unsafe {
-                let leader = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
-                if leader.is_null() {
-                    return None;
-                }
-                bindings::get_task_mm(leader)
+        let memory = Cell::new(null_mut::<bindings::mm_struct>());
+        // Its first thread may have ended, and the others go on.
+        self.each_thread(|thread| {
+            if memory.get().is_null() {
+                // SAFETY: `each_thread` gives live tasks; the call takes a reference of its memory, if any.
+                memory.set(unsafe { bindings::get_task_mm(thread.cast_mut()) });
             }
-        };
+        });
+        let memory = memory.get();
         if memory.is_null() {
             return None;
         }
-        // SAFETY: The memory is ours until `mmput`; `get_file_active` copes with a file that is being
+        // SAFETY: The memory is ours until `mmput_async`, which leaves the work of the last to others; `get_file_active` copes with a file that is being
         // replaced, and takes a reference.
         let file = unsafe {
             let file = bindings::get_file_active(&raw mut (*memory).__bindgen_anon_1.exe_file);
-            bindings::mmput(memory);
+            bindings::mmput_async(memory);
             file
         };
         // INVARIANT: The reference is ours.
         (!file.is_null()).then_some(Executable(file))
+    }
+
+    /// Calls a function with its first thread if that has ended, and the process has not.
+    pub(crate) fn ended_leader(&self, call: impl FnOnce(*const bindings::task_struct)) {
+        let _guard = rcu::read_lock();
+        // SAFETY: The pid is ours, and under RCU the task stays valid.
+        unsafe {
+            let leader = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
+            if !leader.is_null() && (&raw const (*leader).exit_state).read_volatile() != 0 {
+                call(leader);
+            }
+        }
     }
 
     /// Calls a function with each of its threads.
@@ -148,6 +145,28 @@ impl Process {
     /// Whether both are the same process.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0 == other.0
+    }
+}
+
+/// The id of a process in the initial namespace; `None` when it has ended.
+///
+/// # Safety
+///
+/// In an RCU read-side section; `pid` is valid.
+unsafe fn live_id_of(pid: *mut bindings::pid) -> Option<i32> {
+    // SAFETY: Under RCU the task stays valid. `exit_state` and `nr_threads` may change at any time; see
+    // `targets.rs` on the order in which they do.
+    unsafe {
+        let task = bindings::pid_task(pid, bindings::pid_type_PIDTYPE_TGID);
+        if task.is_null() {
+            return None;
+        }
+        let ended = (&raw const (*task).exit_state).read_volatile() != 0;
+        let signal = (&raw const (*task).signal).read_volatile();
+        if ended && (signal.is_null() || (&raw const (*signal).nr_threads).read_volatile() <= 1) {
+            return None;
+        }
+        Some((*task).tgid)
     }
 }
 
@@ -204,15 +223,70 @@ pub(crate) fn each_thread_of_all(call: impl Fn(*const bindings::task_struct)) {
     each_leader(|leader| unsafe { each_thread_of(leader, &call) });
 }
 
+/// Whether the running thread has been sent `SIGKILL`: `fatal_signal_pending`.
+pub(crate) fn is_being_killed() -> bool {
+    // SAFETY: The running thread's own set of signals; others may add to it at any time.
+    let pending = unsafe {
+        let task = arch::current_task();
+        (&raw const (*task).pending.signal.sig[0]).read_volatile()
+    };
+    pending >> (bindings::SIGKILL - 1) & 1 != 0
+}
+
 /// Whether the running thread sees all processes by the ids that the records have.
 pub(crate) fn in_initial_namespace() -> bool {
     // SAFETY: The running thread's own namespace stays while it runs; addresses are compared alone.
     unsafe {
         core::ptr::eq(
-            bindings::task_active_pid_ns(cpu::current_task()),
+            bindings::task_active_pid_ns(arch::current_task()),
             &raw const bindings::init_pid_ns,
         )
     }
+}
+
+/// Whether there is no process of this id, in the initial namespace, that has not ended.
+pub(crate) fn has_ended(id: bindings::pid_t) -> bool {
+    let _guard = rcu::read_lock();
+    // SAFETY: Under RCU the pid and the task found stay valid; see `Process::live_id`.
+    unsafe {
+        let pid = bindings::find_pid_ns(id, &raw mut bindings::init_pid_ns);
+        pid.is_null() || live_id_of(pid).is_none()
+    }
+}
+
+/// Has the kernel handle a fault of the caller's own memory, as if it had accessed it: the page of its stack,
+/// or else of its code. Sleeps for so many ticks at most, while others (`khugepaged`, threads of the caller) hold
+/// the lock of its mappings.
+///
+/// # Errors
+///
+/// `EFAULT` where neither can be read, as for a kernel thread and for one that has given up its memory; `EAGAIN`
+/// where that lock was not to be had.
+pub(crate) fn fault_once(patience: u32) -> Result {
+    let task = arch::current_task();
+    // SAFETY: The running thread's memory stays while it runs, and its registers lie on its stack. The lock is
+    // what `fixup_user_fault` asks for; without a place for `unlocked` it holds it all the time. It is not
+    // waited for without end, since others may wait for the caller.
+    unsafe {
+        let memory = (*task).mm;
+        if memory.is_null() {
+            return Err(EFAULT);
+        }
+        let registers = arch::user_registers(task);
+        for tick in 0..=patience {
+            if bindings::mmap_read_trylock(memory) {
+                let faulted = [(*registers).sp, (*registers).ip].iter().any(|&address| {
+                    bindings::fixup_user_fault(memory, address, 0, null_mut()) == 0
+                });
+                bindings::mmap_read_unlock(memory);
+                return if faulted { Ok(()) } else { Err(EFAULT) };
+            }
+            if tick < patience {
+                bindings::schedule_timeout_uninterruptible(1);
+            }
+        }
+    }
+    Err(EAGAIN)
 }
 
 impl Drop for Process {

@@ -8,21 +8,22 @@
 //! interrupts, so each CPU's ring has this one producer.
 
 use core::{
-    ffi::c_int,
+    ffi::{c_int, c_ulong},
     ptr::null_mut,
     sync::atomic::{AtomicPtr, Ordering},
 };
 use kernel::{bindings, prelude::*, str::CStrExt};
 
 use super::{
-    clock, cpu,
-    latency::{self, Entry, Told},
+    arch, clock,
+    ftrace::RawOps,
+    latency::{self, Entry, OnWritten},
     plain,
-    probe::{RawInstance, RawKprobe},
+    probe::{Handler, Kprobe, RawInstance, RawKprobe},
     ring::{Pushed, Ring, SLOT_WORDS},
     rings::{CpuRing, Rings},
-    sideband::Side,
-    targets,
+    sideband::{self, Side},
+    targets, translation,
     uapi::{self, fault_flag, record_type},
     wake,
 };
@@ -36,9 +37,11 @@ pub(crate) const PASSED_ON: u64 = fault_flag::WRITE
     | fault_flag::UNSHARE
     | fault_flag::VMA_LOCK;
 
-/// `VM_SHARED` and `VM_HUGETLB` of `include/linux/mm.h`.
-const VM_SHARED: u64 = 1 << 3;
-const VM_HUGETLB: u64 = 1 << 22;
+/// `VM_MAYSHARE`, the `s` of `/proc/PID/maps` (`VM_SHARED` goes where the descriptor was opened for reading
+/// alone), and `VM_HUGETLB` of `include/linux/mm.h`.
+const VM_MAYSHARE: u64 = 1 << bindings::VMA_MAYSHARE_BIT;
+const VM_HUGETLB: u64 = 1 << bindings::VMA_HUGETLB_BIT;
+const SHARED_SHIFT: u32 = 4;
 const HUGETLB_SHIFT: u32 = 11;
 const FILE_SHIFT: u32 = 2;
 const GUP_SHIFT: u32 = 9;
@@ -52,7 +55,7 @@ const _: () = {
     assert!(bindings::fault_flag_FAULT_FLAG_INSTRUCTION as u64 == fault_flag::INSTRUCTION);
     assert!(bindings::fault_flag_FAULT_FLAG_UNSHARE as u64 == fault_flag::UNSHARE);
     assert!(bindings::fault_flag_FAULT_FLAG_VMA_LOCK as u64 == fault_flag::VMA_LOCK);
-    assert!(VM_SHARED == fault_flag::SHARED);
+    assert!(VM_MAYSHARE >> SHARED_SHIFT == fault_flag::SHARED);
     assert!(VM_HUGETLB >> HUGETLB_SHIFT == fault_flag::HUGETLB);
     assert!(1 << FILE_SHIFT == fault_flag::FILE);
     assert!(1 << GUP_SHIFT == fault_flag::GUP);
@@ -103,10 +106,10 @@ pub(crate) unsafe extern "C" fn on_fault(
     _probe: *mut RawKprobe,
     registers: *mut bindings::pt_regs,
 ) -> c_int {
-    let task = cpu::current_task();
+    let task = arch::current_task();
     // SAFETY: The running thread's task is alive, and its ids are constant while it runs in user space
     // or takes a fault. The kprobe is detached before the targets' table goes.
-    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) };
+    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) } & targets::by_kprobe();
     if sessions == 0 {
         return 0;
     }
@@ -119,6 +122,31 @@ pub(crate) unsafe extern "C" fn on_fault(
     }
 }
 
+/// Ftrace hook at the entry of `handle_mm_fault`: as [`on_fault`], for the sessions that ask for this hook.
+///
+/// # Safety
+///
+/// Called by that hook alone.
+pub(crate) unsafe extern "C" fn on_entry(
+    _function: c_ulong,
+    _caller: c_ulong,
+    _ops: *mut RawOps,
+    registers: *mut bindings::pt_regs,
+) {
+    // A ring has one producer, the thread that its CPU runs; and what the masks say of a session holds until then.
+    arch::preempt_disable();
+    let task = arch::current_task();
+    // SAFETY: As in `on_fault`. The hook has saved the function's arguments in their registers' places, and no
+    // others are looked at.
+    unsafe {
+        let sessions = targets::sessions_of_a_fault((*task).tgid) & targets::by_ftrace();
+        if sessions != 0 && !plain::record(task, registers, sessions, ()) {
+            record_from_ftrace(task, registers);
+        }
+        arch::preempt_enable();
+    }
+}
+
 /// Takes the place of [`on_fault`] while a session asks for the faults' returns.
 ///
 /// # Safety
@@ -128,9 +156,9 @@ pub(crate) unsafe extern "C" fn on_timed_fault(
     _probe: *mut RawKprobe,
     registers: *mut bindings::pt_regs,
 ) -> c_int {
-    let task = cpu::current_task();
+    let task = arch::current_task();
     // SAFETY: As in `on_fault`.
-    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) };
+    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) } & targets::by_kprobe();
     if sessions == 0 {
         return 0;
     }
@@ -153,6 +181,67 @@ pub(crate) unsafe extern "C" fn on_timed_fault(
     0
 }
 
+/// The thread whose next fault is to prove that the probe hears, or null when it has.
+static PROVING: AtomicPtr<bindings::task_struct> = AtomicPtr::new(null_mut());
+
+/// Takes the place of [`on_fault`] while a thread proves that the probe hears.
+///
+/// # Safety
+///
+/// As [`on_fault`].
+unsafe extern "C" fn on_proving_fault(
+    probe: *mut RawKprobe,
+    registers: *mut bindings::pt_regs,
+) -> c_int {
+    note_proof();
+    // SAFETY: By this function's contract.
+    unsafe { on_fault(probe, registers) }
+}
+
+/// As [`on_proving_fault`], in the place of [`on_timed_fault`].
+///
+/// # Safety
+///
+/// As [`on_fault`].
+unsafe extern "C" fn on_proving_timed_fault(
+    probe: *mut RawKprobe,
+    registers: *mut bindings::pt_regs,
+) -> c_int {
+    note_proof();
+    // SAFETY: By this function's contract.
+    unsafe { on_timed_fault(probe, registers) }
+}
+
+fn note_proof() {
+    let task = arch::current_task();
+    if PROVING.load(Ordering::Relaxed) == task {
+        PROVING.store(null_mut(), Ordering::Relaxed);
+    }
+}
+
+/// Whether the probe hears a fault that the running thread takes by calling `fault`; `timed` if faults'
+/// returns are hooked. One call at a time.
+///
+/// Where kprobes or ftrace are switched off, or where the kernel failed to arm the probe and did not say so,
+/// nothing fires and nothing counts that. So this looks at the very thing.
+///
+/// # Errors
+///
+/// Those of `fault`.
+pub(crate) fn hears(probe: &Kprobe, timed: bool, fault: impl FnOnce() -> Result) -> Result<bool> {
+    let (proving, usual): (Handler, Handler) = if timed {
+        (on_proving_timed_fault, on_timed_fault)
+    } else {
+        (on_proving_fault, on_fault)
+    };
+    PROVING.store(arch::current_task(), Ordering::Relaxed);
+    probe.set_handler(proving);
+    let result = fault();
+    probe.set_handler(usual);
+    let heard = PROVING.swap(null_mut(), Ordering::Relaxed).is_null();
+    result.map(|()| heard)
+}
+
 /// Records the return of a fault that [`on_timed_fault`] has recorded.
 ///
 /// # Safety
@@ -162,11 +251,11 @@ pub(crate) unsafe extern "C" fn on_return(
     instance: *mut RawInstance,
     registers: *mut bindings::pt_regs,
 ) -> c_int {
-    // SAFETY: This is the hook's handler; `ax` holds what the function returns. The ids of a thread do not
+    // SAFETY: This is the hook's handler. The ids of a thread do not
     // change while it takes a fault.
     let (entry, result, task) = unsafe {
         let entry = RawInstance::data::<Entry>(instance);
-        (entry, (*registers).ax as u32, cpu::current_task())
+        (entry, arch::result(registers) as u32, arch::current_task())
     };
     // SAFETY: The running thread's task. CAST: process and thread ids are positive.
     let header = unsafe {
@@ -206,11 +295,28 @@ unsafe extern "C" fn record(
     registers: *mut bindings::pt_regs,
 ) -> c_int {
     // SAFETY: As in `on_fault`. Asked again, so that plain faults need not keep the answer.
-    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) };
+    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) } & targets::by_kprobe();
     // SAFETY: By this function's contract.
     unsafe { record_for(task, registers, sessions, ()) };
     // Not a constant for the compiler, which would not end `on_fault` by a jump to here.
     core::hint::black_box(0)
+}
+
+/// As [`record`], for [`on_entry`].
+///
+/// # Safety
+///
+/// As [`record`].
+#[inline(never)]
+unsafe extern "C" fn record_from_ftrace(
+    task: *mut bindings::task_struct,
+    registers: *mut bindings::pt_regs,
+) {
+    // SAFETY: As in `record`.
+    unsafe {
+        let sessions = targets::sessions_of_a_fault((*task).tgid) & targets::by_ftrace();
+        record_for(task, registers, sessions, ());
+    }
 }
 
 /// As [`record`], for [`on_timed_fault`].
@@ -235,35 +341,34 @@ unsafe fn record_timed(
 ///
 /// As [`record`].
 #[inline(always)]
-unsafe fn record_for<T: Told>(
+unsafe fn record_for<T: OnWritten>(
     task: *mut bindings::task_struct,
     registers: *mut bindings::pt_regs,
     sessions: targets::Mask,
-    told: T,
+    on_written: T,
 ) {
     // First, so that nothing need be kept across the call.
     let monotonic_ns = clock::monotonic();
-    // SAFETY: At the entry of `handle_mm_fault`: `di` is a mapping that is locked for the duration of
-    // the fault, `si` the address, `dx` the flags, `cx` the trapped registers or null. `vm_mm`,
+    // SAFETY: At the entry of `handle_mm_fault`: the first argument is a mapping that is locked for the
+    // duration of the fault, then the address, the flags, the trapped registers or null. `vm_mm`,
     // `vm_flags` and `vm_file` do not change under that lock. Preemption is disabled, as `translation`
     // asks. `task` is running, so nobody else writes its fault counters.
     let fault = unsafe {
-        let registers = &*registers;
-        let vma = &*(registers.di as *const bindings::vm_area_struct);
-        let address = registers.si as u64;
+        let vma = &*(arch::argument::<0>(registers) as *const bindings::vm_area_struct);
+        let address = arch::argument::<1>(registers) as u64;
         let vm_flags = vma.__bindgen_anon_2.vm_flags as u64;
-        let mut flags = registers.dx as u64 & PASSED_ON
-            | vm_flags & VM_SHARED
+        let mut flags = arch::argument::<2>(registers) as u64 & PASSED_ON
+            | (vm_flags & VM_MAYSHARE) >> SHARED_SHIFT
             | (vm_flags & VM_HUGETLB) >> HUGETLB_SHIFT
-            | u64::from(!vma.vm_file.is_null()) << FILE_SHIFT
-            | u64::from(registers.cx == 0) << GUP_SHIFT;
+            | u64::from(sideband::has_pages_of_a_file(vma)) << FILE_SHIFT
+            | u64::from(arch::argument::<3>(registers) == 0) << GUP_SHIFT;
         if vm_flags & VM_HUGETLB == 0 {
-            flags |= cpu::translation(vma.vm_mm, address);
+            flags |= translation::of(vma.vm_mm, address, vm_flags);
         }
         // CAST: process and thread ids are positive.
         let header = (*task).pid as u64
             | ((*task).tgid as u64) << uapi::HEADER_TGID_SHIFT
-            | flags << uapi::HEADER_FLAGS_SHIFT
+            | uapi::header_flags(flags)
             | record_type::FAULT << uapi::HEADER_TYPE_SHIFT;
         Fault {
             header,
@@ -271,7 +376,7 @@ unsafe fn record_for<T: Told>(
             address: address & uapi::ADDRESS_MASK
                 | ((*task).min_flt as u64 & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT
                 | ((*task).maj_flt as u64) << uapi::MAJ_FLT_SHIFT,
-            ip: (*cpu::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
+            ip: (*arch::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
             vma,
             task,
         }
@@ -280,9 +385,9 @@ unsafe fn record_for<T: Told>(
     let first = sessions.trailing_zeros() as usize;
     let others = sessions & sessions.wrapping_sub(1);
     if others != 0 {
-        deliver_to_others(fault, others, told);
+        deliver_to_others(fault, others, on_written);
     }
-    deliver(fault, first, others == 0, told);
+    deliver(fault, first, others == 0, on_written);
 }
 
 /// A fault as all sessions get it: all but the number of its mapping, and the time by another clock.
@@ -299,17 +404,17 @@ struct Fault {
 /// Writes a record to the rings of all sessions of a mask.
 #[cold]
 #[inline(never)]
-fn deliver_to_others<T: Told>(fault: Fault, sessions: targets::Mask, told: T) {
+fn deliver_to_others<T: OnWritten>(fault: Fault, sessions: targets::Mask, on_written: T) {
     let mut rest = sessions;
     while rest != 0 {
-        deliver(fault, rest.trailing_zeros() as usize, false, told);
+        deliver(fault, rest.trailing_zeros() as usize, false, on_written);
         rest &= rest.wrapping_sub(1);
     }
 }
 
 /// Writes a record to the ring of one session, which may be the only one.
 #[inline(always)]
-fn deliver<T: Told>(fault: Fault, session: usize, is_only: bool, told: T) {
+fn deliver<T: OnWritten>(fault: Fault, session: usize, is_only: bool, on_written: T) {
     // SAFETY: In a kprobe's handler preemption is disabled.
     let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
         return;
@@ -337,7 +442,7 @@ fn deliver<T: Told>(fault: Fault, session: usize, is_only: bool, told: T) {
         wake::raise(session);
     }
     if matches!(pushed, Pushed::Crossed | Pushed::Written) {
-        told.written(session, time_ns);
+        on_written.written(session, time_ns);
     }
     if rings.log() {
         rings.count_printed();
@@ -356,7 +461,7 @@ unsafe fn ring_here<'a>(session: usize) -> Option<(&'a Rings, &'a CpuRing)> {
     // preemption disabled we are in a read-side section.
     let rings = unsafe { RUNNING.get(session)?.load(Ordering::Acquire).as_ref() }?;
     // SAFETY: The running CPU is a possible one.
-    Some((rings, unsafe { rings.possible_cpu(cpu::cpu_id()) }))
+    Some((rings, unsafe { rings.possible_cpu(arch::cpu_id()) }))
 }
 
 /// Calls a function with what each session of a mask has on this CPU for records beside the faults, and
@@ -397,7 +502,7 @@ fn print(words: &[u64; SLOT_WORDS]) {
         "kernel"
     };
     // SAFETY: The running thread; its name is a C string within its 16 bytes at any time.
-    let name = unsafe { CStr::from_char_ptr((&raw const (*cpu::current_task()).comm).cast()) };
+    let name = unsafe { CStr::from_char_ptr((&raw const (*arch::current_task()).comm).cast()) };
     pr_info!(
         "fault: process {} thread {} ({}) address {:#x} {} by {} ip {:#x}\n",
         fault.pid(),

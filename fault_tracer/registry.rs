@@ -3,14 +3,15 @@
 //! The registry: which sessions are running, and the probes, armed while any is.
 //!
 //! Everything here runs under one lock, which the fault path does not take. Nothing touches user memory
-//! while it is held.
+//! while it is held, but for a page of the caller's own stack ([`process::fault_once`]).
 
 use core::{cell::Cell, ptr::null};
 use kernel::{bindings, prelude::*, sync::Arc};
 
 use super::{
-    clock::Quick,
-    cpu,
+    arch,
+    clock::{self, Quick},
+    ftrace,
     latency::{self, Latency},
     probe::Kprobe,
     process::{self, Executable, Process},
@@ -41,12 +42,23 @@ pub(crate) unsafe fn init() {
 struct Registry {
     running: [Option<Entry>; uapi::MAX_SESSIONS],
     armed: Option<Armed>,
+    /// When the probe was last asked whether it hears, and when it did.
+    asked_ns: u64,
+    heard_ns: u64,
 }
+
+/// The probe is not asked more often whether it hears, but at the beginning and the end of a session.
+const ASK_AGAIN_NS: u64 = 100_000_000;
+
+/// Ticks for which a start waits at most for the lock of the caller's mappings, which who holds it may be kept
+/// from giving back on a machine under load.
+const PATIENCE: u32 = 5000;
 
 /// The probes. Fields are dropped in this order: no fault looks for a hook or targets that are gone.
 struct Armed {
-    fault: Kprobe,
-    /// While a session asks for it.
+    /// While a session asks for it, each.
+    kprobe: Option<Kprobe>,
+    ftrace: Option<ftrace::Hook>,
     latency: Option<Latency>,
     _clock: Option<Quick>,
     _tasks: Hooks,
@@ -63,6 +75,18 @@ struct Entry {
     started_ns: i64,
     /// The probe's count when the session started.
     missed_before: u64,
+    deaf: Deaf,
+    /// Whether all that it was started with are targets. Before that it is not shown: who sees it may rely on that.
+    begun: bool,
+}
+
+/// Whether the probe was found not to hear while a session was running.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Deaf {
+    /// How often.
+    pub(crate) times: u64,
+    /// When it was found to hear before that, by `CLOCK_MONOTONIC`.
+    pub(crate) heard_ns: u64,
 }
 
 /// The process that started a session.
@@ -74,7 +98,7 @@ struct Owner {
 
 impl Owner {
     fn current() -> Self {
-        let task = cpu::current_task();
+        let task = arch::current_task();
         let mut comm = [0; 16];
         // SAFETY: The running thread's task; its name may change meanwhile but stays 16 bytes.
         let pid = unsafe {
@@ -92,51 +116,164 @@ impl Registry {
         Self {
             running: [const { None }; uapi::MAX_SESSIONS],
             armed: None,
+            asked_ns: 0,
+            heard_ns: 0,
         }
     }
 
-    /// Arms the probes if they are not, and tells how many faults they have missed.
-    fn arm(&mut self) -> Result<u64> {
+    /// Arms what a session with these flags needs and is not armed yet, and tells how many faults the kprobe has
+    /// missed.
+    fn arm(&mut self, flags: u32) -> Result<u64> {
+        let result = self.arm_each(flags);
+        if result.is_err() {
+            self.disarm_unwanted(None);
+        }
+        result.map(|()| self.missed())
+    }
+
+    fn arm_each(&mut self, flags: u32) -> Result {
         if self.armed.is_none() {
             let table = Table::new()?;
             let tasks = Hooks::new()?;
-            let clock = Quick::new();
-            let fault = Kprobe::at_entry(c"handle_mm_fault", recorder::on_fault)?;
             self.armed = Some(Armed {
-                fault,
+                kprobe: None,
+                ftrace: None,
                 latency: None,
-                _clock: clock,
+                _clock: clock::quick(),
                 _tasks: tasks,
                 _targets: table,
             });
         }
-        Ok(self.missed())
+        let Some(armed) = &mut self.armed else {
+            return Err(EINVAL);
+        };
+        if flags & session_flag::FTRACE != 0 {
+            if armed.ftrace.is_none() {
+                // The caller can ask for the kprobe then.
+                let hook = ftrace::Hook::at_fault(recorder::on_entry);
+                let hook = hook.map_err(|error| {
+                    if error == ENOMEM {
+                        error
+                    } else {
+                        ftrace::unsupported()
+                    }
+                })?;
+                armed.ftrace = Some(hook);
+            }
+            return Ok(());
+        }
+        if armed.kprobe.is_none() {
+            armed.kprobe = Some(Kprobe::at_entry(c"handle_mm_fault", recorder::on_fault)?);
+        }
+        if let (Some(kprobe), true) = (&armed.kprobe, flags & session_flag::LATENCY != 0) {
+            if armed.latency.is_none() {
+                armed.latency = Some(Latency::arm(kprobe)?);
+            }
+        }
+        Ok(())
     }
 
-    /// Has the faults' returns hooked, too.
-    fn arm_latency(&mut self) -> Result {
-        let result = match &mut self.armed {
-            Some(armed) if armed.latency.is_none() => {
-                Latency::arm(&armed.fault).map(|latency| armed.latency = Some(latency))
-            }
-            _ => Ok(()),
+    /// Takes away what no running session asks for, but for one that is about to end.
+    fn disarm_unwanted(&mut self, ending: Option<usize>) {
+        let Some(armed) = &mut self.armed else {
+            return;
         };
-        if result.is_err() && self.running.iter().all(Option::is_none) {
+        let left = || {
+            let running = self.running.iter().enumerate();
+            running.filter_map(|(slot, entry)| {
+                (Some(slot) != ending).then(|| Some(entry.as_ref()?.config.flags))?
+            })
+        };
+        if !left().any(|flags| flags & session_flag::LATENCY != 0) {
+            if let (Some(latency), Some(kprobe)) = (armed.latency.take(), &armed.kprobe) {
+                latency.disarm(kprobe);
+            }
+        }
+        if !left().any(|flags| flags & session_flag::FTRACE == 0) {
+            armed.kprobe = None;
+        }
+        if !left().any(|flags| flags & session_flag::FTRACE != 0) {
+            armed.ftrace = None;
+        }
+        if left().next().is_none() {
+            // Nobody records: the hooks of tasks go, too, and the table with them.
             self.armed = None;
         }
-        result
+    }
+
+    /// Asks the hooks whether they hear, and counts for their sessions where they do not. Returns it of the hook of a
+    /// session with these flags. May take so many ticks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`process::fault_once`].
+    fn hears(&mut self, flags: u32, patience: u32) -> Result<bool> {
+        let Some(armed) = &self.armed else {
+            return Ok(false);
+        };
+        let kprobe = match &armed.kprobe {
+            Some(kprobe) => {
+                let timed = armed.latency.is_some();
+                recorder::hears(kprobe, timed, || process::fault_once(patience))?
+            }
+            None => true,
+        };
+        let ftrace = armed.ftrace.as_ref().is_none_or(ftrace::Hook::is_called);
+        let hears = |flags: u32| {
+            if flags & session_flag::FTRACE != 0 {
+                ftrace
+            } else {
+                kprobe
+            }
+        };
+        // CAST: the clock is not negative.
+        self.asked_ns = now() as u64;
+        if kprobe && ftrace {
+            self.heard_ns = self.asked_ns;
+        } else {
+            let running = self.running.iter_mut().flatten();
+            for entry in running.filter(|entry| !hears(entry.config.flags)) {
+                if entry.deaf.times == 0 {
+                    entry.deaf.heard_ns = self.heard_ns;
+                }
+                entry.deaf.times = entry.deaf.times.wrapping_add(1);
+            }
+        }
+        Ok(hears(flags))
+    }
+
+    /// As [`Registry::hears`], but not more often than need be; and looks for targets that have ended unseen.
+    fn look_after(&mut self, slot: usize) {
+        // CAST: the clock is not negative.
+        let due = (now() as u64).wrapping_sub(self.asked_ns) >= ASK_AGAIN_NS;
+        if due && self.running[slot].is_some() {
+            // Where that cannot be found out now, the next one asks.
+            let _ = self.hears(0, 0);
+            if targets::has_unseen_ends(slot) {
+                targets::end_those(slot, process::has_ended);
+            }
+        }
     }
 
     fn missed(&self) -> u64 {
-        self.armed.as_ref().map_or(0, |armed| armed.fault.missed())
+        let kprobe = self.armed.as_ref().and_then(|armed| armed.kprobe.as_ref());
+        kprobe.map_or(0, Kprobe::missed)
     }
 
-    /// Faults missed while the session has been running.
+    /// Faults missed while the session has been running. The ftrace hook misses none.
     fn missed_by(&self, slot: usize) -> u64 {
         match &self.running[slot] {
-            Some(entry) => self.missed().wrapping_sub(entry.missed_before),
-            None => 0,
+            Some(entry) if entry.config.flags & session_flag::FTRACE == 0 => {
+                self.missed().wrapping_sub(entry.missed_before)
+            }
+            _ => 0,
         }
+    }
+
+    fn deaf(&self, slot: usize) -> Deaf {
+        self.running[slot]
+            .as_ref()
+            .map_or(Deaf::default(), |entry| entry.deaf)
     }
 
     /// Takes a slot back. When this returns, the fault path no longer knows of its session.
@@ -144,29 +281,47 @@ impl Registry {
         recorder::withdraw(slot);
         wake::withdraw(slot);
         targets::end(slot);
+        targets::forget_waiting(slot);
         latency::end(slot);
-        let hooked = self.running.iter().enumerate().any(|(other, entry)| {
-            let asks = |entry: &Entry| entry.config.flags & session_flag::LATENCY != 0;
-            other != slot && entry.as_ref().is_some_and(asks)
-        });
-        if let Some(armed) = self.armed.as_mut().filter(|_| !hooked) {
-            if let Some(latency) = armed.latency.take() {
-                latency.disarm(&armed.fault);
-            }
-        }
-        if self.running.iter().flatten().count() > 1 {
+        // A hook that goes waits for whoever runs it.
+        self.disarm_unwanted(Some(slot));
+        if self.armed.is_some() {
             // SAFETY: The call may sleep, and so may all callers.
             unsafe { bindings::synchronize_rcu() };
             targets::forget(slot);
-        } else {
-            // Nobody else records: the probes go, which waits for whoever runs them, and the table with
-            // them.
-            self.armed = None;
         }
         if let Some(entry) = self.running[slot].take() {
-            entry.rings.tell_losses();
+            entry.rings.emit_losses();
         }
     }
+}
+
+/// A process that is named as a target.
+pub(crate) struct Named {
+    /// It.
+    pub(crate) process: Process,
+    /// Whether it becomes a target by executing a program alone.
+    pub(crate) on_exec: bool,
+}
+
+/// Makes a named process a target of a running session, or lets it wait to become one. Gives its id in the
+/// initial namespace.
+///
+/// # Errors
+///
+/// `ESRCH` if it has ended; `ENOSPC` if too many wait.
+fn target_named(slot: usize, named: &Named) -> Result<i32> {
+    if !named.on_exec {
+        return target(slot, &named.process);
+    }
+    let id = named.process.live_id().ok_or(ESRCH)?;
+    targets::add_on_exec(slot, id)?;
+    // As in `target`.
+    if named.process.live_id().is_none() {
+        targets::remove(slot, id);
+        return Err(ESRCH);
+    }
+    Ok(id)
 }
 
 /// Makes a process a target of a running session. Gives its id in the initial namespace.
@@ -177,6 +332,9 @@ impl Registry {
 fn target(slot: usize, process: &Process) -> Result<i32> {
     let id = process.live_id().ok_or(ESRCH)?;
     let threads = process.threads();
+    // Before the process is in the table: nobody saw its end.
+    let leader_has_ended = Cell::new(false);
+    process.ended_leader(|_| leader_has_ended.set(true));
     targets::add(slot, id);
     // It may have ended before it was in the table, so that the hook did not find it there.
     if process.live_id().is_none() {
@@ -185,18 +343,22 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
     }
     let executable = process.executable();
     let file = executable.as_ref().map_or(null(), Executable::as_ptr);
+    if leader_has_ended.get() {
+        // SAFETY: `ended_leader` gives a live task; `executable` keeps the file open.
+        process.ended_leader(|leader| unsafe { tasks::emit_ended_leader(slot, leader, file) });
+    }
     process.each_thread(|thread| {
         // SAFETY: `each_thread` gives live tasks; `executable` keeps the file open.
-        unsafe { tasks::tell_present(slot, thread, file) };
+        unsafe { tasks::emit_present(slot, thread, file) };
     });
     if threads > 1 {
-        // Some may have ended before they were told of. Of one that is there still is told again: who has no
+        // Some may have ended before they were emitted. Of one that is there still is emitted again: who has no
         // `PRESENT` has ended before that.
-        let told = Cell::new(false);
+        let emitted = Cell::new(false);
         process.each_thread(|thread| {
-            if !told.get() {
+            if !emitted.get() {
                 // SAFETY: As above.
-                told.set(unsafe { tasks::tell_present(slot, thread, file) });
+                emitted.set(unsafe { tasks::emit_present(slot, thread, file) });
             }
         });
     }
@@ -206,27 +368,31 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
 /// Makes all processes targets of a running session, but the one that calls.
 fn target_all(slot: usize) -> Result {
     // SAFETY: The running thread's ids are constant.
-    let own = unsafe { (*cpu::current_task()).tgid };
+    let own = unsafe { (*arch::current_task()).tgid };
     // The oldest last: that is the first process of all, which never ends. So who ends before it has been
     // told of has done so before the last record of this kind.
     for process in Process::all()?.iter().rev() {
+        let _registry = REGISTRY.lock();
         if process.live_id() != Some(own) {
             // One that has ended since needs no tracing.
             let _ = target(slot, process);
+        }
+        if process::is_being_killed() {
+            return Err(EINTR);
         }
     }
     Ok(())
 }
 
 /// Tells a running session of the threads of its targets that are there still, if it wants to know.
-pub(crate) fn tell_alive(slot: usize) {
+pub(crate) fn emit_alive(slot: usize) {
     let registry = REGISTRY.lock();
     let sideband = registry.running[slot]
         .as_ref()
         .is_some_and(|entry| entry.config.flags & session_flag::SIDEBAND != 0);
     if sideband {
         // SAFETY: `each_thread_of_all` gives live tasks.
-        process::each_thread_of_all(|thread| unsafe { tasks::tell_alive(slot, thread) });
+        process::each_thread_of_all(|thread| unsafe { tasks::emit_alive(slot, thread) });
     }
 }
 
@@ -239,13 +405,13 @@ pub(crate) fn tell_alive(slot: usize) {
 ///
 /// # Errors
 ///
-/// `EBUSY` if all slots are taken, `ESRCH` if processes are given and all have ended, `ENOMEM`, and those of
-/// the probes.
+/// `EBUSY` if all slots are taken, `ESRCH` if processes are given and all have ended, `EIO` if the probe does
+/// not hear, `ENOSPC` if too many processes wait for an exec, `EINTR` if the caller is being killed, `ENOMEM`, and those of the probes.
 pub(crate) unsafe fn join(
     config: &uapi::Config,
     rings: &Arc<Rings>,
     wake: &Wake,
-    processes: &[Process],
+    processes: &[Named],
 ) -> Result<usize> {
     let mut registry = REGISTRY.lock();
     let slot = registry
@@ -253,55 +419,94 @@ pub(crate) unsafe fn join(
         .iter()
         .position(Option::is_none)
         .ok_or(EBUSY)?;
-    let missed_before = registry.arm()?;
-    if config.flags & session_flag::LATENCY != 0 {
-        registry.arm_latency()?;
+    let missed_before = registry.arm(config.flags)?;
+    let heard = registry.hears(config.flags, PATIENCE);
+    if !matches!(heard, Ok(true)) {
+        registry.disarm_unwanted(None);
+        return Err(heard.err().unwrap_or(EIO));
     }
     latency::begin(slot, config.flags & session_flag::LATENCY != 0);
     let all = config.flags & session_flag::ALL != 0;
-    targets::begin(slot, config.flags & session_flag::FOLLOW != 0, all);
+    targets::begin(
+        slot,
+        config.flags & session_flag::FOLLOW != 0,
+        all,
+        config.flags & session_flag::FTRACE != 0,
+    );
     // SAFETY: `end` withdraws both and waits. The rings live at least that long by the entry's reference,
     // `wake` by this function's contract.
     unsafe {
         recorder::publish(slot, &**rings);
         wake::publish(slot, wake);
     }
-    let mut first = None;
-    for process in processes {
-        if let Ok(id) = target(slot, process) {
-            first = first.or(Some(id));
-        }
-    }
     registry.running[slot] = Some(Entry {
         rings: rings.clone(),
         config: *config,
         owner: Owner::current(),
         named: processes.len() as u32,
-        first: first.unwrap_or(0),
+        first: 0,
         started_ns: now(),
         missed_before,
+        deaf: Deaf::default(),
+        begun: false,
     });
+    // The slot is taken. Others need not wait until all processes are targets, which are as many as the caller names.
+    drop(registry);
     let result = if all {
         target_all(slot)
-    } else if first.is_none() && !processes.is_empty() {
-        Err(ESRCH)
     } else {
-        Ok(())
+        target_each(slot, processes)
     };
+    let mut registry = REGISTRY.lock();
     if let Err(error) = result {
         registry.end(slot);
         return Err(error);
     }
+    if let Some(entry) = &mut registry.running[slot] {
+        entry.begun = true;
+    }
     Ok(slot)
 }
 
-/// Ends the recording for a session, and tells how many faults the probe missed meanwhile. When this
-/// returns, the fault path no longer knows of the session.
-pub(crate) fn leave(slot: usize) -> u64 {
+/// Makes the processes that were named targets of a session that begins.
+///
+/// # Errors
+///
+/// `ESRCH` if all have ended, `EINTR` if the caller is being killed, and those of [`target_named`].
+fn target_each(slot: usize, processes: &[Named]) -> Result {
+    let mut first = None;
+    for process in processes {
+        let mut registry = REGISTRY.lock();
+        match target_named(slot, process) {
+            Ok(id) if first.is_none() => {
+                first = Some(id);
+                if let Some(entry) = &mut registry.running[slot] {
+                    entry.first = id;
+                }
+            }
+            Ok(_) => {}
+            Err(error) if error == ESRCH => {}
+            Err(error) => return Err(error),
+        }
+        if process::is_being_killed() {
+            return Err(EINTR);
+        }
+    }
+    if first.is_none() && !processes.is_empty() {
+        return Err(ESRCH);
+    }
+    Ok(())
+}
+
+/// Ends the recording for a session, and tells how many faults the probe missed meanwhile, and whether it was
+/// found not to hear. When this returns, the fault path no longer knows of the session.
+pub(crate) fn leave(slot: usize) -> (u64, Deaf) {
     let mut registry = REGISTRY.lock();
-    let missed = registry.missed_by(slot);
+    // A process that ends has no memory left to find out.
+    let _ = registry.hears(0, 0);
+    let result = (registry.missed_by(slot), registry.deaf(slot));
     registry.end(slot);
-    missed
+    result
 }
 
 /// Adds a target to a running session.
@@ -309,9 +514,9 @@ pub(crate) fn leave(slot: usize) -> u64 {
 /// # Errors
 ///
 /// `ESRCH` if it has ended.
-pub(crate) fn add(slot: usize, process: &Process) -> Result {
+pub(crate) fn add(slot: usize, named: &Named) -> Result {
     let mut registry = REGISTRY.lock();
-    let id = target(slot, process)?;
+    let id = target_named(slot, named)?;
     if let Some(entry) = &mut registry.running[slot] {
         entry.named = entry.named.saturating_add(1);
         if entry.named == 1 {
@@ -329,14 +534,17 @@ pub(crate) fn remove(slot: usize, process: &Process) -> bool {
         .is_some_and(|id| targets::remove(slot, id))
 }
 
-/// Faults missed while a session has been running.
-pub(crate) fn missed(slot: usize) -> u64 {
-    REGISTRY.lock().missed_by(slot)
+/// Faults missed while a session has been running, and whether the probe was found not to hear.
+pub(crate) fn missed(slot: usize) -> (u64, Deaf) {
+    let mut registry = REGISTRY.lock();
+    registry.look_after(slot);
+    (registry.missed_by(slot), registry.deaf(slot))
 }
 
 /// Whether a running session had targets and all have ended.
 pub(crate) fn is_over(slot: usize) -> bool {
-    let registry = REGISTRY.lock();
+    let mut registry = REGISTRY.lock();
+    registry.look_after(slot);
     let named = registry.running[slot]
         .as_ref()
         .map_or(0, |entry| entry.named);
@@ -356,7 +564,8 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
         ..Default::default()
     };
     let mut rings = None;
-    if let Some(Some(entry)) = registry.running.get(index) {
+    let entry = registry.running.get(index).and_then(Option::as_ref);
+    if let Some(entry) = entry.filter(|entry| entry.begun) {
         info.present = 1;
         info.mode = entry.config.mode;
         info.flags = entry.config.flags;

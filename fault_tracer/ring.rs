@@ -52,7 +52,7 @@ pub struct ProducerPage {
     /// See `lost`.
     pub lost_last_ns: AtomicU64,
     /// Records of tasks that found even their reserve full.
-    pub untold: AtomicU64,
+    pub sideband_dropped: AtomicU64,
     /// Faults written whose return is not: no hook could be placed, or the ring was full then.
     pub missed_returns: AtomicU64,
 }
@@ -334,7 +334,7 @@ impl<'a> Ring<'a> {
         Pushed::Crossed
     }
 
-    /// Records something beside the faults that can be told again: whole slots, whose first word says what
+    /// Records something beside the faults that can be emitted again: whole slots, whose first word says what
     /// and how many. Returns its position, or `None` if there is no room for it. One producer, as for
     /// [`Ring::push_fault`].
     pub fn push_side(&self, record: &[u64]) -> Option<u64> {
@@ -350,8 +350,8 @@ impl<'a> Ring<'a> {
         Some(self.write(head, record, bytes))
     }
 
-    /// As [`Ring::push_side`], for what must be told once and in time: also where there is no room for
-    /// faults any more. Counted where there is none at all. Says nothing of losses: they are told of where
+    /// As [`Ring::push_side`], for what must be emitted once and in time: also where there is no room for
+    /// faults any more. Counted where there is none at all. Says nothing of losses: they are emitted where
     /// the faults go on.
     pub fn push_reserved(&self, record: &[u64]) -> Option<u64> {
         let bytes = (record.len() as u64).wrapping_mul(8);
@@ -360,7 +360,7 @@ impl<'a> Ring<'a> {
             if self.shape.overwrite {
                 self.evict_for(head, needed);
             } else {
-                // The last slot is for the losses that are told of at the end.
+                // The last slot is for the losses that are emitted at the end.
                 let limit = self
                     .capacity()
                     .checked_sub(needed.wrapping_add(SLOT_BYTES))?;
@@ -369,13 +369,13 @@ impl<'a> Ring<'a> {
             Some(self.write(head, record, bytes))
         });
         if written.is_none() {
-            Self::count(&self.producer.untold);
+            Self::count(&self.producer.sideband_dropped);
         }
         written
     }
 
     /// Tells of losses that no fault has followed. To be called when nobody pushes any more.
-    pub fn tell_losses(&self) {
+    pub fn emit_losses(&self) {
         let head = self.producer.head.load(Ordering::Relaxed);
         let count = self.producer.lost.load(Ordering::Relaxed);
         if count != 0 && self.fits(head, self.capacity().wrapping_sub(SLOT_BYTES)) {
@@ -435,7 +435,7 @@ impl<'a> Ring<'a> {
     }
 
     /// Whether `bytes` fit behind `head` without touching what is not consumed: then where to write them,
-    /// which is `head` or, where it has just been told of losses, behind that. Whatever the consumer wrote
+    /// which is `head` or, where losses have just been emitted, behind that. Whatever the consumer wrote
     /// to its page, the answer can at worst be wrong for its own records.
     #[inline(always)]
     fn room_for(&self, head: u64, bytes: u64) -> Option<u64> {
@@ -696,8 +696,8 @@ impl<'a> Ring<'a> {
     }
 
     /// Records of tasks that found even their reserve full.
-    pub fn untold(&self) -> u64 {
-        self.producer.untold.load(Ordering::Relaxed)
+    pub fn sideband_dropped(&self) -> u64 {
+        self.producer.sideband_dropped.load(Ordering::Relaxed)
     }
 
     /// Faults written whose return could not be.

@@ -4,15 +4,14 @@
 
 use core::{
     cell::UnsafeCell,
+    ptr::null,
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 use kernel::{
-    alloc::{
-        allocator::Vmalloc,
-        flags::{__GFP_NOWARN, __GFP_ZERO},
-    },
+    alloc::allocator::Vmalloc,
     bindings,
+    ffi::{c_int, c_void},
     page::{BorrowedPage, PAGE_SIZE},
     prelude::*,
 };
@@ -56,6 +55,7 @@ impl Shape {
 pub(crate) struct Rings {
     /// By CPU id; `None` for ids that no CPU can have.
     cpus: KVec<Option<CpuRing>>,
+    _share: Share,
     shape: Shape,
     printed: AtomicU64,
 }
@@ -69,18 +69,17 @@ pub(crate) struct CpuRing {
     plain: UnsafeCell<u16>,
     ring: Ring<'static>,
     side: Option<Side>,
-    memory: VVec<u64>,
+    memory: Memory,
 }
 
 // SAFETY: All but `plain` is, and that is not changed while others look at it.
 unsafe impl Sync for CpuRing {}
 
 impl CpuRing {
-    fn new(shape: &Shape) -> Result<Self> {
-        let words = shape.stride() / 8;
-        let mut memory = VVec::<u64>::with_capacity(words, GFP_KERNEL | __GFP_NOWARN | __GFP_ZERO)?;
-        let start = memory.as_mut_ptr();
-        // SAFETY: The allocation holds `words` words, is zeroed and page-aligned, does not move, and
+    fn new(shape: &Shape, cpu: usize) -> Result<Self> {
+        let memory = Memory::new(shape.stride(), cpu)?;
+        let start = memory.start.as_ptr();
+        // SAFETY: The allocation holds a whole stride, is zeroed and page-aligned, does not move, and
         // lives as long as this `CpuRing`. From here on it is accessed through these references alone,
         // whose types are made of atomic words, valid when zero. The `'static` does not leave this
         // type: `ring` shortens it.
@@ -142,10 +141,10 @@ impl CpuRing {
 
     /// The page of its memory at an offset that is a multiple of the page size.
     pub(crate) fn page(&self, offset: usize) -> Option<BorrowedPage<'_>> {
-        let word = self.memory.as_ptr().wrapping_byte_add(offset).cast_mut();
-        if offset >= self.memory.capacity() * 8 {
+        if offset >= self.memory.bytes {
             return None;
         }
+        let word = self.memory.start.as_ptr().wrapping_byte_add(offset);
         // SAFETY: The address lies within the allocation, which lives as long as `self`.
         Some(unsafe { Vmalloc::to_page(NonNull::new(word)?.cast()) })
     }
@@ -163,7 +162,7 @@ impl CpuRing {
             // While recording goes on, more may be recorded than was written then: never less than none.
             overwritten: written.saturating_sub(recorded),
             pending,
-            untold: self.ring.untold(),
+            sideband_dropped: self.ring.sideband_dropped(),
             ..Default::default()
         }
     }
@@ -174,17 +173,15 @@ impl Rings {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no memory for them, or if they would take more than half of the machine's.
+    /// `ENOMEM` if there is no memory for them, or if those of all sessions would take more than half of the machine's.
     pub(crate) fn new(shape: Shape) -> Result<Self> {
         let ids = cpu_ids();
         let possible = (0..ids).filter(|&cpu| is_possible(cpu)).count();
-        if shape.ring_bytes.saturating_mul(possible) > total_memory() / 2 {
-            return Err(ENOMEM);
-        }
+        let share = Share::take(shape.stride().saturating_mul(possible))?;
         let mut cpus = KVec::with_capacity(ids, GFP_KERNEL)?;
         for cpu in 0..ids {
             let ring = if is_possible(cpu) {
-                Some(CpuRing::new(&shape)?)
+                Some(CpuRing::new(&shape, cpu)?)
             } else {
                 None
             };
@@ -192,6 +189,7 @@ impl Rings {
         }
         Ok(Self {
             cpus,
+            _share: share,
             shape,
             printed: AtomicU64::new(0),
         })
@@ -206,9 +204,9 @@ impl Rings {
     /// Tells of losses that nothing followed.
     ///
     /// To be called when nothing is recorded any more.
-    pub(crate) fn tell_losses(&self) {
+    pub(crate) fn emit_losses(&self) {
         for cpu_ring in (0..self.cpus.len()).filter_map(|cpu| self.cpu(cpu)) {
-            cpu_ring.ring.tell_losses();
+            cpu_ring.ring.emit_losses();
         }
     }
 
@@ -299,10 +297,121 @@ pub(crate) fn is_possible(cpu: usize) -> bool {
     }
 }
 
+/// The memory of one ring: whole pages, zeroed.
+///
+/// # Invariants
+///
+/// `start` is an allocation of `vmalloc` of that many bytes, which nobody else frees.
+struct Memory {
+    start: NonNull<u64>,
+    bytes: usize,
+}
+
+// SAFETY: Memory has no thread.
+unsafe impl Send for Memory {}
+// SAFETY: There is nothing to be done by a shared reference but to look at the fields.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Memory near a CPU, charged to the control group of the caller. Where it is short, this fails rather than have
+    /// somebody killed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn new(bytes: usize, cpu: usize) -> Result<Self> {
+        let flags = bindings::GFP_KERNEL
+            | bindings::__GFP_ZERO
+            | bindings::__GFP_NOWARN
+            | 1 << bindings::___GFP_ACCOUNT_BIT
+            | 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
+        // SAFETY: May sleep, as may all who make rings. Without memory of before it allocates.
+        let start =
+            unsafe { bindings::vrealloc_node_align(null(), bytes, PAGE_SIZE, flags, node_of(cpu)) };
+        // INVARIANT: By the call.
+        Ok(Self {
+            start: NonNull::new(start.cast()).ok_or(ENOMEM)?,
+            bytes,
+        })
+    }
+}
+
+extern "C" {
+    fn vfree(address: *const c_void);
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { vfree(self.start.as_ptr().cast()) };
+    }
+}
+
+/// The NUMA node of a possible CPU.
+#[cfg(CONFIG_USE_PERCPU_NUMA_NODE_ID)]
+fn node_of(cpu: usize) -> c_int {
+    // SAFETY: The CPU's copy of the per-CPU variable lies that far from its address.
+    unsafe {
+        let offset = bindings::__per_cpu_offset[cpu];
+        (&raw const bindings::numa_node)
+            .wrapping_byte_add(offset)
+            .read_volatile()
+    }
+}
+#[cfg(not(CONFIG_USE_PERCPU_NUMA_NODE_ID))]
+fn node_of(_cpu: usize) -> c_int {
+    bindings::NUMA_NO_NODE
+}
+
+/// Bytes that the rings of all sessions have, from their start to the close of their files.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Part of [`TAKEN`], given back when it goes.
+struct Share(usize);
+
+impl Share {
+    /// Takes memory for rings.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if all rings would have more than half of the machine's, or as much is not available: then others would
+    /// have to give up theirs.
+    fn take(bytes: usize) -> Result<Self> {
+        let half = total_memory() / 2;
+        TAKEN
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+                taken.checked_add(bytes).filter(|&all| all <= half)
+            })
+            .map_err(|_| ENOMEM)?;
+        let share = Self(bytes);
+        if bytes > available_memory() {
+            return Err(ENOMEM);
+        }
+        Ok(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
 /// The machine's memory in bytes.
 fn total_memory() -> usize {
     let mut info = bindings::sysinfo::default();
     // SAFETY: The function fills in the structure it is given.
     unsafe { bindings::si_meminfo(&raw mut info) };
     info.totalram.saturating_mul(info.mem_unit as usize)
+}
+
+/// What of it can be had without swapping, but for a sixteenth that others may want meanwhile: `MemAvailable` of
+/// `/proc/meminfo`.
+fn available_memory() -> usize {
+    // SAFETY: The function reads counters.
+    let pages = unsafe { bindings::si_mem_available() };
+    let bytes = usize::try_from(pages)
+        .unwrap_or(0)
+        .saturating_mul(PAGE_SIZE);
+    bytes - bytes / 16
 }

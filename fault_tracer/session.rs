@@ -5,7 +5,7 @@
 //! Lock order: a session's `inner`, then the registry's lock. `bounce` is held while user memory is
 //! written, and nothing is locked under it. The fault path takes no lock.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -16,8 +16,9 @@ use kernel::{
 };
 
 use super::{
+    ftrace,
     process::{self, Process},
-    registry,
+    registry::{self, Deaf, Named},
     ring::{self, SLOT_WORDS},
     rings::{self, Rings, Shape},
     targets,
@@ -35,6 +36,9 @@ pub(crate) const DEFAULT: uapi::Config = uapi::Config {
     reserved: 0,
 };
 
+/// Processes that a session can name before it is started. More of them are better traced by their parent, or as all.
+const NAMED: usize = 10_000;
+
 /// Words of the buffer through which a drain copies: 64 KiB.
 const BOUNCE_WORDS: usize = 8192;
 
@@ -43,6 +47,8 @@ const BOUNCE_WORDS: usize = 8192;
 pub(crate) enum Refusal {
     /// A value out of its range.
     Config,
+    /// What the caller has no right to.
+    Rights,
     /// What may not be asked for in a container.
     Namespace,
     /// A call that the state does not allow.
@@ -81,11 +87,11 @@ struct Inner {
 
 enum State {
     /// The processes named, none of which is needed after the start.
-    Idle(KVec<Process>),
+    Idle(KVVec<Named>),
     /// The slot in the registry.
     Running(usize),
-    /// Faults that the probe missed.
-    Stopped { missed: u64 },
+    /// Faults that the probe missed, and whether it was found not to hear.
+    Stopped { missed: u64, deaf: Deaf },
 }
 
 /// Logs, once for each session and reason, why a call was refused, and gives the error back.
@@ -108,7 +114,7 @@ impl Session {
             pin_init!(Self {
                 inner <- new_mutex!(Inner {
                     config,
-                    state: State::Idle(KVec::new()),
+                    state: State::Idle(KVVec::new()),
                 }),
                 rings: SetOnce::new(),
                 bounce <- new_mutex!(VVec::new()),
@@ -119,10 +125,11 @@ impl Session {
         )
     }
 
-    /// Whether this is the first time that something is refused for this reason.
+    /// Whether it is to be said that something is refused for this reason: the first time, unless too much was said of
+    /// other files just now.
     pub(crate) fn first(&self, reason: Refusal) -> bool {
         let bit = 1 << reason as u32;
-        self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0
+        self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0 && log_has_room()
     }
 
     /// Sets up an idle session.
@@ -160,19 +167,45 @@ impl Session {
         Ok(())
     }
 
-    /// Adds a target: from now on if running, from the start on if idle.
-    pub(crate) fn add_target(&self, id: i32) -> Result {
+    /// Adds a target: from now on if running, from the start on if idle; with `on_exec` from the moment on when
+    /// it executes a program after that.
+    pub(crate) fn add_target(&self, id: i32, on_exec: bool) -> Result {
         let mut inner = self.inner.lock();
         let process = self.find(id)?;
+        let named = Named { process, on_exec };
         match &mut inner.state {
-            State::Idle(processes) => Ok(processes.push(process, GFP_KERNEL)?),
-            State::Running(slot) => registry::add(*slot, &process).map_err(|error| {
+            State::Idle(processes) => {
+                let known = processes
+                    .iter_mut()
+                    .find(|other| other.process.is(&named.process));
+                if let Some(known) = known {
+                    known.on_exec &= on_exec;
+                } else if processes.len() < NAMED {
+                    processes.push(named, GFP_KERNEL)?;
+                } else {
+                    return Err(refuse!(
+                        self,
+                        Refusal::Process,
+                        ENOSPC,
+                        "process {} cannot be traced: a session names {} processes at most; trace their parent, or all\n",
+                        id,
+                        NAMED
+                    ));
+                }
+                Ok(())
+            }
+            State::Running(slot) => registry::add(*slot, &named).map_err(|error| {
+                let why = match error {
+                    ENOSPC => TOO_MANY_WAIT,
+                    _ => "it has ended",
+                };
                 refuse!(
                     self,
                     Refusal::Process,
                     error,
-                    "process {} has ended: nothing to trace\n",
-                    id
+                    "process {} cannot be traced: {}\n",
+                    id,
+                    why
                 )
             }),
             State::Stopped { .. } => Err(self.is_stopped()),
@@ -186,7 +219,7 @@ impl Session {
         let removed = match &mut inner.state {
             State::Idle(processes) => {
                 let before = processes.len();
-                processes.retain(|other| !other.is(&process));
+                processes.retain(|other| !other.process.is(&process));
                 processes.len() < before
             }
             State::Running(slot) => {
@@ -268,7 +301,7 @@ impl Session {
     }
 
     /// Does the work of `start`. On error nothing is left behind.
-    fn begin(&self, config: &uapi::Config, processes: &[Process]) -> Result<usize> {
+    fn begin(&self, config: &uapi::Config, processes: &[Named]) -> Result<usize> {
         let rings = Rings::new(Shape {
             ring_bytes: config.ring_bytes as usize,
             ring: ring::Shape {
@@ -293,7 +326,7 @@ impl Session {
     pub(crate) fn stop(&self) -> Result {
         let mut inner = self.inner.lock();
         if let State::Running(slot) = inner.state {
-            registry::tell_alive(slot);
+            registry::emit_alive(slot);
         }
         if inner.stop() {
             self.wake.now();
@@ -311,14 +344,13 @@ impl Session {
     /// What this session is and what the module can do.
     pub(crate) fn info(&self) -> uapi::Info {
         let inner = self.inner.lock();
-        let (state, live_targets, missed) = match &inner.state {
-            State::Idle(processes) => (state::IDLE, processes.len() as u32, 0),
-            State::Running(slot) => (
-                state::RUNNING,
-                targets::live(*slot),
-                registry::missed(*slot),
-            ),
-            State::Stopped { missed } => (state::STOPPED, 0, *missed),
+        let (state, live_targets, (missed, deaf)) = match &inner.state {
+            State::Idle(processes) => (state::IDLE, processes.len() as u32, (0, Deaf::default())),
+            State::Running(slot) => {
+                let missed = registry::missed(*slot);
+                (state::RUNNING, targets::live(*slot), missed)
+            }
+            State::Stopped { missed, deaf } => (state::STOPPED, 0, (*missed, *deaf)),
         };
         uapi::Info {
             abi_version: uapi::ABI_VERSION,
@@ -337,7 +369,9 @@ impl Session {
             data_offset: rings::DATA_OFFSET as u32,
             max_sessions: uapi::MAX_SESSIONS as u32,
             missed_returns: self.rings().map_or(0, Rings::missed_returns),
-            reserved: [0; 3],
+            deaf: deaf.times,
+            heard_ns: deaf.heard_ns,
+            reserved: 0,
         }
     }
 
@@ -375,11 +409,33 @@ impl Inner {
         let State::Running(slot) = self.state else {
             return false;
         };
-        self.state = State::Stopped {
-            missed: registry::leave(slot),
-        };
+        let (missed, deaf) = registry::leave(slot);
+        if deaf.times != 0 {
+            pr_warn!("the probe did not hear during a recording: {}\n", DEAF);
+        }
+        self.state = State::Stopped { missed, deaf };
         true
     }
+}
+
+/// Refusals that are said in [`WINDOW_NS`]: who opens the device again and again does not fill the kernel's log.
+const SAID_MOST: u32 = 100;
+const WINDOW_NS: u64 = 10_000_000_000;
+
+/// Counts a refusal that is to be said; false if there were too many already.
+fn log_has_room() -> bool {
+    /// The number of the window, and how many were said in it.
+    static WINDOW: AtomicU64 = AtomicU64::new(0);
+    static SAID: AtomicU32 = AtomicU32::new(0);
+    let window = super::clock::now(clock::MONOTONIC) / WINDOW_NS;
+    if WINDOW.swap(window, Ordering::Relaxed) != window {
+        SAID.store(0, Ordering::Relaxed);
+    }
+    let said = SAID.fetch_add(1, Ordering::Relaxed);
+    if said == SAID_MOST {
+        pr_warn!("further refusals are not said for some seconds\n");
+    }
+    said < SAID_MOST
 }
 
 #[pinned_drop]
@@ -389,16 +445,34 @@ impl PinnedDrop for Session {
     }
 }
 
+/// Why the probe hears nothing.
+const DEAF: &str = "kprobes are switched off (echo 1 >/sys/kernel/debug/kprobes/enabled) or ftrace is (sysctl kernel.ftrace_enabled=1)";
+
+/// Why a process cannot wait for its exec.
+const TOO_MANY_WAIT: &str = "64 processes wait for an exec already";
+
 /// What an error of a start means.
 fn why_not(error: Error) -> &'static str {
     if error == ENOMEM {
-        "the rings do not fit in half of this machine's memory; make them smaller"
+        "there is no memory for the rings: those of all sessions may have half of this machine's, and it must be available; make them smaller, or end other sessions"
+    } else if error == EINTR {
+        "the caller was killed"
     } else if error == EBUSY {
         "all sessions are taken"
     } else if error == ESRCH {
         "none of the processes is alive any more"
+    } else if error == EIO {
+        DEAF
+    } else if error == EAGAIN {
+        "it could not be found out whether the probe hears, since the caller's mappings were locked for too long; try again"
+    } else if error == EFAULT {
+        "it cannot be found out whether the probe hears, since the caller's stack cannot be read"
+    } else if error == ENOSPC {
+        TOO_MANY_WAIT
     } else if error == ENOENT {
         "this kernel lacks a function or tracepoint that is to be probed"
+    } else if error == ftrace::unsupported() {
+        "this kernel cannot hook the fault with ftrace, or sysctl kernel.ftrace_enabled is 0; the kprobe may do"
     } else {
         "the kernel refuses the probe"
     }
@@ -418,10 +492,17 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
     if config.clock > clock::RAW {
         return Err("unknown clock");
     }
-    let known =
-        session_flag::FOLLOW | session_flag::SIDEBAND | session_flag::ALL | session_flag::LATENCY;
+    let known = session_flag::FOLLOW
+        | session_flag::SIDEBAND
+        | session_flag::ALL
+        | session_flag::LATENCY
+        | session_flag::FTRACE;
     if config.flags & !known != 0 {
         return Err("unknown flag");
+    }
+    let both = session_flag::LATENCY | session_flag::FTRACE;
+    if config.flags & both == both {
+        return Err("returns are recorded by the kprobe alone, not with the ftrace hook");
     }
     check_ring_bytes(config.ring_bytes)
 }

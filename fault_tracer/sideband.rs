@@ -2,10 +2,10 @@
 
 //! The records beside the faults: what their addresses and thread ids mean.
 //!
-//! A mapping is told of before the first fault in it, by each CPU in its own ring. A table for each CPU
+//! A mapping is emitted before the first fault in it, by each CPU in its own ring. A table for each CPU
 //! remembers which were: by process, range, offset, file and rights, all compared, so that a new mapping
-//! at the place of an old one is told of anew. The slot of the table is the number by which the faults
-//! refer to it. Tasks are told of when they begin, execute a program, change their name and end.
+//! at the place of an old one is emitted anew. The slot of the table is the number by which the faults
+//! refer to it. Tasks are emitted when they begin, execute a program, change their name and end.
 //!
 //! Everything here runs with preemption disabled, as the ring's producer must.
 
@@ -17,17 +17,19 @@ use core::{
 use kernel::{
     bindings,
     ffi::{c_char, c_int},
+    page::PAGE_SIZE,
     prelude::*,
 };
 
 use super::{
     ring::{Ring, SLOT_WORDS},
+    translation,
     uapi::{self, fault_flag, mapping_flag, record_type},
 };
 
 /// Room for a path and the zero byte with which `d_path` ends it. Of a longer one, or one for which a small
-/// ring has no room, only the last part is told, see [`print_last_part`].
-const PATH_BYTES: usize = 4096;
+/// ring has no room, only the last part is emitted, see [`print_last_part`].
+const PATH_BYTES: usize = bindings::PATH_MAX as usize;
 
 /// Words of the fixed part of a `MAPPING` or `TASK` record.
 const FIXED_WORDS: usize = 2 * SLOT_WORDS;
@@ -37,19 +39,19 @@ const RECORD_WORDS: usize = FIXED_WORDS + PATH_BYTES / 8;
 
 const _: () = assert!(RECORD_WORDS / SLOT_WORDS <= 0xff);
 
-/// `VM_READ`, `VM_WRITE`, `VM_EXEC`, `VM_SHARED`, `VM_GROWSDOWN`, `VM_LOCKED`, `VM_HUGETLB` of
-/// `include/linux/mm.h`, and what they are called in a record.
+/// Flags of `include/linux/mm.h`, and what they are called in a record.
 const FLAGS: [(u64, u32); 7] = [
-    (1 << 0, mapping_flag::READ),
-    (1 << 1, mapping_flag::WRITE),
-    (1 << 2, mapping_flag::EXEC),
-    (1 << 3, mapping_flag::SHARED),
-    (1 << 8, mapping_flag::GROWSDOWN),
-    (1 << 13, mapping_flag::LOCKED),
-    (1 << 22, mapping_flag::HUGETLB),
+    (1 << bindings::VMA_READ_BIT, mapping_flag::READ),
+    (1 << bindings::VMA_WRITE_BIT, mapping_flag::WRITE),
+    (1 << bindings::VMA_EXEC_BIT, mapping_flag::EXEC),
+    (VM_MAYSHARE, mapping_flag::SHARED),
+    (1 << bindings::VMA_GROWSDOWN_BIT, mapping_flag::GROWSDOWN),
+    (1 << bindings::VMA_LOCKED_BIT, mapping_flag::LOCKED),
+    (VM_HUGETLB, mapping_flag::HUGETLB),
 ];
 
-const VM_HUGETLB: u64 = 1 << 22;
+const VM_MAYSHARE: u64 = 1 << bindings::VMA_MAYSHARE_BIT;
+const VM_HUGETLB: u64 = 1 << bindings::VMA_HUGETLB_BIT;
 
 /// The `vm_flags` that [`FLAGS`] names.
 const FLAGS_TOLD: u64 = {
@@ -146,6 +148,9 @@ struct Known {
     identity: Identity,
     /// Position of its record in the ring.
     position: u64,
+    /// `rename_lock` when its path was looked at last, and what [`path_of`] said then.
+    renames: u32,
+    path: u64,
 }
 
 /// What one CPU needs to tell of mappings and tasks.
@@ -176,6 +181,8 @@ impl Side {
                 pid: 0,
             },
             position: 0,
+            renames: 0,
+            path: 0,
         };
         Ok(Self {
             known: UnsafeCell::new(VVec::from_elem(nothing, uapi::MAPPINGS, GFP_KERNEL)?),
@@ -183,7 +190,7 @@ impl Side {
         })
     }
 
-    /// A mapping that was told of and has not changed since, as far as that is known without comparing all
+    /// A mapping that was emitted and has not changed since, as far as that is known without comparing all
     /// of it.
     ///
     /// # Safety
@@ -210,7 +217,7 @@ impl Side {
         }
     }
 
-    /// The number of a mapping in which a thread of process `pid` faults, having told of it if need be.
+    /// The number of a mapping in which a thread of process `pid` faults, having emitted it if need be.
     ///
     /// # Safety
     ///
@@ -234,18 +241,29 @@ impl Side {
         let number = number_of(slot);
         // SAFETY: See `Side`: nobody else uses it now. `number` is below the table's length.
         let known = unsafe { (*self.known.get()).get_unchecked_mut(number) };
-        if !(known.identity == identity && ring.still_has(known.position)) {
+        let mut is_emitted = known.identity == identity && ring.still_has(known.position);
+        if is_emitted && known.renames != renames {
+            // A folder above the file may have another name.
+            // SAFETY: As this function's.
+            is_emitted = known.path == unsafe { path_of(vma) };
+            known.renames = renames;
+        }
+        if !is_emitted {
             known.seen = Seen::NOTHING;
             // SAFETY: As this function's.
-            return unsafe { self.tell_mapping(ring, vma, task, time_ns) };
+            return unsafe { self.emit_mapping(ring, vma, task, time_ns) };
         }
-        if is_only && slot == number && identity.flags & VM_HUGETLB == 0 {
-            let flags = identity.flags & fault_flag::SHARED
-                | if identity.name == 0 {
-                    0
-                } else {
-                    fault_flag::FILE
-                };
+        // SAFETY: As this function's.
+        let (vm_flags, of_a_file) = unsafe {
+            (
+                (*vma).__bindgen_anon_2.vm_flags as u64,
+                has_pages_of_a_file(&*vma),
+            )
+        };
+        if is_only && slot == number && vm_flags & (VM_HUGETLB | translation::UFFD) == 0 {
+            let set = |flag, is| if is { flag } else { 0 };
+            let flags = set(fault_flag::SHARED, vm_flags & VM_MAYSHARE != 0)
+                | set(fault_flag::FILE, of_a_file);
             known.seen = Seen {
                 vma: vma as u64,
                 // SAFETY: The memory of a locked mapping is alive.
@@ -280,13 +298,15 @@ impl Identity {
             let (name, content) = if file.is_null() {
                 (0, 0)
             } else {
-                let dentry = (*file).__bindgen_anon_1.f_path.dentry;
+                // Of two overlays over one file, each has a name of its own.
+                let dentry = (*user_path(file)).dentry;
                 (
                     dentry as u64,
                     // Not to be told apart by the place of the name alone: a renamed file keeps it, and
                     // memory of a name that is gone is given out again. The hash is salted by the folder.
                     (*dentry).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len
-                        ^ (*(*file).f_inode).i_ino.rotate_left(32),
+                        ^ (*(*file).f_inode).i_ino.rotate_left(32)
+                        ^ u64::from(is_unlinked(dentry)) << 63,
                 )
             };
             Identity {
@@ -311,7 +331,7 @@ impl Side {
     /// As [`Side::mapping`].
     #[cold]
     #[inline(never)]
-    unsafe fn tell_mapping(
+    unsafe fn emit_mapping(
         &self,
         ring: &Ring<'_>,
         vma: *const bindings::vm_area_struct,
@@ -330,6 +350,10 @@ impl Side {
                 (*vma).vm_file,
             )
         };
+        // Before the path is printed, so that what changes meanwhile is noticed the next time.
+        let renames = renames();
+        // SAFETY: As this function's.
+        let path_before = unsafe { path_of(vma) };
         let (mut inode_number, mut device) = (0, 0);
         let mut flags = 0;
         if !file.is_null() {
@@ -359,22 +383,24 @@ impl Side {
                 time_ns,
                 identity.start,
                 identity.end,
-                identity.offset.wrapping_mul(4096),
+                identity.offset.wrapping_mul(PAGE_SIZE as u64),
                 inode_number,
                 device,
                 number as u64 | (path_bytes as u64) << 16 | u64::from(flags) << 32,
             ];
         }
-        let told = scratch
+        let emitted = scratch
             .get(..words)
             .and_then(|record| ring.push_side(record));
-        match (told, known.get_mut(number)) {
+        match (emitted, known.get_mut(number)) {
             (Some(position), Some(slot)) => {
                 *slot = Known {
                     // The next fault will fill it in.
                     seen: Seen::NOTHING,
                     identity: *identity,
                     position,
+                    renames,
+                    path: path_before,
                 };
                 number as u16
             }
@@ -386,31 +412,31 @@ impl Side {
     ///
     /// # Safety
     ///
-    /// On the CPU that `self` and `ring` belong to, with preemption disabled. `told` is a live task.
-    pub(crate) unsafe fn tell_task(&self, ring: &Ring<'_>, told: &Told) {
+    /// On the CPU that `self` and `ring` belong to, with preemption disabled. `emitted` is of a live task.
+    pub(crate) unsafe fn emit_task(&self, ring: &Ring<'_>, emitted: &TaskRecord) {
         // SAFETY: See `Side`: nobody else uses it now.
         let scratch = unsafe { &mut *self.scratch.get() };
         let mut path_bytes = 0;
-        if !told.executable.is_null() {
+        if !emitted.executable.is_null() {
             let path = room_for_path(ring, scratch);
             // SAFETY: The caller holds the file.
-            path_bytes = unsafe { print_path(user_path(told.executable), bytes_of(path)) };
+            path_bytes = unsafe { print_path(user_path(emitted.executable), bytes_of(path)) };
         }
         let words = record_words(path_bytes);
-        let (low, high) = told.comm.split_at(8);
+        let (low, high) = emitted.comm.split_at(8);
         let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or([0; 8]));
-        // SAFETY: `told.task` is alive.
+        // SAFETY: `emitted.task` is alive.
         let record = unsafe {
             [
-                header(told.task, record_type::TASK, words),
-                told.time_ns,
+                header(emitted.task, record_type::TASK, words),
+                emitted.time_ns,
                 // CAST: positive.
-                (*(*told.task).real_parent).tgid as u64 | u64::from(told.event) << 32,
+                (*(*emitted.task).real_parent).tgid as u64 | u64::from(emitted.event) << 32,
                 word(low),
                 word(high),
-                told.counters.0,
-                told.counters.1,
-                path_bytes as u64 | u64::from(told.from_id) << 32,
+                emitted.counters.0,
+                emitted.counters.1,
+                path_bytes as u64 | u64::from(emitted.from_id) << 32,
             ]
         };
         if let Some(fixed) = scratch.first_chunk_mut::<FIXED_WORDS>() {
@@ -422,8 +448,67 @@ impl Side {
     }
 }
 
-/// A task to be told of.
-pub(crate) struct Told {
+/// Whether the pages of a mapping come from its file. `vma_is_anonymous` of `include/linux/mm.h`: a private
+/// mapping of `/dev/zero` has a file, and no operations.
+#[inline(always)]
+pub(crate) fn has_pages_of_a_file(vma: &bindings::vm_area_struct) -> bool {
+    !vma.vm_file.is_null() && !vma.vm_ops.is_null()
+}
+
+/// Whether a name is no longer in its folder: `d_unlinked` of `include/linux/dcache.h`.
+///
+/// # Safety
+///
+/// `dentry` is one of an open file.
+#[inline(always)]
+unsafe fn is_unlinked(dentry: *const bindings::dentry) -> bool {
+    // SAFETY: By the contract. Others may change both at any time: each is read once.
+    unsafe {
+        (&raw const (*dentry).d_hash.pprev)
+            .read_volatile()
+            .is_null()
+            && !core::ptr::eq((&raw const (*dentry).d_parent).read_volatile(), dentry)
+    }
+}
+
+/// Folders above a file of which [`path_of`] notices new names.
+const FOLDERS: usize = 64;
+
+/// A number that is another one when a folder above a mapping's file, in the same file system, has got another
+/// name or another place; 0 without a file.
+///
+/// # Safety
+///
+/// As [`Side::mapping`].
+#[cold]
+#[inline(never)]
+unsafe fn path_of(vma: *const bindings::vm_area_struct) -> u64 {
+    let mut number: u64 = 0;
+    // SAFETY: The mapping is locked, and its file has a name. Above it, what is being moved meanwhile may be
+    // freed after an RCU grace period only, which preemption being disabled holds off; each link is read once.
+    unsafe {
+        let file = (*vma).vm_file;
+        if file.is_null() {
+            return 0;
+        }
+        let mut dentry: *const bindings::dentry = (*user_path(file)).dentry;
+        for _ in 0..FOLDERS {
+            let name = (&raw const (*dentry).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len)
+                .read_volatile();
+            number =
+                number.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name ^ dentry as u64;
+            let above = (&raw const (*dentry).d_parent).read_volatile().cast_const();
+            if above == dentry {
+                break;
+            }
+            dentry = above;
+        }
+    }
+    number
+}
+
+/// What a record of a task says.
+pub(crate) struct TaskRecord {
     /// It.
     pub(crate) task: *const bindings::task_struct,
     /// See [`uapi::task_event`].
@@ -444,9 +529,9 @@ pub(crate) struct Told {
 ///
 /// # Safety
 ///
-/// On the CPU that `ring` belongs to, with preemption disabled; `task` is the running thread.
-pub(crate) unsafe fn tell_exit(ring: &Ring<'_>, task: *const bindings::task_struct, time_ns: u64) {
-    // SAFETY: `task` is running, so nobody else writes its counters.
+/// On the CPU that `ring` belongs to, with preemption disabled; `task` is the running thread, or has ended.
+pub(crate) unsafe fn emit_exit(ring: &Ring<'_>, task: *const bindings::task_struct, time_ns: u64) {
+    // SAFETY: `task` is running or has ended, so nobody else writes its counters.
     let record = unsafe {
         [
             header(task, record_type::EXIT, SLOT_WORDS),

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The life of tasks: children inherit their parent's sessions, and sessions that want to know are told
+//! The life of tasks: children inherit their parent's sessions, and sessions with a side-band get records
 //! of beginnings, executed programs, new names and ends.
 
 use core::ffi::{c_char, c_int, c_void, CStr};
 use kernel::{bindings, prelude::*, str::CStrExt};
 
 use super::{
+    arch,
     probe::{Kprobe, RawKprobe, Tracepoint},
     recorder,
-    sideband::{self, Told},
+    sideband::{self, TaskRecord},
     targets,
     uapi::task_event,
 };
 
 kernel::sync::global_lock! {
     // SAFETY: `init` is called by the module's initializer before anything else.
-    unsafe(uninit) static TELLING: SpinLock<()> = ();
+    unsafe(uninit) static EMITTING: SpinLock<()> = ();
 }
 
 /// Prepares it.
@@ -26,7 +27,7 @@ kernel::sync::global_lock! {
 /// To be called once, before anything else of this file.
 pub(crate) unsafe fn init() {
     // SAFETY: By this function's contract.
-    unsafe { TELLING.init() };
+    unsafe { EMITTING.init() };
 }
 
 /// The hooks: attached while any session runs.
@@ -34,6 +35,7 @@ pub(crate) struct Hooks {
     _fork: Tracepoint,
     _exec: Tracepoint,
     _rename: Tracepoint,
+    _begin_of_exit: Tracepoint,
     _exit: Kprobe,
 }
 
@@ -46,17 +48,19 @@ impl Hooks {
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: The functions have the arguments of these tracepoints (`include/trace/events/sched.h`
         // and `task.h`).
-        let (fork, exec, rename) = unsafe {
+        let (fork, exec, rename, begin_of_exit) = unsafe {
             (
                 Tracepoint::attach(c"sched_process_fork", on_fork as *mut c_void)?,
                 Tracepoint::attach(c"sched_process_exec", on_exec as *mut c_void)?,
                 Tracepoint::attach(c"task_rename", on_rename as *mut c_void)?,
+                Tracepoint::attach(c"sched_process_exit", on_begin_of_exit as *mut c_void)?,
             )
         };
         Ok(Self {
             _fork: fork,
             _exec: exec,
             _rename: rename,
+            _begin_of_exit: begin_of_exit,
             // Of what `do_exit` calls, the last for every thread before it may be reaped: all memory is
             // given up (`exit_mm`), so no fault can follow.
             _exit: Kprobe::at_entry(c"cgroup_task_exit", on_exit)?,
@@ -64,22 +68,26 @@ impl Hooks {
     }
 }
 
-/// Tells the sessions of a mask of a task, if they want to know.
+/// Tells sessions of a task, if they want to know.
 ///
 /// # Safety
 ///
 /// `task` is a live task; `executable` is null, or a file that stays open during the call.
 unsafe fn tell(
-    sessions: targets::Mask,
+    sessions: impl Fn() -> targets::Mask,
     task: *const bindings::task_struct,
     event: u32,
     comm: [u8; 16],
     from_id: u32,
     executable: *const bindings::file,
 ) {
-    if sessions == 0 {
+    if sessions() == 0 {
         return;
     }
+    // A producer of a ring must not be preempted; that is what the lock is for. Asked again, for whom it is: until the
+    // end of the lock no other session takes the number of one that ends.
+    let _guard = EMITTING.lock();
+    let sessions = sessions();
     // Before the time is taken: whatever these do not count of another thread's faults comes behind this
     // record, or was under way.
     // SAFETY: By the contract. Another thread's counters may be changing, and are read as they stand.
@@ -89,14 +97,12 @@ unsafe fn tell(
             (&raw const (*task).maj_flt).read_volatile() as u64,
         )
     };
-    // A producer of a ring must not be preempted; that is what the lock is for.
-    let _guard = TELLING.lock();
     // SAFETY: The lock disables preemption; the task and the file are as this function's contract says.
     unsafe {
         recorder::tell(sessions, |ring, side, time_ns| {
-            side.tell_task(
+            side.emit_task(
                 ring,
-                &Told {
+                &TaskRecord {
                     task,
                     event,
                     time_ns,
@@ -131,12 +137,12 @@ unsafe fn has_ended(task: *const bindings::task_struct) -> bool {
 }
 
 /// Tells a session of a thread that was there when its process became a target, unless it has ended: false
-/// then. One that has given up its memory, but whose end was perhaps not told of yet, is told of.
+/// then. One that has given up its memory, but whose end was perhaps not emitted yet, is emitted.
 ///
 /// # Safety
 ///
 /// `task` is a live task; `executable` is null, or a file that stays open during the call.
-pub(crate) unsafe fn tell_present(
+pub(crate) unsafe fn emit_present(
     session: usize,
     task: *const bindings::task_struct,
     executable: *const bindings::file,
@@ -147,7 +153,7 @@ pub(crate) unsafe fn tell_present(
             return false;
         }
         tell(
-            1 << session,
+            || 1 << session,
             task,
             task_event::PRESENT,
             comm_of(task),
@@ -158,19 +164,47 @@ pub(crate) unsafe fn tell_present(
     true
 }
 
+/// Tells a session of the first thread of a process, which had ended before the process, whose other threads go
+/// on, became a target: what it is called, and that it takes no more faults.
+///
+/// # Safety
+///
+/// As [`emit_present`]; the thread has an `exit_state`.
+pub(crate) unsafe fn emit_ended_leader(
+    session: usize,
+    task: *const bindings::task_struct,
+    executable: *const bindings::file,
+) {
+    // SAFETY: By this function's contract. Nobody writes the counters of a thread that has ended.
+    unsafe {
+        tell(
+            || 1 << session,
+            task,
+            task_event::PRESENT,
+            comm_of(task),
+            (*task).pid as u32,
+            executable,
+        );
+        let _guard = EMITTING.lock();
+        recorder::tell(1 << session, |ring, _side, time_ns| {
+            sideband::emit_exit(ring, task, time_ns)
+        });
+    }
+}
+
 /// Tells a session that a thread is there still, if it is one of a target and has not ended.
 ///
 /// # Safety
 ///
 /// `task` is a live task.
-pub(crate) unsafe fn tell_alive(session: usize, task: *const bindings::task_struct) {
+pub(crate) unsafe fn emit_alive(session: usize, task: *const bindings::task_struct) {
     // SAFETY: By this function's contract.
     unsafe {
         if has_ended(task) {
             return;
         }
         tell(
-            sessions_of((*task).tgid) & 1 << session,
+            || sessions_of((*task).tgid) & 1 << session,
             task,
             task_event::ALIVE,
             comm_of(task),
@@ -197,7 +231,7 @@ unsafe extern "C" fn on_fork(
             targets::inherit((*parent).tgid, (*child).tgid);
         }
         tell(
-            sessions_of((*child).tgid),
+            || sessions_of((*child).tgid),
             child,
             task_event::FORK,
             comm_of(child),
@@ -227,14 +261,40 @@ unsafe extern "C" fn on_exec(
         } else {
             (*memory).__bindgen_anon_1.exe_file.cast_const()
         };
+        // Who has waited for this was there when the session began.
+        let executed = targets::executed((*task).tgid);
         tell(
-            sessions_of((*task).tgid),
+            || executed & sessions_of((*task).tgid),
+            task,
+            task_event::PRESENT,
+            comm_of(task),
+            (*task).pid as u32,
+            executable,
+        );
+        tell(
+            || sessions_of((*task).tgid),
             task,
             task_event::EXEC,
             comm_of(task),
             old_tid as u32,
             executable,
         );
+    }
+}
+
+/// Tracepoint `sched_process_exit`: `task`, which is running, has begun to end; it may take some more faults.
+///
+/// # Safety
+///
+/// Called by the tracepoint alone.
+unsafe extern "C" fn on_begin_of_exit(
+    _data: *mut c_void,
+    task: *mut bindings::task_struct,
+    is_last: bool,
+) {
+    if is_last {
+        // SAFETY: The task is running, and its ids constant.
+        targets::begins_to_end(unsafe { (*task).tgid });
     }
 }
 
@@ -258,7 +318,7 @@ unsafe extern "C" fn on_rename(
     // SAFETY: By the contract.
     unsafe {
         tell(
-            sessions_of((*task).tgid),
+            || sessions_of((*task).tgid),
             task,
             task_event::RENAME,
             name,
@@ -280,13 +340,13 @@ fn sessions_of(pid: bindings::pid_t) -> targets::Mask {
 ///
 /// Called by that kprobe alone.
 unsafe extern "C" fn on_exit(_probe: *mut RawKprobe, registers: *mut bindings::pt_regs) -> c_int {
-    // SAFETY: At the function's entry `di` holds `tsk`. In a kprobe's handler preemption is disabled.
+    // SAFETY: At the function's entry the first argument is `tsk`. In a kprobe's handler preemption is disabled.
     unsafe {
-        let task = (*registers).di as *const bindings::task_struct;
+        let task = arch::argument::<0>(registers) as *const bindings::task_struct;
         let sessions = targets::sessions_of((*task).tgid);
         if sessions != 0 {
             recorder::tell(sessions, |ring, _side, time_ns| {
-                sideband::tell_exit(ring, task, time_ns)
+                sideband::emit_exit(ring, task, time_ns)
             });
         }
     }

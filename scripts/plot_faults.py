@@ -1347,7 +1347,7 @@ def make_parser() -> argparse.ArgumentParser:
               plot_faults.py faults.csv                   draws faults.png
               plot_faults.py faults.csv -o faults.svg     points as an image, text as vectors
               plot_faults.py build.csv.gz --top 4         a plot for each of the 4 busiest
-              fault-tracer drain -- ls | plot_faults.py - -o ls.png
+              fault-tracer drain -p 1234 | plot_faults.py - -o process.png
             """
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -77,7 +77,7 @@ WORKLOADS = (
 
 LOSS_ADVICE = (
     "a report must not stand on a part of the faults: raise RING_KIB in "
-    "scripts/workloads/trace-all, or run it when the machine is less busy"
+    "scripts/report-workloads, or run it when the machine is less busy"
 )
 
 

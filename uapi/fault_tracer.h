@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 #define FT_DEVICE_NAME			"fault_tracer"
-#define FT_ABI_VERSION			1
+#define FT_ABI_VERSION			2
 
 /* Every record occupies a whole number of slots, in bytes. */
 #define FT_SLOT_BYTES			32
@@ -26,9 +26,12 @@
 #define FT_RING_BYTES_MIN		4096ULL
 #define FT_RING_BYTES_MAX		(1ULL << 30)
 
-/* Record types: bits 60..63 of a record's first word. Skip those you do not know. */
+/*
+ * Record types: bits 60..63 of a record's first word. Skip those you do not know. All from
+ * FT_RECORD_FAULT on are faults, whose page table entry is emitted by the other three bits.
+ */
 #define FT_RECORD_PAD			0ULL
-#define FT_RECORD_FAULT			1ULL
+#define FT_RECORD_FAULT			8ULL
 #define FT_RECORD_MAPPING		2ULL
 #define FT_RECORD_TASK			3ULL
 #define FT_RECORD_EXIT			4ULL
@@ -39,11 +42,15 @@
 #define FT_HEADER_TGID_SHIFT		FT_PID_BITS
 #define FT_HEADER_FLAGS_SHIFT		(2 * FT_PID_BITS)
 #define FT_FLAGS_MASK			((1ULL << 13) - 1)
+#define FT_HEADER_ENTRY_SHIFT		60
 #define FT_HEADER_MAPPING_SHIFT		(FT_HEADER_FLAGS_SHIFT + 13)
 #define FT_HEADER_SLOTS_SHIFT		(2 * FT_PID_BITS)
 #define FT_HEADER_TYPE_SHIFT		60
 
-#define FT_HEADER_TYPE(header)		((__u64)(header) >> FT_HEADER_TYPE_SHIFT)
+#define FT_HEADER_TYPE(header)						\
+	((__u64)(header) >> 63 ?					\
+		 FT_RECORD_FAULT :					\
+		 (__u64)(header) >> FT_HEADER_TYPE_SHIFT)
 /* Length in slots; 0 only in a damaged record. */
 #define FT_HEADER_SLOTS(header)						\
 	(FT_HEADER_TYPE(header) == FT_RECORD_FAULT ?			\
@@ -146,7 +153,9 @@ struct ft_return_record {
 
 #define FT_FAULT_TID(r)			((__u32)((r)->header & FT_PID_MASK))
 #define FT_FAULT_PID(r)			((__u32)(((r)->header >> FT_HEADER_TGID_SHIFT) & FT_PID_MASK))
-#define FT_FAULT_FLAGS(r)		(((r)->header >> FT_HEADER_FLAGS_SHIFT) & FT_FLAGS_MASK)
+#define FT_FAULT_FLAGS(r)						\
+	((((r)->header >> FT_HEADER_FLAGS_SHIFT) & FT_FLAGS_MASK) |	\
+	 (((r)->header >> FT_HEADER_ENTRY_SHIFT << FT_ENTRY_SHIFT) & FT_ENTRY_MASK))
 #define FT_FAULT_ADDRESS(r)		((r)->address_counters & FT_ADDRESS_MASK)
 #define FT_FAULT_IP(r)			((r)->ip_mapping & FT_ADDRESS_MASK)
 #define FT_FAULT_MIN_FLT_LOW(r)						\
@@ -159,10 +168,10 @@ struct ft_return_record {
 
 /* Flags of a fault. */
 #define FT_FAULT_WRITE			(1ULL << 0)
-#define FT_FAULT_PRESENT		(1ULL << 1)	/* a translation was there already */
-#define FT_FAULT_FILE			(1ULL << 2)	/* the mapping has a file */
+#define FT_FAULT_PRESENT		(1ULL << 1)	/* the page table held a page */
+#define FT_FAULT_FILE			(1ULL << 2)	/* pages of the mapping's file */
 #define FT_FAULT_SHARED			(1ULL << 3)	/* MAP_SHARED */
-#define FT_FAULT_SWAP_ENTRY		(1ULL << 4)	/* swapped out, migrating or poisoned */
+#define FT_FAULT_SWAP_ENTRY		(1ULL << 4)	/* no page, and not empty */
 #define FT_FAULT_TRIED			(1ULL << 5)	/* a further attempt */
 #define FT_FAULT_USER			(1ULL << 6)	/* from user mode */
 #define FT_FAULT_REMOTE			(1ULL << 7)	/* of another process's memory */
@@ -171,6 +180,28 @@ struct ft_return_record {
 #define FT_FAULT_UNSHARE		(1ULL << 10)
 #define FT_FAULT_HUGETLB		(1ULL << 11)
 #define FT_FAULT_VMA_LOCK		(1ULL << 12)
+
+/* What the page table entry was: a number, told beside FT_FAULT_PRESENT or FT_FAULT_SWAP_ENTRY. */
+#define FT_ENTRY_SHIFT			13
+#define FT_ENTRY_MASK			(7ULL << FT_ENTRY_SHIFT)
+/* Present. */
+#define FT_ENTRY_NUMA_HINT		(1ULL << FT_ENTRY_SHIFT)
+#define FT_ENTRY_PROTECTED		(2ULL << FT_ENTRY_SHIFT)	/* PROT_NONE */
+#define FT_ENTRY_UFFD_RWP		(3ULL << FT_ENTRY_SHIFT)
+/* Present, or in swap format. */
+#define FT_ENTRY_UFFD_WP		(5ULL << FT_ENTRY_SHIFT)
+/* In swap format. */
+#define FT_ENTRY_MIGRATION		(1ULL << FT_ENTRY_SHIFT)
+#define FT_ENTRY_HWPOISON		(2ULL << FT_ENTRY_SHIFT)
+#define FT_ENTRY_DEVICE_PRIVATE		(3ULL << FT_ENTRY_SHIFT)
+#define FT_ENTRY_DEVICE_EXCLUSIVE	(4ULL << FT_ENTRY_SHIFT)
+#define FT_ENTRY_POISONED		(6ULL << FT_ENTRY_SHIFT)
+#define FT_ENTRY_GUARD			(7ULL << FT_ENTRY_SHIFT)
+/* Empty, in a mapping registered with userfaultfd. */
+#define FT_ENTRY_UFFD_MISSING		(1ULL << FT_ENTRY_SHIFT)
+#define FT_ENTRY_UFFD_MINOR		(2ULL << FT_ENTRY_SHIFT)
+/* Empty, while another CPU was changing the page table. */
+#define FT_ENTRY_CHANGING		(3ULL << FT_ENTRY_SHIFT)
 
 /* What a session is doing. */
 #define FT_STATE_IDLE			0
@@ -188,6 +219,7 @@ struct ft_return_record {
 #define FT_SESSION_SIDEBAND		(1U << 3)	/* mappings, tasks, exits and losses too */
 #define FT_SESSION_ALL			(1U << 4)	/* every process but the one that starts it */
 #define FT_SESSION_LATENCY		(1U << 5)	/* the faults' returns too */
+#define FT_SESSION_FTRACE		(1U << 6)	/* by an ftrace hook, not a kprobe */
 
 /* The clock of a session's records. */
 #define FT_CLOCK_MONOTONIC		0
@@ -213,13 +245,15 @@ struct ft_info {
 	__u32 data_offset;
 	__u32 max_sessions;
 	__u64 missed_returns;
-	__u64 reserved[3];
+	__u64 deaf;		/* times that the probe was found not to hear */
+	__u64 heard_ns;		/* when it was found to hear, before that */
+	__u64 reserved;
 };
 
 struct ft_config {
 	__u64 ring_bytes;
 	__u32 mode;		/* FT_MODE_* */
-	__u32 flags;		/* FT_SESSION_FOLLOW, _SIDEBAND, _ALL, _LATENCY */
+	__u32 flags;		/* FT_SESSION_FOLLOW, _SIDEBAND, _ALL, _LATENCY, _FTRACE */
 	__u64 watermark_bytes;	/* wakes poll; 0: a quarter of the ring */
 	__u32 clock;		/* FT_CLOCK_* */
 	__u32 reserved;
@@ -227,7 +261,17 @@ struct ft_config {
 
 struct ft_target {
 	__s32 pid;		/* in the caller's pid namespace */
-	__u32 flags;		/* 0 */
+	__u32 flags;		/* FT_TARGET_* */
+};
+
+#define FT_TARGET_ON_EXEC		(1U << 0)	/* a target from its next exec on */
+
+struct ft_time {
+	__u32 clock;		/* in: FT_CLOCK_* */
+	__u32 reserved;
+	__u64 time_ns;
+	__s64 wall_offset_ns;	/* to be added, to get nanoseconds since 1970 */
+	__u64 wall_error_ns;
 };
 
 struct ft_drain {
@@ -247,7 +291,7 @@ struct ft_cpu_counters {
 	__u64 dropped;
 	__u64 overwritten;
 	__u64 pending;
-	__u64 untold;		/* TASK and EXIT records that did not fit */
+	__u64 sideband_dropped;		/* TASK and EXIT records that did not fit */
 	__u64 reserved;
 };
 
@@ -284,5 +328,6 @@ struct ft_session_info {
 #define FT_IOC_CPU_COUNTERS		_IOWR(FT_IOC_TYPE, 7, struct ft_cpu_counters)
 #define FT_IOC_ADOPT			_IO(FT_IOC_TYPE, 8)
 #define FT_IOC_SESSION			_IOWR(FT_IOC_TYPE, 9, struct ft_session_info)
+#define FT_IOC_CLOCK			_IOWR(FT_IOC_TYPE, 10, struct ft_time)
 
 #endif /* _UAPI_LINUX_FAULT_TRACER_H */

@@ -14,7 +14,12 @@ pub const DEVICE_NAME: &str = "fault_tracer";
 
 /// Version of this ABI. It changes only when an existing structure or meaning changes; additions
 /// (new ioctls, new record types, new flags) leave it as it is.
-pub const ABI_VERSION: u32 = 1;
+///
+/// Version 2: the type of a fault record is bit 63 of its first word alone, and the three bits behind it
+/// tell the page table entry ([`entry`]); [`fault_flag::SHARED`] and [`mapping_flag::SHARED`] are
+/// `MAP_SHARED` also where the descriptor was opened for reading alone; [`fault_flag::FILE`] is not set for
+/// a private mapping of `/dev/zero`.
+pub const ABI_VERSION: u32 = 2;
 
 /// Unit in which the rings are written, in bytes. Every record occupies a whole number of slots.
 pub const SLOT_BYTES: usize = 32;
@@ -39,12 +44,14 @@ pub const RING_BYTES_MAX: u64 = 1 << 30;
 // Records
 // ---------------------------------------------------------------------------------------------
 
-/// Record types: bits 60..=63 of a record's first word.
+/// Record types: bits 60..=63 of a record's first word; of a fault, bit 63 alone is the type. See
+/// [`super::header_type`].
 pub mod record_type {
     /// Nothing: fills the end of a ring where the next record would not fit in one piece.
     pub const PAD: u64 = 0;
-    /// A page fault: [`super::FaultRecord`], one slot.
-    pub const FAULT: u64 = 1;
+    /// A page fault: [`super::FaultRecord`], one slot. Every type from here on is one: its low three bits
+    /// tell the page table entry, see [`super::entry`].
+    pub const FAULT: u64 = 8;
     /// A mapping, before the first fault that refers to it: [`super::MappingRecord`] and a path.
     pub const MAPPING: u64 = 2;
     /// A thread begins, changes its name, executes a program or is still there at the end:
@@ -63,13 +70,15 @@ pub mod record_type {
 pub const HEADER_TGID_SHIFT: u32 = PID_BITS;
 /// First bit of a fault record's flags; 13 bits wide.
 pub const HEADER_FLAGS_SHIFT: u32 = 2 * PID_BITS;
-/// Mask of a fault record's flags.
+/// Mask of a fault record's flags, without those of [`entry`].
 pub const FLAGS_MASK: u64 = (1 << 13) - 1;
+/// First bit of the page table entry's code ([`entry`]) in a fault record; 3 bits wide.
+pub const HEADER_ENTRY_SHIFT: u32 = 60;
 /// First bit of the high 3 bits of the mapping's number in a fault record.
 pub const HEADER_MAPPING_SHIFT: u32 = HEADER_FLAGS_SHIFT + 13;
 /// Numbers of mappings: they begin at 0 and are given again and again, by each CPU for itself.
 pub const MAPPINGS: usize = 1 << 11;
-/// The number of a mapping that could not be told of, for want of room, or since the session has no
+/// The number of a mapping that could not be emitted, for want of room, or since the session has no
 /// side-band.
 pub const MAPPING_UNKNOWN: u16 = MAPPINGS as u16 - 1;
 /// First bit of the length in slots of a record that is not a fault; 8 bits wide.
@@ -80,8 +89,8 @@ pub const HEADER_TYPE_SHIFT: u32 = 60;
 /// One entry into `handle_mm_fault`.
 ///
 /// `header` holds, from bit 0: thread id (22 bits), process id (thread group id, 22 bits), flags
-/// ([`fault_flag`], 13 bits), the high bits of the mapping's number (3 bits), type (4 bits,
-/// [`record_type::FAULT`]). Ids are those of the initial pid namespace.
+/// ([`fault_flag`], 13 bits), the high bits of the mapping's number (3 bits), the page table entry
+/// ([`entry`], 3 bits), type (1 bit, [`record_type::FAULT`]). Ids are those of the initial pid namespace.
 ///
 /// User addresses use at most 56 bits on x86-64 with five-level paging
 /// (`Documentation/arch/x86/x86_64/5level-paging.rst`), so the top bytes of the two addresses are free for
@@ -118,7 +127,7 @@ pub const COUNTER_MASK: u64 = 0xf;
 /// process itself would read in `/proc/self/maps`: a file's path (with ` (deleted)` where it is), the
 /// kernel's own name of the mapping in brackets (`[heap]`, `[stack]`, `[vdso]`, ...), or nothing for other
 /// anonymous memory; names given by `prctl(PR_SET_VMA_ANON_NAME)` are not told. A path of more than 4095
-/// bytes, or one that would take more than about half of a ring below 16 KiB, is told as `.../` and the
+/// bytes, or one that would take more than about half of a ring below 16 KiB, is emitted as `.../` and the
 /// file's name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +162,7 @@ pub mod mapping_flag {
     pub const WRITE: u32 = 1 << 1;
     /// `PROT_EXEC`.
     pub const EXEC: u32 = 1 << 2;
-    /// `MAP_SHARED`.
+    /// `MAP_SHARED` (`VM_MAYSHARE`).
     pub const SHARED: u32 = 1 << 3;
     /// It has a file.
     pub const FILE: u32 = 1 << 4;
@@ -277,14 +286,16 @@ pub mod fault_result {
 pub mod fault_flag {
     /// The access was a write.
     pub const WRITE: u64 = 1 << 0;
-    /// The page table held a present translation when the fault entered: a write to a page mapped
-    /// read-only (copy-on-write, write notification), or another thread was quicker.
+    /// The page table held a page when the fault entered (`pte_present()`): a write to a page mapped
+    /// read-only (copy-on-write, write notification), another thread was quicker, or what
+    /// [`super::entry`] tells.
     pub const PRESENT: u64 = 1 << 1;
-    /// The mapping has a file.
+    /// The pages come from the mapping's file. A private mapping of `/dev/zero` has a file, but its pages
+    /// are anonymous memory.
     pub const FILE: u64 = 1 << 2;
-    /// The mapping is shared (`MAP_SHARED`).
+    /// The mapping is shared (`MAP_SHARED`), as `/proc/PID/maps` says it (`VM_MAYSHARE`).
     pub const SHARED: u64 = 1 << 3;
-    /// The page table entry was not present but in swap format: swapped out, migrating or poisoned.
+    /// The page table entry held no page, and was not empty: swapped out, or what [`super::entry`] tells.
     pub const SWAP_ENTRY: u64 = 1 << 4;
     /// A further attempt of a fault that already had to wait (`FAULT_FLAG_TRIED`).
     pub const TRIED: u64 = 1 << 5;
@@ -318,6 +329,84 @@ pub mod fault_flag {
         (HUGETLB, "hugetlb"),
         (VMA_LOCK, "vma-lock"),
     ];
+
+    /// The names of these flags, as the tools write them: those of [`NAMES`], then that of [`super::entry`].
+    pub fn names(flags: u64) -> impl Iterator<Item = &'static str> {
+        NAMES
+            .iter()
+            .filter(move |(flag, _)| flags & flag != 0)
+            .map(|(_, name)| *name)
+            .chain(super::entry::name(flags))
+    }
+}
+
+/// What the page table entry was when the fault entered: a number in bits 13..=15 of a fault's flags, beside
+/// [`fault_flag::PRESENT`] and [`fault_flag::SWAP_ENTRY`], which say what the number means. It is not looked
+/// up in hugetlbfs.
+pub mod entry {
+    use super::fault_flag::{PRESENT, SWAP_ENTRY};
+
+    /// First bit of the number in the flags.
+    pub const SHIFT: u32 = 13;
+    /// Its bits.
+    pub const MASK: u64 = 7 << SHIFT;
+
+    /// `PRESENT`: the kernel took the access away for a moment, to see who uses the page (NUMA balancing).
+    pub const NUMA_HINT: u64 = 1 << SHIFT;
+    /// `PRESENT`: the mapping is `PROT_NONE`, and the access is not the owner's (`ptrace`, `/proc/PID/mem`).
+    pub const PROTECTED: u64 = 2 << SHIFT;
+    /// `PRESENT`: userfaultfd wants to know of every access (`UFFDIO_REGISTER_MODE_RWP`).
+    pub const UFFD_RWP: u64 = 3 << SHIFT;
+    /// `PRESENT`: write-protected through userfaultfd. `SWAP_ENTRY`: a mark that the page, when it comes,
+    /// is to be so.
+    pub const UFFD_WP: u64 = 5 << SHIFT;
+
+    /// `SWAP_ENTRY`: the page is being moved.
+    pub const MIGRATION: u64 = 1 << SHIFT;
+    /// `SWAP_ENTRY`: the page's memory is broken.
+    pub const HWPOISON: u64 = 2 << SHIFT;
+    /// `SWAP_ENTRY`: the page is in a device's memory, which the CPU cannot access.
+    pub const DEVICE_PRIVATE: u64 = 3 << SHIFT;
+    /// `SWAP_ENTRY`: a device has the page for itself.
+    pub const DEVICE_EXCLUSIVE: u64 = 4 << SHIFT;
+    /// `SWAP_ENTRY`: a mark that the content is lost (`UFFDIO_POISON`, or broken memory that was moved).
+    pub const POISONED: u64 = 6 << SHIFT;
+    /// `SWAP_ENTRY`: a guard page (`MADV_GUARD_INSTALL`).
+    pub const GUARD: u64 = 7 << SHIFT;
+
+    /// Empty: the mapping is registered with userfaultfd for missing pages.
+    pub const UFFD_MISSING: u64 = 1 << SHIFT;
+    /// Empty: the mapping is registered with userfaultfd for minor faults, and not for missing pages.
+    pub const UFFD_MINOR: u64 = 2 << SHIFT;
+    /// Empty, while another CPU was changing the page table: whether there was memory is not known.
+    pub const CHANGING: u64 = 3 << SHIFT;
+
+    /// [`PRESENT`], [`SWAP_ENTRY`] or neither, the number, and its name as the tools write it.
+    pub const NAMES: [(u64, u64, &str); 14] = [
+        (PRESENT, NUMA_HINT, "numa-hint"),
+        (PRESENT, PROTECTED, "protected"),
+        (PRESENT, UFFD_RWP, "uffd-rwp"),
+        (PRESENT, UFFD_WP, "uffd-wp"),
+        (SWAP_ENTRY, MIGRATION, "migration"),
+        (SWAP_ENTRY, HWPOISON, "hwpoison"),
+        (SWAP_ENTRY, DEVICE_PRIVATE, "device-private"),
+        (SWAP_ENTRY, DEVICE_EXCLUSIVE, "device-exclusive"),
+        (SWAP_ENTRY, UFFD_WP, "uffd-wp"),
+        (SWAP_ENTRY, POISONED, "poisoned"),
+        (SWAP_ENTRY, GUARD, "guard"),
+        (0, UFFD_MISSING, "uffd-missing"),
+        (0, UFFD_MINOR, "uffd-minor"),
+        (0, CHANGING, "changing"),
+    ];
+
+    /// The name of the number in these flags, if it has one there.
+    pub fn name(flags: u64) -> Option<&'static str> {
+        let found = flags & (PRESENT | SWAP_ENTRY | MASK);
+        NAMES
+            .iter()
+            .find(|(beside, number, _)| beside | number == found)
+            .map(|(_, _, name)| *name)
+    }
 }
 
 impl FaultRecord {
@@ -341,9 +430,10 @@ impl FaultRecord {
         ((self.header >> HEADER_TGID_SHIFT) & PID_MASK) as u32
     }
 
-    /// The flags, see [`fault_flag`].
+    /// The flags, see [`fault_flag`] and [`entry`].
     pub const fn flags(&self) -> u64 {
         (self.header >> HEADER_FLAGS_SHIFT) & FLAGS_MASK
+            | (self.header >> HEADER_ENTRY_SHIFT << entry::SHIFT) & entry::MASK
     }
 
     /// The faulting address.
@@ -376,7 +466,18 @@ impl FaultRecord {
 
 /// The type of the record that begins with this word, see [`record_type`].
 pub const fn header_type(header: u64) -> u64 {
-    header >> HEADER_TYPE_SHIFT
+    let bits = header >> HEADER_TYPE_SHIFT;
+    if bits >= record_type::FAULT {
+        record_type::FAULT
+    } else {
+        bits
+    }
+}
+
+/// What the flags of a fault, see [`FaultRecord::flags`], are in its first word.
+pub const fn header_flags(flags: u64) -> u64 {
+    (flags & FLAGS_MASK) << HEADER_FLAGS_SHIFT
+        | (flags & entry::MASK) >> entry::SHIFT << HEADER_ENTRY_SHIFT
 }
 
 /// How many slots the record that begins with this word occupies; 0 only in a damaged record.
@@ -427,6 +528,9 @@ pub mod session_flag {
     pub const ALL: u32 = 1 << 4;
     /// The returns of the faults are recorded too, see [`super::ReturnRecord`].
     pub const LATENCY: u32 = 1 << 5;
+    /// The faults are seen by an ftrace hook instead of a kprobe, which costs each fault less. `FT_IOC_START` fails
+    /// with `EOPNOTSUPP` where the kernel cannot do so. Not with [`LATENCY`].
+    pub const FTRACE: u32 = 1 << 6;
 }
 
 /// `FT_IOC_INFO`: what the module can do and what this file's session is.
@@ -467,8 +571,13 @@ pub struct Info {
     /// Faults recorded whose return could not be, since all instances of the return hook were in use or
     /// the ring was full ([`session_flag::LATENCY`]).
     pub missed_returns: u64,
+    /// How often the module has found, since the session started, that the probe does not hear: that
+    /// kprobes, or ftrace, were switched off. While it does not, faults happen that nobody counts.
+    pub deaf: u64,
+    /// When the probe was last found to hear before the first time that it was not; `CLOCK_MONOTONIC`.
+    pub heard_ns: u64,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: u64,
 }
 
 /// `FT_IOC_CONFIGURE`: how an idle session shall record.
@@ -480,7 +589,7 @@ pub struct Config {
     /// See [`mode`].
     pub mode: u32,
     /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`], [`session_flag::ALL`],
-    /// [`session_flag::LATENCY`] or 0.
+    /// [`session_flag::LATENCY`], [`session_flag::FTRACE`] or 0.
     pub flags: u32,
     /// Wake a reader that waits in `poll` when a ring holds that many bytes, at most `ring_bytes`; 0 for a
     /// quarter of it.
@@ -507,8 +616,30 @@ pub mod clock {
 pub struct Target {
     /// Process id in the caller's pid namespace. The id of any of its threads names the process.
     pub pid: i32,
-    /// Zero.
+    /// [`target_flag::ON_EXEC`] or 0; 0 to remove one.
     pub flags: u32,
+}
+
+/// Flags of a [`Target`].
+pub mod target_flag {
+    /// It becomes a target when it executes a program, and not before: as perf's `enable_on_exec`.
+    pub const ON_EXEC: u32 = 1 << 0;
+}
+
+/// `FT_IOC_CLOCK`: a clock of the records as the kernel itself reads it, whatever the caller's time namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// In: which, see [`clock`].
+    pub clock: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Out: its time, in nanoseconds.
+    pub time_ns: u64,
+    /// Out: what is to be added to it to get nanoseconds since 1970, as of now.
+    pub wall_offset_ns: i64,
+    /// Out: that is known to so many nanoseconds, either way.
+    pub wall_error_ns: u64,
 }
 
 /// `FT_IOC_DRAIN`: take the oldest records of one CPU.
@@ -550,7 +681,7 @@ pub struct CpuCounters {
     /// Faults in the ring that are not yet drained.
     pub pending: u64,
     /// `TASK` and `EXIT` records that found even their reserve of the ring full.
-    pub untold: u64,
+    pub sideband_dropped: u64,
     /// Zero.
     pub reserved: u64,
 }
@@ -634,12 +765,15 @@ pub const FT_IOC_CPU_COUNTERS: u32 = ioc::<CpuCounters>(IOC_READ | IOC_WRITE, 7)
 pub const FT_IOC_ADOPT: u32 = ioc::<()>(IOC_NONE, 8);
 /// Reads a [`SessionInfo`].
 pub const FT_IOC_SESSION: u32 = ioc::<SessionInfo>(IOC_READ | IOC_WRITE, 9);
+/// Reads a [`Time`].
+pub const FT_IOC_CLOCK: u32 = ioc::<Time>(IOC_READ | IOC_WRITE, 10);
 
 const _: () = {
     assert!(core::mem::size_of::<FaultRecord>() == SLOT_BYTES);
     assert!(core::mem::size_of::<Info>() == 104);
     assert!(core::mem::size_of::<Config>() == 32);
     assert!(core::mem::size_of::<Target>() == 8);
+    assert!(core::mem::size_of::<Time>() == 32);
     assert!(core::mem::size_of::<Drain>() == 24);
     assert!(core::mem::size_of::<CpuCounters>() == 64);
     assert!(core::mem::size_of::<SessionInfo>() == 128);
@@ -649,5 +783,7 @@ const _: () = {
     assert!(core::mem::size_of::<LostRecord>() == SLOT_BYTES);
     assert!(core::mem::size_of::<ReturnRecord>() == SLOT_BYTES);
     assert!(HEADER_MAPPING_SHIFT + 3 == HEADER_TYPE_SHIFT);
+    assert!(1 << entry::SHIFT == FLAGS_MASK + 1);
+    assert!(entry::MASK >> entry::SHIFT < record_type::FAULT);
     assert!(MAPPINGS == 1 << (8 + 3));
 };

@@ -6,10 +6,12 @@
 //! cargo build --release --package fault-tracer-bench --example replay
 //! valgrind --tool=callgrind --toggle-collect='*replay::replay*' target/release/examples/replay random 98304
 //! valgrind --tool=callgrind --toggle-collect='*replay::rewrite*' target/release/examples/replay FILE
+//! valgrind --tool=callgrind --toggle-collect='*replay::compacted*' target/release/examples/replay FILE 800
 //! ```
 //!
 //! `random` faults are those of one thread that writes to the pages of 16 MiB in a random order, as in the benchmark;
-//! of a trace FILE, rows are written anew: that is what the columns and their compression cost.
+//! of a trace FILE, rows are written anew: that is what the columns and their compression cost. With a number behind it,
+//! so many rows are flushed together, as in a second of a recording, and the batches are compacted then.
 
 use std::{
     env, fs,
@@ -18,9 +20,10 @@ use std::{
 
 use anyhow::{bail, Context as _, Result};
 use fault_tracer_client::{uapi, Merge, Record, Records, Timed as _};
+use fault_tracer_recorder::Resolver;
 use fault_tracer_trace::{
-    file::{Destination, Reader, Rewrite, Writer},
-    About, Resolver, Row,
+    file::{compact, Changeable, Destination, Reader, Writer},
+    Metadata, Row,
 };
 
 /// Counts what is written.
@@ -38,8 +41,39 @@ impl Write for Counter {
 }
 
 impl Destination for Counter {
-    fn rewrite(&mut self) -> Option<&mut dyn Rewrite> {
+    fn changeable(&mut self) -> Option<&mut dyn Changeable> {
         None
+    }
+}
+
+/// A file in memory, into which batches are appended quickly.
+struct Memory(Vec<u8>);
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Destination for Memory {
+    fn changeable(&mut self) -> Option<&mut dyn Changeable> {
+        Some(self)
+    }
+}
+
+impl Changeable for Memory {
+    fn write_over(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.0[at as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn cut_to(&mut self, bytes: u64) -> io::Result<()> {
+        self.0.truncate(bytes as usize);
+        Ok(())
     }
 }
 
@@ -118,7 +152,7 @@ fn random_faults(faults: u64) -> Vec<Vec<u64>> {
 /// From the rings to the file.
 #[inline(never)]
 fn replay(buffers: &[Vec<u64>], out: &mut Counter) -> Result<()> {
-    let mut writer = Writer::new(out, &About::default())?;
+    let mut writer = Writer::new(out, &Metadata::default())?;
     let mut merge = Merge::new(1);
     let mut resolver = Resolver::new();
     let mut rows: Vec<Row> = Vec::new();
@@ -148,10 +182,40 @@ fn replay(buffers: &[Vec<u64>], out: &mut Counter) -> Result<()> {
 /// From rows to a file.
 #[inline(never)]
 fn rewrite(rows: &[Row], out: &mut Counter) -> Result<()> {
-    let mut writer = Writer::new(out, &About::default())?;
+    let mut writer = Writer::new(out, &Metadata::default())?;
     rows.iter().try_for_each(|row| writer.push(row))?;
     writer.finish()?;
     Ok(())
+}
+
+/// From rows to small batches.
+#[inline(never)]
+fn flushed(rows: &[Row], together: usize) -> Result<Vec<u8>> {
+    let mut memory = Memory(Vec::new());
+    let mut writer = Writer::new(&mut memory, &Metadata::default())?;
+    for rows in rows.chunks(together) {
+        rows.iter().try_for_each(|row| writer.push(row))?;
+        writer.flush()?;
+    }
+    writer.finish()?;
+    Ok(memory.0)
+}
+
+/// From small batches to large ones.
+#[inline(never)]
+fn compacted(loose: &[u8], out: &mut Counter) -> Result<()> {
+    compact(loose, out, |_| {})?;
+    Ok(())
+}
+
+fn read(file: &str) -> Result<Vec<Row>> {
+    let reader = Reader::new(BufReader::new(fs::File::open(file)?))?;
+    Ok(reader.collect::<Result<_, _>>()?)
+}
+
+fn faults_of(rows: &[Row]) -> u64 {
+    let faults = rows.iter().filter(|row| matches!(row, Row::Fault(_)));
+    faults.count() as u64
 }
 
 fn main() -> Result<()> {
@@ -164,14 +228,20 @@ fn main() -> Result<()> {
             faults
         }
         [file] => {
-            let reader = Reader::new(BufReader::new(fs::File::open(file)?))?;
-            let rows = reader.collect::<Result<Vec<_>, _>>()?;
+            let rows = read(file)?;
             rewrite(&rows, &mut out)?;
-            rows.iter()
-                .filter(|row| matches!(row, Row::Fault(_)))
-                .count() as u64
+            faults_of(&rows)
         }
-        _ => bail!("random FAULTS, or a trace"),
+        [file, together] => {
+            let rows = read(file)?;
+            let faults = faults_of(&rows);
+            let loose = flushed(&rows, together.parse().context("not a number of rows")?)?;
+            let bytes = loose.len() as f64 / faults as f64;
+            println!("{bytes:.2} bytes each before they are compacted");
+            compacted(&loose, &mut out)?;
+            faults
+        }
+        _ => bail!("random FAULTS, or a trace, or a trace and a number of rows"),
     };
     println!(
         "{faults} faults, {:.2} bytes each",

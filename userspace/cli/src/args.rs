@@ -2,11 +2,23 @@
 
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use clap::{Args, Parser, ValueEnum};
-use fault_tracer_client::{uapi, Clock, Mode};
+use clap::{
+    builder::StyledStr,
+    error::{ContextKind, ContextValue, ErrorKind},
+    Args, CommandFactory as _, Parser, ValueEnum,
+};
+use fault_tracer_client::{Clock, Mode};
 use fault_tracer_trace::export::Format;
+
+use crate::commands::{advise, diff, generate, plot, report, stat, top};
+
+pub mod values;
 
 /// Ring of a session that is not asked for another, in KiB per CPU.
 pub const RING_KIB_DEFAULT: u64 = 4096;
@@ -16,7 +28,13 @@ Examples:
   fault-tracer record -- make -j4               trace a command from its first instruction on
   fault-tracer record --pid 1234                trace a running process and its future children
   fault-tracer record -a --duration 10          trace every process for ten seconds
-  fault-tracer verify faults.arrow              prove that no fault is missing
+  fault-tracer stat -- make -j4                 what faults cost a command, without a file
+  fault-tracer report faults.arrows             what a trace shows
+  fault-tracer advise faults.arrows             what would save faults, and how many
+  fault-tracer plot faults.arrows -o x.html     an interactive picture in one file
+  fault-tracer diff a.arrows b.arrows           what has changed
+  fault-tracer top -a                           who faults now
+  fault-tracer verify faults.arrows             prove that no fault is missing
   fault-tracer drain -o faults.csv -- ls -l     the raw records, as CSV
   fault-tracer drain -o faults.csv              read what `insmod fault_tracer.ko pid=N` records
   fault-tracer status                           what the module is doing
@@ -30,6 +48,9 @@ nanoseconds of CLOCK_MONOTONIC, ids of the initial pid namespace, hexadecimal ad
 or x. Lines that begin with # are comments; the last two tell what was lost. A summary goes to \
 standard error.
 
+CMD writes to its own standard output, so that its CSV needs a file (-o). A FILE that exists is renamed \
+to FILE.old; one that another recording is writing is refused.
+
 The recording ends when all targets have ended (followed children too), or at Ctrl-C or SIGTERM; \
 what was recorded until then is written. SIGTERM is passed on to CMD. CMD is never killed: if it \
 still runs, its end is awaited, and a further signal leaves it running.
@@ -40,29 +61,34 @@ command line is wrong.
 
 Examples:
   fault-tracer drain -o faults.csv -- make -j4
-  fault-tracer drain --mode overwrite --ring-kib 65536 --pid 1234 -o last.csv
+  fault-tracer drain --mode overwrite --ring-size 64M --pid 1234 -o last.csv
   fault-tracer drain --pid 1234 | grep ,w,";
 
 const RECORD_MORE: &str = "\
 FILE is an Arrow IPC stream, which pyarrow, polars, pandas and others read: a row for each fault with \
 its mapping, file offset, process, thread, kind (zero-fill, copy-on-write, swap-in, ...) and fate \
 (minor, major, retried, failed), and rows for the threads' beginnings and ends. It is readable while \
-it is being written, and up to the last second if the recording is killed.
+it is being written, and up to the last second if the recording is killed. At the end a compact copy takes its \
+place, if the disk has room for one. A FILE that exists is renamed to FILE.old; one that another recording is \
+writing is refused. Standard output (-o -) is for recordings without CMD, which would write to it, too.
 
 The recording ends when all targets have ended (followed children too), after --duration, or at Ctrl-C \
-or SIGTERM. With --all only at the latter. SIGTERM is passed on to CMD. CMD is never killed: if it still runs, its end is awaited, and \
-a further signal leaves it running.
+or SIGTERM. With --all only at the last two. SIGTERM is passed on to CMD. CMD is never killed: if it still \
+runs, its end is awaited, and a further signal leaves it running.
+
+If the disk gets full, what fits is kept, and the recording ends with an error.
 
 Exit status: as for drain.
 
 Examples:
   fault-tracer record -- make -j4
-  fault-tracer record --pid 1234 --duration 10 -o faults.arrow
+  fault-tracer record --pid 1234 --duration 10s -o faults.arrows
   fault-tracer record --latency -- make -j4
-  python3 -c 'import polars; print(polars.read_ipc_stream(\"faults.arrow\"))'";
+  python3 -c 'import polars; print(polars.read_ipc_stream(\"faults.arrows\"))'";
 
 const EXPORT_MORE: &str = "\
-A trace that is damaged or cut off is exported as far as it can be read.
+A trace that is damaged or cut off is exported as far as it can be read. Without -f, the format is the one of \
+FILE's name: .csv, .jsonl, .folded, .json (Chrome trace), .perf (perf script) or .parquet.
 
 Symbols come from the files that the code was in, as long as they are the same (by build id): their debug \
 files are looked for in each --debug-dir and in /usr/lib/debug, then the files themselves are taken. Of a \
@@ -71,16 +97,17 @@ file that was replaced since, and whose debug file is not found, there are none,
 Exit status: 0, also for a trace that was cut off; 1 if it is damaged or FILE cannot be written.
 
 Examples:
-  fault-tracer export faults.arrow -f csv -o faults.csv
-  fault-tracer export faults.arrow -f folded | inferno-flamegraph > faults.svg
-  fault-tracer export faults.arrow -f perfetto -o faults.json
-  fault-tracer export faults.arrow -f parquet -o faults.parquet";
+  fault-tracer export faults.arrows -o faults.csv
+  fault-tracer export faults.arrows -f folded | inferno-flamegraph > faults.svg
+  fault-tracer export faults.arrows -o faults.json
+  fault-tracer export faults.arrows -o faults.parquet";
 
 const VERIFY_MORE: &str = "\
 For each thread whose beginning and end are in the trace, the faults found in it must be as many as its \
 own counters rose by in the kernel. Threads that still ran are checked up to the end of the recording.
 
-Exit status: 0 if nothing is missing, 1 if something is or if the trace cannot be read to its end.";
+Exit status: 0 if nothing is missing, 1 if something is or if the trace cannot be read to its end, 3 if \
+nothing could be proven: no thread's counters are in the trace.";
 
 /// Records the page faults of programs: where, when and by which access.
 #[derive(Debug, Parser)]
@@ -89,6 +116,79 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub subcommand: Subcommand,
+
+    /// Say nothing on standard error but errors: no summary, no progress
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// Reads a command line.
+///
+/// # Errors
+///
+/// What is wrong with it, and how to mend that.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let ends_with_dashes = words.last().is_some_and(|word| word == "--");
+    let arguments = Arguments::try_parse_from(words).map_err(with_hint)?;
+    let refuse = |subcommand: &str, kind, message: String| {
+        let mut command = Arguments::command();
+        command.build();
+        let command = command.find_subcommand_mut(subcommand).cloned();
+        command.unwrap_or_default().error(kind, message)
+    };
+    let missing = ErrorKind::MissingRequiredArgument;
+    match &arguments.subcommand {
+        Subcommand::Drain(_) if ends_with_dashes => {
+            Err(refuse("drain", missing, NO_COMMAND.into()))
+        }
+        Subcommand::Record(_) if ends_with_dashes => {
+            Err(refuse("record", missing, NO_COMMAND.into()))
+        }
+        Subcommand::Record(Record { target, .. })
+            if target.command.is_empty() && target.pids.is_empty() && !target.all =>
+        {
+            let message =
+                "name what to trace: a process with --pid N, all with --all, or a command after --";
+            Err(refuse("record", missing, message.into()))
+        }
+        Subcommand::Record(Record { output, .. }) if FormatName::of_file(output).is_some() => {
+            let message = format!(
+                "record writes an Arrow stream, and {} is named as something else: name it FILE.arrows, then \
+                 use export (for the raw faults as CSV: drain)",
+                output.display()
+            );
+            Err(refuse("record", ErrorKind::ValueValidation, message))
+        }
+        Subcommand::Export(export) if export.format().is_none() => {
+            let message = "name a format with -f, or an output whose name ends in one of \
+                           .csv, .jsonl, .folded, .json, .perf, .parquet";
+            Err(refuse("export", missing, message.into()))
+        }
+        _ => Ok(arguments),
+    }
+}
+
+const NO_COMMAND: &str = "there is no command after --";
+
+/// Adds that a command stands after `--` to an error about a word that may be one.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => word,
+        _ => return error,
+    };
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    let is_recording = usage.is_some_and(|usage| {
+        ["record ", "drain "]
+            .iter()
+            .any(|name| usage.contains(name))
+    });
+    if is_recording && !word.starts_with('-') {
+        let hint = format!("a command to trace stands after --, as in: -- {word}");
+        let hint = ContextValue::StyledStrs(vec![StyledStr::from(hint)]);
+        error.insert(ContextKind::Suggested, hint);
+    }
+    error
 }
 
 /// What to do.
@@ -106,13 +206,34 @@ pub enum Subcommand {
     /// Prove that a trace has every fault of its threads, or say which are missing
     #[command(after_long_help = VERIFY_MORE)]
     Verify(Verify),
+    /// Count and time the page faults of a command or of running processes, without a file
+    #[command(after_long_help = stat::MORE)]
+    Stat(stat::Arguments),
+    /// Say what a trace shows: totals, what stands out, tables by any keys
+    #[command(after_long_help = report::MORE)]
+    Report(report::Arguments),
+    /// Say what would save page faults, and how many; verify it by running a command
+    #[command(after_long_help = advise::MORE)]
+    Advise(advise::Arguments),
+    /// Say what has changed between traces, and what is chance
+    #[command(after_long_help = diff::MORE)]
+    Diff(diff::Arguments),
+    /// Watch who faults now
+    #[command(after_long_help = top::MORE)]
+    Top(top::Arguments),
     /// Write a trace in the format of another program
     #[command(after_long_help = EXPORT_MORE)]
     Export(Export),
+    /// Draw a trace: time to the right, addresses upwards
+    #[command(after_long_help = plot::MORE)]
+    Plot(plot::Plot),
     /// Say what the module is doing now
     ///
     /// Exit status: 0, or 1 if the module is not loaded or cannot be asked.
     Status,
+    /// Write the manual pages and the completions of shells (make install does it)
+    #[command(hide = true)]
+    Generate(generate::Arguments),
 }
 
 /// What `drain` takes.
@@ -120,11 +241,15 @@ pub enum Subcommand {
 pub struct Drain {
     /// What is traced, and how.
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
 
-    /// Write the CSV to FILE instead of standard output, which CMD would share
+    /// Write the CSV to FILE instead of standard output; needed with CMD
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Also write the command, the clock and the account, in lines that begin with #
+    #[arg(long)]
+    pub comments: bool,
 }
 
 /// What `record` takes.
@@ -132,23 +257,32 @@ pub struct Drain {
 pub struct Record {
     /// What is traced, and how.
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
 
     /// Write the trace to FILE; - is standard output
-    #[arg(short, long, value_name = "FILE", default_value = "faults.arrow")]
+    #[arg(short, long, value_name = "FILE", default_value = "faults.arrows")]
     pub output: PathBuf,
 
-    /// End the recording after so many seconds
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    /// End the recording after that time, in seconds or as 500ms, 5s, 2m, 1h
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub duration: Option<Duration>,
 
     /// The clock of the times
     #[arg(long, value_enum, default_value = "monotonic")]
     pub clock: ClockName,
 
-    /// Also record how long each fault takes, which costs it about twice as much as being recorded
+    /// Also record how long each fault takes: a fault then costs 758 instructions more than an untraced one
+    /// instead of 180 (296 by the kprobe)
     #[arg(long)]
     pub latency: bool,
+
+    /// What sees the faults; a fault costs less by ftrace, and only the kprobe sees durations
+    #[arg(long, value_enum, default_value = "auto")]
+    pub hook: HookName,
+
+    /// Keep the attempts of a fault apart: a row for each entry into handle_mm_fault
+    #[arg(long)]
+    pub attempts: bool,
 }
 
 /// What `verify` takes.
@@ -157,6 +291,10 @@ pub struct Verify {
     /// The trace that `fault-tracer record` has written; - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+
+    /// List each stretch of lost faults
+    #[arg(long)]
+    pub losses: bool,
 }
 
 /// What `export` takes.
@@ -166,17 +304,34 @@ pub struct Export {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// The format to write
+    /// The format to write [default: that of FILE's name]
     #[arg(short, long, value_enum)]
-    pub format: FormatName,
+    pub format: Option<FormatName>,
 
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// In csv, jsonl, parquet and arrow: all rows of the trace (threads, code, gaps, losses, the account), not the
+    /// faults alone
+    #[arg(long)]
+    pub events: bool,
+
+    /// In csv: also the command, the clock and the account, in lines that begin with #
+    #[arg(long)]
+    pub comments: bool,
+
     /// Look for symbols also in DIR, by build id (DIR/.build-id/xx/yyyy.debug) or path (DIR/usr/bin/...)
     #[arg(long = "debug-dir", value_name = "DIR")]
     pub debug_dirs: Vec<PathBuf>,
+}
+
+impl Export {
+    /// The format to write, if it is named.
+    pub fn format(&self) -> Option<FormatName> {
+        let of_file = || FormatName::of_file(self.output.as_deref()?);
+        self.format.or_else(of_file)
+    }
 }
 
 /// A format's name.
@@ -184,16 +339,34 @@ pub struct Export {
 pub enum FormatName {
     /// The faults, with the columns of drain and more behind them
     Csv,
-    /// All rows, a JSON object on each line
+    /// The faults, a JSON object on each line
     Jsonl,
     /// process;thread;mapping;symbol and a count, for flame graphs
     Folded,
     /// Chrome trace JSON, for ui.perfetto.dev: rates of all faults, the first 200,000 one by one
     Perfetto,
-    /// The text of perf script: events minor-faults, major-faults, and page-faults for what is neither
+    /// The text of perf script: one event, page-faults; minor-fault or major-fault is the outermost frame
     PerfScript,
-    /// All rows as Apache Parquet, for DuckDB and others
+    /// The faults as Apache Parquet, for DuckDB and others
     Parquet,
+    /// The faults as an Arrow IPC file (Feather), for pandas and polars
+    Arrow,
+}
+
+impl FormatName {
+    /// The format that files of such a name have.
+    fn of_file(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        Some(match extension.as_str() {
+            "csv" => Self::Csv,
+            "jsonl" | "ndjson" => Self::Jsonl,
+            "folded" => Self::Folded,
+            "json" => Self::Perfetto,
+            "perf" => Self::PerfScript,
+            "parquet" => Self::Parquet,
+            _ => return None,
+        })
+    }
 }
 
 impl From<FormatName> for Format {
@@ -205,14 +378,15 @@ impl From<FormatName> for Format {
             FormatName::Perfetto => Self::Perfetto,
             FormatName::PerfScript => Self::PerfScript,
             FormatName::Parquet => Self::Parquet,
+            FormatName::Arrow => Self::Arrow,
         }
     }
 }
 
 /// What is traced, and how.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(group = clap::ArgGroup::new("target").args(["pids", "all", "command"]))]
-pub struct Target {
+pub struct TargetArgs {
     /// Trace this process with all its threads; several: --pid 1,2 or --pid 1 --pid 2
     #[arg(
         short,
@@ -221,7 +395,7 @@ pub struct Target {
         value_delimiter = ',',
         num_args = 1..,
         allow_negative_numbers = true,
-        value_parser = clap::value_parser!(i32).range(1..),
+        value_parser = values::pid,
     )]
     pub pids: Vec<i32>,
 
@@ -237,13 +411,30 @@ pub struct Target {
     #[arg(long, value_enum, requires = "target")]
     pub mode: Option<ModeName>,
 
-    /// Ring for each CPU in KiB, a power of two from 4 to 1048576 [default: 4096]
-    #[arg(long, value_name = "K", value_parser = ring_kib, requires = "target")]
+    /// Ring for each CPU, a power of two from 4K to 1G; a number alone is in KiB [default: 4M]
+    #[arg(
+        long = "ring-size",
+        visible_alias = "ring-kib",
+        value_name = "SIZE",
+        value_parser = values::ring_kib,
+        requires = "target"
+    )]
     pub ring_kib: Option<u64>,
 
     /// Start CMD and trace it and its children
     #[arg(last = true, value_names = ["CMD", "ARGS"])]
     pub command: Vec<OsString>,
+}
+
+/// What sees the faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HookName {
+    /// ftrace where the kernel has it and durations are not asked for, else the kprobe
+    Auto,
+    /// A kprobe
+    Kprobe,
+    /// An ftrace hook
+    Ftrace,
 }
 
 /// A clock's name.
@@ -285,35 +476,13 @@ impl From<ModeName> for Mode {
     }
 }
 
-/// Reads a size of rings.
-fn ring_kib(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = uapi::RING_BYTES_MIN / 1024;
-    const MOST: u64 = uapi::RING_BYTES_MAX / 1024;
-    let kib: u64 = text.parse().map_err(|error| format!("{error}"))?;
-    if !kib.is_power_of_two() || !(LEAST..=MOST).contains(&kib) {
-        return Err(format!("must be a power of two from {LEAST} to {MOST}"));
-    }
-    Ok(kib)
-}
-
-/// Reads a time.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(time) if !time.is_zero() => Ok(time),
-        Ok(_) => Err("must be more than 0".into()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{error::ErrorKind, CommandFactory as _};
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStringExt as _;
 
-    fn parse(line: &str) -> Result<Target, clap::Error> {
+    fn parse(line: &str) -> Result<TargetArgs, clap::Error> {
         let words = ["fault-tracer", "drain"].into_iter();
         let arguments = Arguments::try_parse_from(words.chain(line.split_whitespace()))?;
         match arguments.subcommand {
@@ -335,7 +504,7 @@ mod tests {
     #[test]
     fn the_default_ring_is_the_one_that_the_help_names() {
         assert_eq!(
-            ring_kib(&RING_KIB_DEFAULT.to_string()),
+            values::ring_kib(&values::size(RING_KIB_DEFAULT)),
             Ok(RING_KIB_DEFAULT)
         );
         let help = Arguments::command()
@@ -343,7 +512,7 @@ mod tests {
             .unwrap()
             .render_help()
             .to_string();
-        assert!(help.contains(&format!("[default: {RING_KIB_DEFAULT}]")));
+        assert!(help.contains(&format!("[default: {}]", values::size(RING_KIB_DEFAULT))));
     }
 
     #[test]
@@ -379,7 +548,7 @@ mod tests {
         assert_eq!(record.target.pids, [7]);
         assert_eq!(record.duration, Some(Duration::from_millis(500)));
         assert_eq!(record.clock, ClockName::Raw);
-        assert_eq!(record.output.to_str(), Some("faults.arrow"));
+        assert_eq!(record.output.to_str(), Some("faults.arrows"));
         for duration in ["0", "-1", "x", "inf", "nan", "1e300"] {
             let error = parse(&format!("-p 7 --duration={duration}")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ValueValidation, "{duration}");
@@ -395,6 +564,73 @@ mod tests {
         }
     }
 
+    /// The message for a command line that is refused.
+    fn wrong(line: &str) -> String {
+        let words = ["fault-tracer"].into_iter().chain(line.split_whitespace());
+        let error = super::parse(words.map(OsString::from)).expect_err(line);
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(wrong("record").contains("a command after --"));
+        assert!(wrong("record -o x --").contains("no command after --"));
+        assert!(wrong("drain --").contains("no command after --"));
+        for line in ["record ls", "drain ls -l", "record -o x make -j4"] {
+            let text = wrong(line);
+            let word = line
+                .split_whitespace()
+                .find(|word| ["ls", "make"].contains(word));
+            let hint = format!("as in: -- {}", word.unwrap());
+            assert!(text.contains(&hint), "{text}");
+        }
+        assert!(!wrong("verify a b").contains("as in: --"));
+        assert!(!wrong("record --unknown").contains("as in: --"));
+        assert!(wrong("export x").contains("name a format with -f"));
+        assert!(wrong("export x -o y.txt").contains("name a format with -f"));
+    }
+
+    #[test]
+    fn formats_are_those_of_the_names() {
+        let format = |line: &str| {
+            let words = ["fault-tracer", "export", "x"]
+                .into_iter()
+                .chain(line.split_whitespace());
+            match super::parse(words.map(OsString::from)).unwrap().subcommand {
+                Subcommand::Export(export) => export.format().unwrap(),
+                _ => unreachable!(),
+            }
+        };
+        assert_eq!(format("-o t.csv"), FormatName::Csv);
+        assert_eq!(format("-o t.JSON"), FormatName::Perfetto);
+        assert_eq!(format("-o t.parquet"), FormatName::Parquet);
+        assert_eq!(format("-o t.csv -f folded"), FormatName::Folded);
+        for name in ["x.csv", "x.parquet", "/tmp/x.json"] {
+            let text = wrong(&format!("record -o {name} -p 1"));
+            assert!(
+                text.contains("FILE.arrows") && text.contains(name),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn quiet_is_for_all() {
+        for line in [
+            "-q status",
+            "status -q",
+            "record -p 1 --quiet",
+            "verify -q x",
+        ] {
+            let words = ["fault-tracer"].into_iter().chain(line.split_whitespace());
+            assert!(
+                super::parse(words.map(OsString::from)).unwrap().quiet,
+                "{line}"
+            );
+        }
+    }
+
     #[test]
     fn settings_need_a_session_of_ones_own() {
         for setting in ["--mode discard", "--ring-kib 64", "--no-follow"] {
@@ -405,7 +641,10 @@ mod tests {
 
     #[test]
     fn sizes_of_rings() {
-        assert_eq!(parse("--ring-kib 4 --pid 1").unwrap().ring_kib, Some(4));
+        for option in ["--ring-kib 4", "--ring-size 4", "--ring-size=4KiB"] {
+            let target = parse(&format!("{option} --pid 1")).unwrap();
+            assert_eq!(target.ring_kib, Some(4), "{option}");
+        }
         for size in [
             "0",
             "2",
@@ -413,7 +652,7 @@ mod tests {
             "100",
             "2097152",
             "-4",
-            "4k",
+            "4x",
             "99999999999999999999",
         ] {
             let (_, message) = refused(&format!("--pid 1 --ring-kib={size}"));
@@ -429,6 +668,15 @@ mod tests {
             "verify",
             "export",
             "status",
+            "stat",
+            "report",
+            "diff",
+            "advise",
+            "top",
+            "--by",
+            "kind,mapping",
+            "--filter",
+            "--json",
             "--pid",
             "--duration",
             "--ring-kib",

@@ -1,67 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `fault-tracer`: records the page faults of programs.
+//! `fault-tracer`: records the page faults of programs, and answers questions about them.
 //!
-//! This file reads the command line and turns results into exit statuses; each subcommand has a file.
+//! | place | holds |
+//! |---|---|
+//! | `args` | the command line |
+//! | `commands/` | what each subcommand does, one file each, from top to bottom |
+//! | `launch/` | the way in of all recordings: what is traced, until when |
+//! | `inherited` | what this program was started with, which a command gets as it was |
+//! | `input`, `output` | traces that are read, files that are written |
+//! | `text/` | what people read |
+//! | `top/` | the live view: counts of an interval, and the screen |
+//! | `exit` | what the exit statuses mean |
 
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use clap::Parser as _;
-
 mod args;
-mod collector;
-mod command;
-mod drain;
-mod durations;
-mod events;
-mod export;
-mod format;
+mod commands;
+mod exit;
+mod inherited;
+mod input;
+mod launch;
 mod output;
-mod record;
-mod recording;
-mod signals;
-mod status;
-mod summary;
-mod tally;
-mod traced;
-mod verify;
-
-use args::{Arguments, Subcommand};
-
-/// The tool itself failed, and no command was to be run.
-const FAILED: u8 = 1;
-/// The tool itself failed where the status would otherwise be the command's.
-const FAILED_WITH_COMMAND: u8 = 125;
+mod text;
+mod top;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let failed = match &arguments.subcommand {
-        Subcommand::Drain(drain) if !drain.target.command.is_empty() => FAILED_WITH_COMMAND,
-        Subcommand::Record(record) if !record.target.command.is_empty() => FAILED_WITH_COMMAND,
-        _ => FAILED,
-    };
-    match run(&arguments) {
+    let arguments = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    QUIET.store(arguments.quiet, Ordering::Relaxed);
+    inherited::survive_file_limits();
+    let failed = exit::of_failure(&arguments.subcommand);
+    match commands::run(&arguments.subcommand) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             say(&format!("{error:#}"));
             let status = error
-                .downcast_ref::<command::NotRun>()
-                .map_or(failed, command::NotRun::status);
+                .downcast_ref::<launch::NotRun>()
+                .map_or(failed, launch::NotRun::status);
             ExitCode::from(status)
         }
-    }
-}
-
-fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    match &arguments.subcommand {
-        Subcommand::Drain(arguments) => drain::run(arguments),
-        Subcommand::Record(arguments) => record::run(arguments),
-        Subcommand::Export(arguments) => export::run(arguments),
-        Subcommand::Verify(arguments) => verify::run(arguments),
-        Subcommand::Status => status::run(),
     }
 }
 
@@ -69,4 +50,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 fn say(message: &str) {
     // There is nowhere left to tell of a failure.
     let _ = writeln!(io::stderr(), "fault-tracer: {message}");
+}
+
+/// Only errors are to be told.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether only errors are to be told.
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints on standard error how something went, unless it is to be quiet.
+fn note(message: &str) {
+    if !is_quiet() {
+        say(message);
+    }
 }

@@ -39,7 +39,7 @@ fn faults(csv: &str) -> usize {
 #[test]
 fn what_stands_before_the_damage_is_read_and_the_damage_told() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("faults.arrow");
+    let file = folder.path().join("faults.arrows");
     let (bytes, frames) = whole();
     fs::write(&file, &bytes).unwrap();
     let (status, csv, _) = run(&["export", "-f", "csv"], &file);
@@ -55,7 +55,7 @@ fn what_stands_before_the_damage_is_read_and_the_damage_told() {
         let (status, csv, told) = run(subcommand, &file);
         assert_eq!(status, Some(1), "{told}");
         assert!(
-            told.contains(&format!("damaged at byte {at}")) && told.contains("faults.arrow"),
+            told.contains(&format!("damaged at byte {at}")) && told.contains("faults.arrows"),
             "{told}"
         );
         if subcommand[0] == "export" {

@@ -84,6 +84,12 @@ pub enum Error {
     /// All the processes named have ended before recording could start.
     #[error("the processes to trace have ended before the recording could start")]
     TargetsEnded,
+    /// The kernel cannot hook the fault with ftrace.
+    #[error(
+        "this kernel cannot hook page faults with ftrace: if ftrace is switched off, sysctl \
+         kernel.ftrace_enabled=1 switches it on; else take --hook kprobe"
+    )]
+    NoFtraceHook,
     /// No session was started by the module parameters.
     #[error(
         "no process was named when the module was loaded (pid=N): name one with --pid N, or a \
@@ -95,14 +101,23 @@ pub enum Error {
     AlreadyAdopted,
     /// The rings do not fit in memory.
     #[error(
-        "there is no memory for rings of {kib} KiB for each of {cpus} CPUs (they may take half of \
-         it): choose smaller ones"
+        "there is no memory for rings of {kib} KiB for each of {cpus} CPUs (those of all recordings \
+         may take half of it, and it must be available): choose smaller ones, or end other recordings"
     )]
     NoMemory {
         /// KiB for each CPU.
         kib: u64,
         /// CPUs, as ids.
         cpus: u32,
+    },
+    /// A session names no more processes than so many.
+    #[error(
+        "cannot trace process {pid}: too many processes are named already. Name the process that starts them (its \
+         children are followed), or trace all"
+    )]
+    TooManyTargets {
+        /// The one that was not added.
+        pid: i32,
     },
     /// No further session can run.
     #[error(
@@ -112,6 +127,13 @@ pub enum Error {
         /// [`uapi::Info::max_sessions`].
         max: u32,
     },
+    /// The kernel's probes are switched off: nothing would be recorded.
+    #[error(
+        "the kernel's probe does not hear: kprobes are switched off (echo 1 \
+         >/sys/kernel/debug/kprobes/enabled switches them on), or ftrace is (sysctl \
+         kernel.ftrace_enabled=1)"
+    )]
+    Deaf,
     /// A size of rings that the module does not take.
     #[error(
         "rings of {bytes} bytes are refused: the size must be a power of two from {} to {} bytes",

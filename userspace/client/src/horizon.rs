@@ -3,10 +3,9 @@
 //! The time before which no record can come any more.
 
 use fault_tracer_uapi::clock;
-use rustix::{
-    thread::{membarrier, MembarrierCommand},
-    time::{clock_gettime, ClockId},
-};
+use rustix::thread::{membarrier, MembarrierCommand};
+
+use crate::{Result, Session};
 
 /// The clock that a session's records are timed by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +28,15 @@ pub struct WallOffset {
     pub error_ns: u64,
 }
 
+/// A reading of a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// Its time, in nanoseconds.
+    pub time_ns: u64,
+    /// How it stands to the wall clock.
+    pub wall: WallOffset,
+}
+
 impl Clock {
     /// The ABI's number of this clock.
     pub fn code(self) -> u32 {
@@ -46,45 +54,6 @@ impl Clock {
             Self::Boottime => "CLOCK_BOOTTIME",
             Self::Raw => "CLOCK_MONOTONIC_RAW",
         }
-    }
-
-    /// Its time now, in nanoseconds.
-    pub fn now(self) -> u64 {
-        let time = clock_gettime(match self {
-            Self::Monotonic => ClockId::Monotonic,
-            Self::Boottime => ClockId::Boottime,
-            Self::Raw => ClockId::MonotonicRaw,
-        });
-        // CAST: the clocks count from the boot on and are never negative.
-        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-    }
-
-    /// What is to be added to its time to get nanoseconds since 1970, as of now.
-    pub fn wall_offset(self) -> WallOffset {
-        let wall = || {
-            let time = clock_gettime(ClockId::Realtime);
-            time.tv_sec * 1_000_000_000 + time.tv_nsec
-        };
-        let reading = || {
-            let before = self.now();
-            let wall = wall();
-            let after = self.now();
-            let half = (after - before).div_ceil(2);
-            WallOffset {
-                error_ns: half,
-                // CAST: in hundreds of years.
-                offset_ns: wall - (before + half) as i64,
-            }
-        };
-        // The tightest of some: each may be interrupted.
-        (0..7).fold(reading(), |best, _| {
-            let next = reading();
-            if next.error_ns < best.error_ns {
-                next
-            } else {
-                best
-            }
-        })
     }
 }
 
@@ -104,33 +73,14 @@ const MARGIN_NS: u64 = 1_000_000_000;
 ///
 /// Kernels with `nohz_full` do not offer the call; a margin of a second takes its place there. Should a
 /// handler be held up for longer than that, [`crate::Merge::late`] counts its record.
-pub fn settle(clock: Clock) -> u64 {
-    let time = clock.now();
-    match membarrier(MembarrierCommand::Global) {
+///
+/// # Errors
+///
+/// Those of [`Session::time`].
+pub fn settle(session: &Session, clock: Clock) -> Result<u64> {
+    let time = session.time(clock)?.time_ns;
+    Ok(match membarrier(MembarrierCommand::Global) {
         Ok(()) => time,
         Err(_) => time.saturating_sub(MARGIN_NS),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_horizon_moves_on_and_stays_behind_the_clock() {
-        for clock in [Clock::Monotonic, Clock::Boottime, Clock::Raw] {
-            let first = settle(clock);
-            let second = settle(clock);
-            assert!(first <= second && second <= clock.now());
-        }
-    }
-
-    #[test]
-    fn clocks_have_an_offset_to_wall_time() {
-        for clock in [Clock::Monotonic, Clock::Boottime, Clock::Raw] {
-            let wall = clock.now() as i64 + clock.wall_offset().offset_ns;
-            let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-            assert!((since_1970.as_nanos() as i64 - wall).abs() < 1_000_000_000);
-        }
-    }
+    })
 }

@@ -19,10 +19,10 @@ mod session;
 
 pub use error::{Error, Result};
 pub use fault_tracer_uapi as uapi;
-pub use horizon::{settle, Clock, WallOffset};
+pub use horizon::{settle, Clock, Time, WallOffset};
 pub use merge::{Merge, Timed};
 pub use record::{Damaged, Exit, Lost, Mapping, Overrun, Record, Records, Return, Task, TaskEvent};
 #[doc(hidden)]
 pub use rings::take_from;
 pub use rings::Rings;
-pub use session::{Drained, Mode, Readiness, Session, Settings, BUFFER_WORDS_MIN};
+pub use session::{Drained, Hook, Mode, Readiness, Session, Settings, BUFFER_WORDS_MIN};

@@ -48,7 +48,7 @@ pub struct Mapping {
     pub device: u64,
     /// See [`uapi::mapping_flag`].
     pub flags: u32,
-    /// What `/proc/PID/maps` calls it. Bytes that are no UTF-8 are replaced.
+    /// What `/proc/PID/maps` calls it, [escaped](uapi::names::escape).
     pub path: String,
 }
 
@@ -80,9 +80,9 @@ pub struct Task {
     pub parent: u32,
     /// What happened.
     pub event: TaskEvent,
-    /// Name of the thread. Bytes that are no UTF-8 are replaced.
+    /// Name of the thread, [escaped](uapi::names::escape).
     pub comm: String,
-    /// Path of its program, of [`TaskEvent::Exec`] and [`TaskEvent::Present`].
+    /// Path of its program, [escaped](uapi::names::escape), of [`TaskEvent::Exec`] and [`TaskEvent::Present`].
     pub path: String,
     /// Its minor-fault counter.
     pub min_flt: u64,
@@ -206,7 +206,7 @@ impl Record {
                 inode,
                 device,
                 flags: (packed >> 32) as u32,
-                path: text(path, (packed >> 16) as u16 as usize),
+                path: name(path, (packed >> 16) as u16 as usize),
             })),
             (record_type::TASK, &[_, time_ns, origin, ref comm @ ..]) if comm.len() >= 5 => {
                 let (comm, rest) = comm.split_at(2);
@@ -229,8 +229,8 @@ impl Record {
                         uapi::task_event::ALIVE => TaskEvent::Alive,
                         _ => return None,
                     },
-                    comm: String::from_utf8_lossy(&comm[..end]).into_owned(),
-                    path: text(&rest[3..], rest[2] as u32 as usize),
+                    comm: uapi::names::escape(&comm[..end]),
+                    path: name(&rest[3..], rest[2] as u32 as usize),
                     min_flt: rest[0],
                     maj_flt: rest[1],
                     from_id: (rest[2] >> 32) as u32,
@@ -266,11 +266,10 @@ fn bytes(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// The text in the first `length` bytes of some words, or in all of them if they are fewer.
-fn text(words: &[u64], length: usize) -> String {
+/// The name in the first `length` bytes of some words, or in all of them if they are fewer.
+fn name(words: &[u64], length: usize) -> String {
     let bytes = bytes(words);
-    let bytes = &bytes[..length.min(bytes.len())];
-    String::from_utf8_lossy(bytes).into_owned()
+    uapi::names::escape(&bytes[..length.min(bytes.len())])
 }
 
 /// Splits a drained buffer into the words of each record. After an `Err` it ends.
@@ -453,6 +452,25 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_no_text_stay_apart() {
+        let paths = [&b"/tmp/\xff"[..], b"/tmp/\xfe", b"/tmp/\n", b"/tmp/\\012"].map(|path| {
+            let words: Vec<u64> = path
+                .chunks(8)
+                .map(|chunk| {
+                    let mut word = [0; 8];
+                    word[..chunk.len()].copy_from_slice(chunk);
+                    u64::from_ne_bytes(word)
+                })
+                .collect();
+            name(&words, path.len())
+        });
+        assert_eq!(
+            paths,
+            ["/tmp/\\377", "/tmp/\\376", "/tmp/\\012", "/tmp/\\134012"]
+        );
+    }
+
+    #[test]
     fn returns_are_read_as_they_are_laid_out() {
         let words = laid_out(
             uapi::ReturnRecord {
@@ -545,10 +563,10 @@ mod tests {
 
     #[test]
     fn unknown_types_and_padding_are_skipped() {
-        let mut words = other(9, 3);
+        let mut words = other(7, 3);
         words.extend(fault(1));
         words.extend(other(record_type::PAD, 1));
-        words.extend(other(15, 2));
+        words.extend(other(7, 2));
         words.extend(fault(2));
         assert_eq!(times(&words), Ok(vec![1, 2]));
     }

@@ -313,7 +313,7 @@ fn whole_records(words: &[u64]) -> usize {
     const SLOT_WORDS: usize = uapi::SLOT_BYTES / 8;
     let mut next = 0;
     while let Some(&header) = words.get(next) {
-        // A length of zero is damage, and is told of by whoever reads the records.
+        // A length of zero is damage, and is emitted by whoever reads the records.
         let length = (uapi::header_slots(header).max(1) as usize) * SLOT_WORDS;
         if length > words.len() - next {
             break;

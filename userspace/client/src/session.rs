@@ -17,7 +17,7 @@ use rustix::{
     ioctl::{ioctl, Getter, NoArg, Opcode, Setter, Updater},
 };
 
-use crate::{record::LONGEST_RECORD_WORDS, Clock, Error, Result};
+use crate::{record::LONGEST_RECORD_WORDS, Clock, Error, Result, Time, WallOffset};
 
 /// What happens to a fault that finds its ring full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,16 @@ impl Mode {
     }
 }
 
+/// What sees the faults of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hook {
+    /// A kprobe: on every kernel, and the only one that sees returns.
+    #[default]
+    Kprobe,
+    /// An ftrace hook, which costs each fault less, where the kernel has it.
+    Ftrace,
+}
+
 /// How a session shall record.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -71,6 +81,8 @@ pub struct Settings {
     pub sideband: bool,
     /// Whether the faults' returns are recorded: [`crate::Record::Return`].
     pub latency: bool,
+    /// What sees the faults.
+    pub hook: Hook,
     /// The clock of the records.
     pub clock: Clock,
     /// [`Session::wait`] returns when a ring holds that many bytes; 0 for a quarter of it.
@@ -228,6 +240,7 @@ impl Session {
             all,
             sideband,
             latency,
+            hook,
             clock,
             watermark_bytes,
         } = settings;
@@ -242,7 +255,8 @@ impl Session {
             flags: flag(follow, session_flag::FOLLOW)
                 | flag(all, session_flag::ALL)
                 | flag(sideband, session_flag::SIDEBAND)
-                | flag(latency, session_flag::LATENCY),
+                | flag(latency, session_flag::LATENCY)
+                | flag(hook == Hook::Ftrace, session_flag::FTRACE),
             watermark_bytes,
             clock: clock.code(),
             reserved: 0,
@@ -283,15 +297,27 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::NoProcess`]; [`Error::Refused`] where the id is not positive or the session stopped.
+    /// [`Error::NoProcess`]; [`Error::TooManyTargets`]; [`Error::Refused`] where the id is not positive, the session
+    /// stopped, or the caller without rights.
     pub fn add_target(&self, pid: i32) -> Result<()> {
-        set!(
-            self,
-            uapi::FT_IOC_TARGET_ADD,
-            uapi::Target { pid, flags: 0 }
-        )
-        .map_err(|errno| match errno {
+        self.add(uapi::Target { pid, flags: 0 })
+    }
+
+    /// As [`Session::add_target`], but the process is a target from the moment on when it executes a program.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::add_target`].
+    pub fn add_target_on_exec(&self, pid: i32) -> Result<()> {
+        let flags = uapi::target_flag::ON_EXEC;
+        self.add(uapi::Target { pid, flags })
+    }
+
+    fn add(&self, target: uapi::Target) -> Result<()> {
+        let pid = target.pid;
+        set!(self, uapi::FT_IOC_TARGET_ADD, target).map_err(|errno| match errno {
             Errno::SRCH => Error::NoProcess { pid },
+            Errno::NOSPC => Error::TooManyTargets { pid },
             other => refused("add the process", other),
         })
     }
@@ -318,8 +344,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::NoMemory`], [`Error::TooManySessions`], [`Error::TargetsEnded`]; [`Error::Refused`]
-    /// where the session is not idle or the probe cannot be placed.
+    /// [`Error::NoMemory`], [`Error::TooManySessions`], [`Error::TargetsEnded`], [`Error::NoFtraceHook`],
+    /// [`Error::Deaf`]; [`Error::Refused`] where the session is not idle or the probe cannot be placed.
     pub fn start(&self) -> Result<()> {
         call!(self, uapi::FT_IOC_START).map_err(|errno| match errno {
             Errno::NOMEM => Error::NoMemory {
@@ -330,6 +356,8 @@ impl Session {
                 max: self.max_sessions,
             },
             Errno::SRCH => Error::TargetsEnded,
+            Errno::OPNOTSUPP => Error::NoFtraceHook,
+            Errno::IO => Error::Deaf,
             other => refused("start recording", other),
         })
     }
@@ -403,6 +431,27 @@ impl Session {
             Err(Errno::INVAL) if self.info()?.state != state::IDLE => Ok(None),
             Err(errno) => Err(refused("tell a CPU's counters", errno)),
         }
+    }
+
+    /// A clock of the records, as the kernel reads it itself: the caller's own may be that of a time namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]; it cannot fail once the session is open.
+    pub fn time(&self, clock: Clock) -> Result<Time> {
+        let mut time = uapi::Time {
+            clock: clock.code(),
+            ..Default::default()
+        };
+        update!(self, uapi::FT_IOC_CLOCK, &mut time)
+            .map_err(|errno| refused("tell the time", errno))?;
+        Ok(Time {
+            time_ns: time.time_ns,
+            wall: WallOffset {
+                offset_ns: time.wall_offset_ns,
+                error_ns: time.wall_error_ns,
+            },
+        })
     }
 
     /// What the running session of an index below [`Session::max_sessions`] is doing; `None` if there is

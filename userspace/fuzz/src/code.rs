@@ -6,13 +6,17 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::Write as _,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     sync::Arc,
 };
 
-use fault_tracer_symbols::{parse_maps, Elf, Files, Symbolizer};
-use fault_tracer_trace::{export::Symbols as _, About, Code, Name, Object, Resolver};
-use rustix::fs::{memfd_create, MemfdFlags};
+use fault_tracer_recorder::{parse_maps, Files, Resolver};
+use fault_tracer_symbols::{changed_ns, Elf, Symbolizer};
+use fault_tracer_trace::{export::Symbols as _, BuildId, Code, FileId, Metadata, Name, Object};
+use rustix::fs::{major, memfd_create, minor, MemfdFlags};
 
 /// Offsets in a file that are asked for: those of the seeds' symbols, and those where sums overflow.
 const OFFSETS: u64 = 1024;
@@ -34,33 +38,38 @@ pub(crate) fn symbols_in(bytes: &[u8]) -> BTreeSet<Name> {
     let mut file = File::from(memory);
     file.write_all(bytes).expect("memory can be written");
     let elf = Elf::read(&file).expect("memory can be read");
-    let about = About {
+    let metadata = Metadata {
         host: rustix::system::uname()
             .nodename()
             .to_string_lossy()
             .into_owned(),
-        ..About::default()
+        ..Metadata::default()
     };
-    let mut symbols = Symbolizer::new(&about, &[]);
+    let mut symbols = Symbolizer::new(&metadata, &[]);
     let mut found = BTreeSet::new();
-    let build_id = elf.and_then(|elf| elf.build_id).map(Into::into);
+    let build_id = elf.and_then(|elf| elf.build_id);
+    let metadata_of = file.metadata().expect("memory has metadata");
+    let device = metadata_of.dev();
+    let id = FileId {
+        device: u64::from(major(device)) << 32 | u64::from(minor(device)),
+        inode: metadata_of.ino(),
+        changed_ns: Some(changed_ns(&metadata_of)),
+    };
     for bias in [None, Some(0), Some(1 << 63)] {
         let object = Arc::new(Object {
             name: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
-            build_id: Option::clone(&build_id),
+            build_id: build_id
+                .as_deref()
+                .map_or(BuildId::Absent, |digits| BuildId::Of(digits.into())),
             bias,
+            file: Some(id),
         });
         for offset in (0..OFFSETS).step_by(4).chain(EXTREMES) {
             let code = Code {
                 object: Arc::clone(&object),
                 offset,
             };
-            // Long after the file was made: one without a build id counts as unchanged.
-            found.extend(
-                symbols
-                    .symbol(&code, u64::MAX >> 1)
-                    .map(|symbol| symbol.name),
-            );
+            found.extend(symbols.symbol(&code, 0).map(|symbol| symbol.name));
         }
     }
     assert!(symbols.notes().iter().all(|note| !note.is_empty()));
@@ -74,9 +83,9 @@ pub(crate) fn symbols_in(bytes: &[u8]) -> BTreeSet<Name> {
 /// If a mapping is not of code, and as said above.
 pub fn process_maps(bytes: &[u8]) {
     let mut resolver = Resolver::looking(Box::new(Files::new()));
-    for mapping in parse_maps(std::process::id(), &String::from_utf8_lossy(bytes)) {
+    for mapping in parse_maps(std::process::id(), bytes) {
         assert!(mapping.flags & fault_tracer_uapi::mapping_flag::EXEC != 0);
-        resolver.known(&mapping);
+        resolver.add_mapping(&mapping);
     }
     let mut rows = Vec::new();
     resolver.finish(&mut rows);

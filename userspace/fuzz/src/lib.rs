@@ -19,12 +19,14 @@ mod seeds;
 
 use std::io;
 
+use fault_tracer_analysis::Proof;
 use fault_tracer_client::{Merge, Record, Records};
+use fault_tracer_recorder::Resolver;
 use fault_tracer_trace::{
     csv,
-    export::{export, Ended, Format},
+    export::{export, Ended, Format, Options},
     file::{Reader, Writer},
-    About, Balance, Resolver, Row,
+    Metadata, Row,
 };
 
 pub use code::{elf_file, process_maps};
@@ -67,7 +69,7 @@ macro_rules! target {
 /// # Panics
 ///
 /// If something comes behind the error, or that says nothing.
-fn rows_of(bytes: &[u8]) -> Option<(About, Vec<Row>)> {
+fn rows_of(bytes: &[u8]) -> Option<(Metadata, Vec<Row>)> {
     let mut reader = match Reader::new(bytes) {
         Ok(reader) => reader,
         Err(error) => {
@@ -75,7 +77,7 @@ fn rows_of(bytes: &[u8]) -> Option<(About, Vec<Row>)> {
             return None;
         }
     };
-    let about = reader.about().clone();
+    let metadata = reader.metadata().clone();
     let mut rows = Vec::new();
     while let Some(row) = reader.next() {
         match row {
@@ -86,7 +88,7 @@ fn rows_of(bytes: &[u8]) -> Option<(About, Vec<Row>)> {
             }
         }
     }
-    Some((about, rows))
+    Some((metadata, rows))
 }
 
 /// A trace file: what is in it is balanced and exported too.
@@ -95,18 +97,23 @@ fn rows_of(bytes: &[u8]) -> Option<(About, Vec<Row>)> {
 ///
 /// As said above.
 pub fn trace_file(bytes: &[u8]) {
-    let Some((about, rows)) = rows_of(bytes) else {
+    let Some((metadata, rows)) = rows_of(bytes) else {
         return;
     };
-    let mut balance = Balance::new(about.account);
+    let mut balance = Proof::new(metadata.account);
     for row in &rows {
         balance.add(row);
     }
     let _ = balance.close();
     for format in Format::ALL {
-        let rows = rows.iter().cloned().map(Ok::<_, io::Error>);
-        let ended = export(format, &about, rows, &mut (), &mut io::sink());
-        assert!(matches!(ended, Ended::Rows(None)), "{ended:?}");
+        for options in [false, true].map(|all| Options {
+            events: all,
+            comments: all,
+        }) {
+            let rows = rows.iter().cloned().map(Ok::<_, io::Error>);
+            let ended = export(format, options, &metadata, rows, &mut (), &mut io::sink());
+            assert!(matches!(ended, Ended::Rows(None)), "{ended:?}");
+        }
     }
 }
 
@@ -166,7 +173,7 @@ pub fn records(bytes: &[u8]) {
     });
     resolver.finish(&mut rows);
     let mut file = Vec::new();
-    let written = Writer::new(&mut file, &About::default()).and_then(|mut writer| {
+    let written = Writer::new(&mut file, &Metadata::default()).and_then(|mut writer| {
         for row in &rows {
             writer.push(row)?;
         }

@@ -4,7 +4,8 @@
 
 use crate::elf::program;
 use fault_tracer_client::{Merge, Record, Records};
-use fault_tracer_trace::{csv, file::Writer, About, Account, Fault, Resolver, Row};
+use fault_tracer_recorder::Resolver;
+use fault_tracer_trace::{csv, file::Writer, Account, Fault, Metadata, Row};
 use fault_tracer_uapi::{self as uapi, record_type, task_event};
 
 /// The inputs of a target, by name.
@@ -156,7 +157,7 @@ fn trace(words: &[u64]) -> Vec<u8> {
     resolver.finish(&mut rows);
     let mut file = Vec::new();
     let mut write = |rows: &[Row]| {
-        let mut writer = Writer::new(&mut file, &About::default())?;
+        let mut writer = Writer::new(&mut file, &Metadata::default())?;
         for (n, row) in rows.iter().enumerate() {
             writer.push(row)?;
             if n % 4 == 3 {
@@ -179,7 +180,7 @@ fn csv_of_two() -> Vec<u8> {
         wall_error_ns: 0,
     };
     let write = || {
-        let mut writer = csv::Writer::new(Vec::new(), &preamble)?;
+        let mut writer = csv::Writer::new(Vec::new(), Some(&preamble))?;
         for time_ns in [5, 6] {
             writer.write(&Fault {
                 time_ns,

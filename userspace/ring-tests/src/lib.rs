@@ -75,7 +75,7 @@ impl Memory {
                 lost: producers(),
                 lost_first_ns: producers(),
                 lost_last_ns: producers(),
-                untold: producers(),
+                sideband_dropped: producers(),
                 missed_returns: producers(),
             },
             consumer: ConsumerPage {

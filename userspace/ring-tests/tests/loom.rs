@@ -135,7 +135,7 @@ fn tasks_and_losses_find_room_and_tear_nothing() {
         };
         take();
         let told = producer.join().unwrap();
-        ring.tell_losses();
+        ring.emit_losses();
         while take() != 0 {}
         let (mut next, mut tasks) = (0, 0);
         for slot in words.chunks(SLOT_WORDS) {
@@ -155,7 +155,7 @@ fn tasks_and_losses_find_room_and_tear_nothing() {
             }
         }
         assert_eq!((next, tasks), (8, 1 + u64::from(told)));
-        assert_eq!(ring.untold(), u64::from(!told));
+        assert_eq!(ring.sideband_dropped(), u64::from(!told));
     });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Records beside the faults, what is told of losses, and when the reader is woken.
+//! Records beside the faults, what is emitted losses, and when the reader is woken.
 
 #![cfg(not(loom))]
 
@@ -145,9 +145,9 @@ fn where_faults_find_no_room_tasks_find_their_reserve() {
     assert!(ring.push_reserved(&side(3, 1)).is_some());
     assert!(!push(&ring, 60));
     assert_eq!(ring.push_reserved(&side(4, 1)), None);
-    assert_eq!((ring.dropped(), ring.untold()), (5, 2));
-    ring.tell_losses();
-    ring.tell_losses();
+    assert_eq!((ring.dropped(), ring.sideband_dropped()), (5, 2));
+    ring.emit_losses();
+    ring.emit_losses();
     let seen = take(&ring, 64);
     assert_eq!(seen.len(), 61);
     let lost = Seen::Lost {
@@ -310,14 +310,14 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Whatever is pushed and taken: nothing comes twice or out of order, every loss is told of, in its
+    /// Whatever is pushed and taken: nothing comes twice or out of order, every loss is emitted, in its
     /// place, and nothing else is missing.
     #[test]
     fn every_loss_is_told_of(steps in steps(), size in 3..6u32) {
         let memory = Memory::new(1 << size);
         let ring = memory.ring_of(DISCARD).unwrap();
         let (mut next, mut expected) = (0, 0);
-        let (mut written_side, mut seen_side, mut untold) = (0, 0, 0);
+        let (mut written_side, mut seen_side, mut sideband_dropped) = (0, 0, 0);
         let mut check = |seen: Vec<Seen>, seen_side: &mut u64| -> Result<(), TestCaseError> {
             for record in seen {
                 match record {
@@ -353,16 +353,16 @@ proptest! {
                     if ring.push_reserved(&side(written_side, slots)).is_some() {
                         written_side += 1;
                     } else {
-                        untold += 1;
+                        sideband_dropped += 1;
                     }
                 }
                 Step::Take(slots) => check(take(&ring, slots), &mut seen_side)?,
             }
         }
-        // There is always room for what is told last.
-        ring.tell_losses();
+        // There is always room for what is emitted last.
+        ring.emit_losses();
         check(take(&ring, 64), &mut seen_side)?;
-        prop_assert_eq!(ring.untold(), untold);
+        prop_assert_eq!(ring.sideband_dropped(), sideband_dropped);
         prop_assert_eq!(expected, next);
         prop_assert_eq!(seen_side, written_side);
     }

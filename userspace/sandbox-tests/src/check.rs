@@ -153,7 +153,7 @@ fn compare(
     for (i, record) in faults.iter().enumerate() {
         let got = Fault::from(record);
         match wanted.get(i) {
-            Some(&fault) if *fault == got => {}
+            Some(fault) if fault.is(&got) => {}
             Some(fault) => {
                 problems.push(format!(
                     "process {pid} thread {tid}, fault {i} of {}: expected {:#x} {} {}, recorded {:#x} {} {}",
@@ -224,7 +224,7 @@ mod tests {
 
     fn record(address: u64, minor: u8, major: u8, flags: u64) -> FaultRecord {
         FaultRecord {
-            header: 7 | 7 << 22 | flags << 44 | 1 << 60,
+            header: 7 | 7 << 22 | flags << 44 | 1 << 63,
             time_ns: 0,
             address_counters: address
                 | (u64::from(minor) & COUNTER_MASK) << MIN_FLT_SHIFT

@@ -6,6 +6,7 @@ use std::{
     env,
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use crate::{log::Log, module};
@@ -13,13 +14,16 @@ use crate::{log::Log, module};
 /// Set where the tests may do what they do.
 const MARK: &str = "FAULT_TRACER_GUEST";
 
+/// What has not happened after this time does not happen on any machine, however slow or busy it is.
+pub const NEVER: Duration = Duration::from_secs(600);
+
 /// Runs a test: alone, with the module not loaded at its beginning. At its end the module can be
 /// unloaded, has left nothing behind, and the kernel has complained of nothing.
 pub fn test(body: impl FnOnce(&Log)) {
     static ALONE: Mutex<()> = Mutex::new(());
     assert!(
         env::var_os(MARK).is_some(),
-        "these tests load kernel modules: run them inside the sandbox, by scripts/sandbox-tests"
+        "these tests load kernel modules: run them inside the sandbox, by tests/guest/run"
     );
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let log = Log::from_now();

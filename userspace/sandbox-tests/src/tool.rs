@@ -28,8 +28,9 @@ pub fn run(arguments: &[&str], status: i32) -> String {
 
 /// A trace in another format, without what `export` says beside it.
 #[track_caller]
-pub fn export(file: &str, format: &str) -> String {
+pub fn export(file: &str, format: &str, options: &[&str]) -> String {
     let output = command(&["export", file, "-f", format])
+        .args(options)
         .output()
         .expect("cannot run the tool");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -32,11 +32,7 @@ impl From<&FaultRecord> for Fault {
             "r"
         };
         let shown = flags & !(fault_flag::TRIED | fault_flag::VMA_LOCK);
-        let names: Vec<&str> = fault_flag::NAMES
-            .iter()
-            .filter(|(bit, _)| shown & bit != 0)
-            .map(|(_, name)| *name)
-            .collect();
+        let names: Vec<&str> = fault_flag::names(shown).collect();
         Self {
             pid: record.pid(),
             tid: record.tid(),
@@ -48,6 +44,36 @@ impl From<&FaultRecord> for Fault {
                 names.join(",")
             },
         }
+    }
+}
+
+impl Fault {
+    /// Whether a recorded fault is this one. What was at the address is not compared where another CPU was changing
+    /// the page table for longer than the module waits, as when the host of a guest does not let that CPU run.
+    pub fn is(&self, recorded: &Self) -> bool {
+        let names = |fault: &Self| -> Vec<String> {
+            let of_entries = ["present", "swap-entry", "changing", "-"];
+            let names = fault.flags.split(',');
+            names
+                .filter(|name| !of_entries.contains(name))
+                .map(str::to_owned)
+                .collect()
+        };
+        self == recorded
+            || recorded.is_changing()
+                && (self.pid, self.tid, self.address, &self.access)
+                    == (
+                        recorded.pid,
+                        recorded.tid,
+                        recorded.address,
+                        &recorded.access,
+                    )
+                && names(self) == names(recorded)
+    }
+
+    /// Whether another CPU was changing the page table.
+    pub fn is_changing(&self) -> bool {
+        self.flags.split(',').any(|name| name == "changing")
     }
 }
 

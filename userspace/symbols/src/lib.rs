@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The files that code is in.
+//! The symbols of code, from the files that it ran in and from no others.
 //!
-//! While a trace is recorded, [`Files`] reads what tells a file from another of the same name; afterwards
-//! [`Symbolizer`] finds the symbols, but only in files that are still the ones that ran.
+//! [`Elf`] is what a file says of itself; [`Symbolizer`] finds the symbols of a trace's code afterwards, but only
+//! in files that are still the ones that ran.
 
 mod elf;
-mod files;
-mod maps;
+mod identity;
+mod jit;
 mod symbolizer;
 
 pub use elf::Elf;
-pub use files::Files;
-pub use maps::{mapped_code, parse_maps};
+pub use identity::{changed_ns, is_file_of};
 pub use symbolizer::Symbolizer;
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 //! Symbols of code that ran, from files that are surely the same.
 //!
-//! A file is known by its build id. One that has none is believed to be the same where it has not changed
-//! since the code ran, on the machine where it ran.
+//! A file is known by its build id. One that was read while it ran and has none is believed to be the same where it
+//! is on the same device, has the same inode and has not changed since, on the machine where it ran. Of one that
+//! could not be read while it ran nothing is believed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    ffi::OsString,
     fs::File,
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,33 +22,47 @@ use blazesym::symbolize::{
 };
 use fault_tracer_trace::{
     export::{Symbol, Symbols},
-    About, Code, Object,
+    BuildId, Code, FileId, Metadata, Name, Object, ThreadRow,
 };
+use fault_tracer_uapi::names::unescape;
 
-use crate::Elf;
+use crate::{changed_ns, is_file_of, jit::PerfMaps, Elf};
 
 /// Where distributions put debug files.
 const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
 
+/// The mounts of this process's namespace.
+const OUR_MOUNTS: &str = "/proc/self/mountinfo";
+
 /// Finds symbols.
 pub struct Symbolizer {
     blazesym: Blazesym,
+    /// Reads DWARF as well. Made when the first line is asked for: it takes memory for all of a file's lines.
+    lines: Option<Blazesym>,
     debug_dirs: Vec<PathBuf>,
-    /// What is to be added to a time of the trace to get nanoseconds since 1970, if the trace is of this
-    /// machine.
-    wall_offset_ns: Option<i64>,
+    /// Where the trace is from, if it is of another machine: most of its files are not the ones here.
+    other_host: Option<String>,
     objects: HashMap<Arc<Object>, Known>,
+    /// Files without symbols, and why they have none.
+    missing: Vec<(Name, String)>,
+    perf_maps: PerfMaps,
+    /// What is to be said of them.
     notes: Vec<String>,
+    /// The names of files that were not read while they ran.
+    unread: BTreeSet<Name>,
 }
 
 /// Where an object's symbols are, and those that were asked for.
 struct Known {
     found: Option<Found>,
     symbols: HashMap<u64, Option<Symbol>>,
+    lines: HashMap<u64, Option<Name>>,
 }
 
 struct Found {
     source: Source<'static>,
+    /// With what DWARF says, for lines.
+    with_lines: Source<'static>,
     /// Of the file, where the trace does not tell an offset's address.
     elf: Elf,
 }
@@ -54,9 +70,9 @@ struct Found {
 impl Symbolizer {
     /// For a trace. `debug_dirs` are folders with files by their build ids (`.build-id/xx/yyyy.debug`) or by
     /// the paths that they had; they come before the system's.
-    pub fn new(about: &About, debug_dirs: &[PathBuf]) -> Self {
+    pub fn new(metadata: &Metadata, debug_dirs: &[PathBuf]) -> Self {
         let here = rustix::system::uname();
-        let same = here.nodename().to_string_lossy() == about.host;
+        let is_ours = here.nodename().to_string_lossy() == metadata.host;
         let mut dirs = debug_dirs.to_vec();
         dirs.push(SYSTEM_DEBUG_DIR.into());
         Self {
@@ -66,28 +82,68 @@ impl Symbolizer {
                 .enable_inlined_fns(false)
                 .enable_demangling(true)
                 .build(),
+            lines: None,
             debug_dirs: dirs,
-            wall_offset_ns: same.then_some(about.wall_offset_ns),
-            objects: HashMap::new(),
+            other_host: (!is_ours).then(|| metadata.host.clone()),
+            perf_maps: PerfMaps::new(debug_dirs, is_ours.then_some(metadata.wall_offset_ns)),
             notes: Vec::new(),
+            objects: HashMap::new(),
+            missing: Vec::new(),
+            unread: BTreeSet::new(),
         }
     }
 
-    /// Why there are no symbols of some files, a line for each.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// Why there are no symbols of some files: a line for each, one for all that another machine had, and one for all
+    /// that were not read while they ran.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = match (&self.other_host, &self.missing[..]) {
+            (_, []) => Vec::new(),
+            (Some(host), [(first, _), rest @ ..]) => {
+                let files = match rest.len() {
+                    0 => first.to_string(),
+                    1 => format!("{first} and 1 more file"),
+                    more => format!("{first} and {more} more files"),
+                };
+                let host = if host.is_empty() {
+                    "another machine"
+                } else {
+                    host
+                };
+                vec![format!(
+                    "the trace is of {host}, not of this machine: no symbols of {files}, which are not the same \
+                     here; copy them from there into a folder and name it with --debug-dir"
+                )]
+            }
+            (None, missing) => missing
+                .iter()
+                .map(|(name, reason)| format!("no symbols of {name}: {reason}"))
+                .collect(),
+        };
+        notes.extend(self.notes.iter().cloned());
+        if let Some(first) = self.unread.first() {
+            let files = match self.unread.len() {
+                1 => first.to_string(),
+                more => format!("{first} and {} more", more - 1),
+            };
+            notes.push(format!(
+                "no symbols of {files}: could not be read while it ran (the process had ended, or the file was \
+                 deleted), so that no build id is known"
+            ));
+        }
+        notes
     }
 
     /// Finds an object's symbols, or says why there are none.
-    fn find(&self, object: &Object, time_ns: u64) -> Result<Option<Found>, String> {
-        let path = Path::new(&*object.name);
+    fn find(&self, object: &Object) -> Result<Option<Found>, String> {
+        let path = PathBuf::from(OsString::from_vec(unescape(&object.name)));
         if !path.is_absolute() {
             // The kernel's own.
             return Ok(None);
         }
         let found = match &object.build_id {
-            Some(build_id) => self.by_build_id(path, build_id),
-            None => self.unchanged(path, time_ns),
+            BuildId::Of(build_id) => self.by_build_id(&path, build_id),
+            BuildId::Absent => self.unchanged(&path, object.file),
+            BuildId::Unread => return Ok(None),
         };
         found.map(Some)
     }
@@ -122,18 +178,31 @@ impl Symbolizer {
         }
     }
 
-    fn unchanged(&self, path: &Path, time_ns: u64) -> Result<Found, String> {
-        let Some(offset) = self.wall_offset_ns else {
+    /// The file at a path that had no build id when it ran.
+    fn unchanged(&self, path: &Path, ran: Option<FileId>) -> Result<Found, String> {
+        if self.other_host.is_some() {
             return Err("it has no build id, and the trace is of another machine".into());
-        };
-        let changed = path
-            .metadata()
-            .map(|of| i128::from(of.ctime()) * 1_000_000_000 + i128::from(of.ctime_nsec()))
-            .map_err(|error| error.to_string())?;
-        if changed >= i128::from(time_ns) + i128::from(offset) {
-            return Err("it has changed since it ran, and no build id was recorded".into());
         }
-        match read(path) {
+        let (Some(ran), Some(changed)) = (ran, ran.and_then(|ran| ran.changed_ns)) else {
+            return Err("it has no build id, and the trace does not say which file it is".into());
+        };
+        let another = || Err("another file has its name now, and it has no build id".into());
+        let metadata = path.metadata().map_err(|error| error.to_string())?;
+        if !metadata.is_file() {
+            return another();
+        }
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        let metadata = file.metadata().map_err(|error| error.to_string())?;
+        if !is_file_of(&file, &metadata, (ran.device, ran.inode), OUR_MOUNTS) {
+            return another();
+        }
+        if changed_ns(&metadata) != changed {
+            return Err("it has changed since it ran, and it has no build id".into());
+        }
+        match Elf::read(&file) {
+            Ok(Some(elf)) if elf.build_id.is_some() => {
+                Err("it has a build id now, and had none when it ran".into())
+            }
             Ok(Some(elf)) => Ok(Found::new(path.into(), elf)),
             Ok(None) => Err("it is no ELF file".into()),
             Err(error) => Err(error.to_string()),
@@ -151,13 +220,36 @@ fn read(path: &Path) -> io::Result<Option<Elf>> {
 
 impl Found {
     fn new(path: PathBuf, elf: Elf) -> Self {
+        let with_lines = Source::Elf(source::Elf::new(path.clone()));
         let mut source = source::Elf::new(path);
         // DWARF tells nothing that the symbol table does not.
         source.debug_syms = false;
         Self {
             source: Source::Elf(source),
+            with_lines,
             elf,
         }
+    }
+
+    /// `file:line`, and the innermost inlined function that it is in.
+    fn line(&self, blazesym: &Blazesym, object: &Object, offset: u64) -> Option<Name> {
+        let bias = object.bias.or_else(|| self.elf.bias(offset))?;
+        let address = offset.wrapping_add(bias);
+        let symbolized = blazesym.symbolize_single(&self.with_lines, Input::VirtOffset(address));
+        // A file that blazesym cannot read has no lines.
+        let Ok(Symbolized::Sym(symbol)) = symbolized else {
+            return None;
+        };
+        let inlined = symbol.inlined.last();
+        let info = match inlined {
+            Some(inlined) => inlined.code_info.as_ref(),
+            None => symbol.code_info.as_deref(),
+        }?;
+        let place = format!("{}:{}", info.to_path().display(), info.line?);
+        Some(match inlined {
+            Some(inlined) => format!("{place} ({}, inlined)", inlined.name).into(),
+            None => place.into(),
+        })
     }
 
     fn symbol(&self, blazesym: &Blazesym, object: &Object, offset: u64) -> Option<Symbol> {
@@ -178,20 +270,38 @@ impl Found {
     }
 }
 
-impl Symbols for Symbolizer {
-    fn symbol(&mut self, code: &Code, time_ns: u64) -> Option<Symbol> {
+impl Symbolizer {
+    /// Finds where the symbols of some code are, at the first time.
+    fn look_for(&mut self, code: &Code) {
         if !self.objects.contains_key(&code.object) {
-            let found = self.find(&code.object, time_ns).unwrap_or_else(|reason| {
-                let note = format!("no symbols of {}: {reason}", code.object.name);
-                self.notes.push(note);
+            if code.object.build_id == BuildId::Unread {
+                self.unread.insert(Arc::clone(&code.object.name));
+            }
+            let found = self.find(&code.object).unwrap_or_else(|reason| {
+                self.missing.push((Arc::clone(&code.object.name), reason));
                 None
             });
             let known = Known {
                 found,
                 symbols: HashMap::new(),
+                lines: HashMap::new(),
             };
             self.objects.insert(Arc::clone(&code.object), known);
         }
+    }
+}
+
+impl Symbols for Symbolizer {
+    fn thread(&mut self, row: &ThreadRow) {
+        self.perf_maps.thread(row);
+    }
+
+    fn jitted(&mut self, pid: u32, ip: u64) -> Option<Symbol> {
+        self.perf_maps.symbol(pid, ip, &mut self.notes)
+    }
+
+    fn symbol(&mut self, code: &Code, _time_ns: u64) -> Option<Symbol> {
+        self.look_for(code);
         let known = self.objects.get_mut(&code.object)?;
         let found = known.found.as_ref()?;
         let symbol = known
@@ -199,5 +309,24 @@ impl Symbols for Symbolizer {
             .entry(code.offset)
             .or_insert_with(|| found.symbol(&self.blazesym, &code.object, code.offset));
         symbol.clone()
+    }
+
+    fn line(&mut self, code: &Code, _time_ns: u64) -> Option<Name> {
+        self.look_for(code);
+        let known = self.objects.get_mut(&code.object)?;
+        let found = known.found.as_ref()?;
+        let lines = self.lines.get_or_insert_with(|| {
+            Blazesym::builder()
+                .enable_auto_reload(false)
+                .enable_code_info(true)
+                .enable_inlined_fns(true)
+                .enable_demangling(true)
+                .build()
+        });
+        let line = known
+            .lines
+            .entry(code.offset)
+            .or_insert_with(|| found.line(lines, &code.object, code.offset));
+        line.clone()
     }
 }

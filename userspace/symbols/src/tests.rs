@@ -3,24 +3,23 @@
 //! Symbols of programs that this machine's compiler builds, and of none but these.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
 };
 
-use fault_tracer_client::Mapping;
 use fault_tracer_trace::{
     export::{Symbol, Symbols as _},
-    About, Code, LookAtFile as _, Object,
+    BuildId, Code, FileId, Metadata, Object,
 };
-use fault_tracer_uapi::mapping_flag;
+use fault_tracer_uapi::names::escape;
 use proptest::prelude::*;
-use rustix::fs::{major, minor};
 
-use crate::{maps::code, parse_maps, Elf, Files, Symbolizer};
+use crate::{changed_ns, Elf, Symbolizer};
 
 /// A folder with a program in it.
 struct Program {
@@ -63,6 +62,16 @@ impl Program {
         fs::rename(new, &self.path).unwrap();
     }
 
+    /// Which file it is, as it is recorded.
+    fn file(&self) -> FileId {
+        let metadata = self.path.metadata().unwrap();
+        FileId {
+            device: device_of(&self.path),
+            inode: metadata.ino(),
+            changed_ns: Some(changed_ns(&metadata)),
+        }
+    }
+
     fn elf(&self) -> Elf {
         Elf::read(&File::open(&self.path).unwrap())
             .unwrap()
@@ -85,8 +94,12 @@ impl Program {
         Code {
             object: Arc::new(Object {
                 name: self.path.to_str().unwrap().into(),
-                build_id: elf.build_id.as_deref().map(Into::into),
+                build_id: elf
+                    .build_id
+                    .as_deref()
+                    .map_or(BuildId::Absent, |digits| BuildId::Of(digits.into())),
                 bias: elf.bias(offset),
+                file: Some(self.file()),
             }),
             offset,
         }
@@ -107,14 +120,21 @@ impl Program {
     }
 }
 
-fn here(wall_offset_ns: i64) -> About {
-    About {
+/// The device of a file, as a mapping of it has it where `stat` tells that of the superblock.
+fn device_of(path: &Path) -> u64 {
+    let metadata = path.metadata().unwrap();
+    u64::from(rustix::fs::major(metadata.dev())) << 32
+        | u64::from(rustix::fs::minor(metadata.dev()))
+}
+
+fn here(wall_offset_ns: i64) -> Metadata {
+    Metadata {
         host: rustix::system::uname()
             .nodename()
             .to_string_lossy()
             .into_owned(),
         wall_offset_ns,
-        ..About::default()
+        ..Metadata::default()
     }
 }
 
@@ -146,6 +166,46 @@ fn symbols_of_the_file_that_ran() {
     code.object = Arc::new(object);
     assert_eq!(symbols.symbol(&code, 0), symbol("wanted", 5));
     assert!(symbols.notes().is_empty());
+}
+
+#[test]
+fn lines_and_inlined_functions() {
+    let program = Program::new("wanted", 0);
+    program.build("wanted", 0, &["-g"]);
+    let mut symbols = symbolizer(&[]);
+    let code = program.code_of("wanted");
+    let line = symbols.line(&code, 0).expect("a line");
+    // The program's source has `wanted` on its second line.
+    assert!(line.ends_with("/program.c:2"), "{line}");
+    assert_eq!(symbols.symbol(&code, 0), symbol("wanted", 0));
+
+    let source = "static inline __attribute__((always_inline)) void inner(int *p) {\n\
+                  *(volatile int *)p = 1; }\n\
+                  int wanted(int *p) {\n inner(p); return 0; }\n\
+                  int main(void) { int n; return wanted(&n); }\n";
+    fs::write(program.folder.path().join("inline.c"), source).unwrap();
+    let file = program.folder.path().join("inline.c");
+    let mut command = Command::new("cc");
+    command.args(["-O1", "-g", "-fno-inline", "-Wl,--build-id=sha1"]);
+    run(command.arg(&file).arg("-o").arg(&program.path));
+    let mut symbols = symbolizer(&[]);
+    let code = program.code_of("wanted");
+    let lines: Vec<_> = (0..16)
+        .filter_map(|offset| {
+            let code = Code {
+                offset: code.offset + offset,
+                ..code.clone()
+            };
+            symbols.line(&code, 0)
+        })
+        .collect();
+    let inlined = lines
+        .iter()
+        .any(|line| line.ends_with("/inline.c:2 (inner, inlined)"));
+    assert!(inlined, "{lines:?}");
+
+    program.build("wanted", 0, &[]);
+    assert_eq!(symbolizer(&[]).line(&program.code_of("wanted"), 0), None);
 }
 
 #[test]
@@ -186,7 +246,8 @@ fn symbols_are_never_those_of_a_file_that_took_the_place() {
         };
         assert_eq!(symbols.symbol(&code, 0), None);
     }
-    let [note] = symbols.notes() else {
+    let notes = symbols.notes();
+    let [note] = &notes[..] else {
         panic!("{:?}", symbols.notes());
     };
     assert!(
@@ -234,109 +295,117 @@ fn a_copy_below_a_debug_folder_is_found_by_its_path() {
 }
 
 #[test]
-fn a_file_without_build_id_is_believed_while_it_has_not_changed() {
+fn a_file_without_build_id_is_believed_while_it_is_the_same_and_has_not_changed() {
     let program = Program::new("wanted", 0);
     program.build("wanted", 100, &["-Wl,--build-id=none"]);
     let code = program.code_of("wanted");
-    assert_eq!(code.object.build_id, None);
-    let metadata = program.path.metadata().unwrap();
-    let changed = metadata.ctime() as u64 * 1_000_000_000 + metadata.ctime_nsec() as u64;
-    let at = |time_ns, about| Symbolizer::new(&about, &[]).symbol(&code, time_ns);
-    assert_eq!(at(changed + 1, here(0)), symbol("wanted", 0));
-    assert_eq!(at(changed, here(0)), None);
-    assert_eq!(at(1, here(changed as i64)), symbol("wanted", 0));
-    let elsewhere = About {
+    assert_eq!(code.object.build_id, BuildId::Absent);
+    let of = |file: Option<FileId>, metadata: &Metadata| {
+        let mut symbols = Symbolizer::new(metadata, &[]);
+        let object = Object {
+            file,
+            ..(*code.object).clone()
+        };
+        let found = symbols.symbol(
+            &Code {
+                object: Arc::new(object),
+                offset: code.offset,
+            },
+            0,
+        );
+        assert_eq!(found.is_none() as usize, symbols.notes().len());
+        found
+    };
+    let ran = program.file();
+    assert_eq!(of(Some(ran), &here(0)), symbol("wanted", 0));
+    let elsewhere = Metadata {
         host: "another machine".into(),
         ..here(0)
     };
-    assert_eq!(at(changed + 1, elsewhere), None);
-}
-
-#[test]
-fn mappings_of_this_process_name_its_files() {
-    let mut files = Files::new();
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let pid = std::process::id();
-    let me = std::env::current_exe().unwrap();
-    let own: Vec<_> = parse_maps(pid, &maps)
-        .into_iter()
-        .filter(|mapping| Path::new(&mapping.path) == me)
-        .collect();
-    let [mapping] = &own[..] else {
-        panic!("{own:?}");
+    let mut symbols = Symbolizer::new(&elsewhere, &[]);
+    let object = Object {
+        file: Some(ran),
+        ..(*code.object).clone()
     };
-    let place = files.look(mapping);
-    let elf = Elf::read(&File::open(&me).unwrap()).unwrap().unwrap();
-    assert_eq!(place.build_id.as_deref(), elf.build_id.as_deref());
-    assert_eq!(place.bias, elf.bias(mapping.offset));
-    assert!(place.build_id.is_some() && place.bias.is_some());
-    // A process that has ended.
-    let ended = Mapping {
-        pid: u32::MAX >> 10,
-        ..mapping.clone()
+    let there = Code {
+        object: Arc::new(object),
+        ..code.clone()
     };
-    assert_eq!(files.look(&ended), place);
-    // Another file of that name.
-    let other = Mapping {
-        inode: mapping.inode + 1,
-        ..ended
+    assert_eq!(symbols.symbol(&there, 1), None);
+    let [note] = &symbols.notes()[..] else {
+        panic!("{:?}", symbols.notes());
     };
-    assert_eq!(files.look(&other).build_id, None);
-}
-
-#[test]
-fn a_number_that_is_given_to_another_file_is_read_again() {
-    let program = Program::new("wanted", 0);
-    let metadata = program.path.metadata().unwrap();
-    let mapping = Mapping {
-        time_ns: 0,
-        tid: 1,
-        pid: u32::MAX >> 10,
-        number: 0,
-        start: 0,
-        end: 4096,
-        offset: 0,
-        inode: metadata.ino(),
-        device: u64::from(major(metadata.dev())) << 32 | u64::from(minor(metadata.dev())),
-        flags: mapping_flag::FILE | mapping_flag::EXEC,
-        path: program.path.to_str().unwrap().into(),
-    };
-    let mut files = Files::new();
-    let first = files.look(&mapping).build_id.expect("a build id");
-    // The same inode with other content.
-    let other = Program::new("other", 50);
-    fs::write(&program.path, fs::read(&other.path).unwrap()).unwrap();
-    let second = files.look(&mapping).build_id.expect("a build id");
-    assert_ne!(first, second);
-    assert_eq!(Some(&*second), other.elf().build_id.as_deref());
-    // A pipe of that name keeps nobody waiting.
-    fs::remove_file(&program.path).unwrap();
-    run(Command::new("mkfifo").arg(&program.path));
-    assert_eq!(files.look(&mapping).build_id, None);
-}
-
-#[test]
-fn lines_of_maps() {
-    let line = "7f06ab000000-7f06ab021000 r-xp 00028000 fe:01 1835      /usr/lib/a b.so (deleted)";
-    let mapping = code(7, line).unwrap();
-    assert_eq!(
-        (mapping.start, mapping.end),
-        (0x7f06_ab00_0000, 0x7f06_ab02_1000)
+    let text = "the trace is of another machine, not of this machine: no symbols of";
+    assert!(
+        note.starts_with(text) && note.contains("--debug-dir"),
+        "{note}"
     );
-    assert_eq!((mapping.offset, mapping.inode), (0x28000, 1835));
-    assert_eq!(mapping.device, 0xfe << 32 | 1);
-    assert_eq!(mapping.path, "/usr/lib/a b.so (deleted)");
-    assert_eq!(code(7, &line.replace("r-xp", "r--p")), None);
-    let vdso = code(
-        7,
-        "7ffd3a5fe000-7ffd3a600000 r-xp 00000000 00:00 0     [vdso]",
-    )
-    .unwrap();
-    assert_eq!(vdso.flags & mapping_flag::FILE, 0);
-    assert_eq!(vdso.path, "[vdso]");
-    for bad in ["", "x", "1-2", "1-2 r-xp", "z-2 r-xp 0 0:0 0"] {
-        assert_eq!(code(7, bad), None, "{bad}");
+    assert_eq!(of(Some(ran), &elsewhere), None);
+    // Another file of that name, such as the host's for a program in a container.
+    for other in [
+        None,
+        Some(FileId {
+            device: ran.device + 1,
+            ..ran
+        }),
+        Some(FileId {
+            inode: ran.inode + 1,
+            ..ran
+        }),
+        Some(FileId {
+            changed_ns: ran.changed_ns.map(|changed| changed - 1),
+            ..ran
+        }),
+        Some(FileId {
+            changed_ns: None,
+            ..ran
+        }),
+    ] {
+        assert_eq!(of(other, &here(0)), None, "{other:?}");
     }
+    // One with a build id is another, whatever else is the same.
+    program.build("wanted", 100, &[]);
+    assert_eq!(of(Some(program.file()), &here(0)), None);
+}
+
+#[test]
+fn a_file_that_was_not_read_while_it_ran_has_no_symbols() {
+    let program = Program::new("wanted", 100);
+    for options in [&["-Wl,--build-id=none"][..], &[]] {
+        program.build("wanted", 100, options);
+        let code = program.code_of("wanted");
+        let object = Object {
+            build_id: BuildId::Unread,
+            ..(*code.object).clone()
+        };
+        let code = Code {
+            object: Arc::new(object),
+            ..code
+        };
+        let mut symbols = symbolizer(&[]);
+        for _ in 0..2 {
+            assert_eq!(symbols.symbol(&code, u64::MAX), None);
+        }
+        let notes = symbols.notes();
+        let [note] = &notes[..] else {
+            panic!("{:?}", symbols.notes());
+        };
+        assert!(note.contains("could not be read while it ran"), "{note}");
+    }
+}
+
+#[test]
+fn names_that_are_no_text_find_their_files() {
+    let program = Program::new("wanted", 0);
+    let mut code = program.code_of("wanted");
+    let mut path = program.folder.path().as_os_str().as_bytes().to_vec();
+    path.extend_from_slice(b"/\xff\\012\n");
+    fs::rename(&program.path, OsStr::from_bytes(&path)).unwrap();
+    code.object = Arc::new(Object {
+        name: escape(&path).into(),
+        ..(*code.object).clone()
+    });
+    assert_eq!(symbolizer(&[]).symbol(&code, 0), symbol("wanted", 0));
 }
 
 proptest! {

@@ -3,31 +3,39 @@
 //! The CSV of a recording.
 //!
 //! ```text
+//! time_ns,cpu,pid,tid,address,ip,access,flags
+//! 48120033187,1,412,412,0x7f0c5a2c4f90,0x7f0c5a2a1b23,w,user|vma-lock
+//! ```
+//!
+//! Its first line is the header, so that programs open it without options. Where comments are asked for, lines that
+//! begin with `#` stand before the header and behind the last fault:
+//!
+//! ```text
 //! # fault-tracer 0.1.0
 //! # kernel: Linux 7.2.12 x86_64
 //! # command: ls -l
 //! # clock: CLOCK_MONOTONIC
 //! # wall_offset_ns: 1763714611000000000
 //! # wall_error_ns: 200
-//! time_ns,cpu,pid,tid,address,ip,access,flags
-//! 48120033187,1,412,412,0x7f0c5a2c4f90,0x7f0c5a2a1b23,w,user|vma-lock
+//! …
 //! # hits=1 recorded=1 dropped=0 overwritten=0 missed=0
 //! # lost: dropped=0 overwritten=0 missed=0
 //! ```
 //!
+//! The last two tell how many faults were lost. In a file with comments, their absence tells that the recording was
+//! cut off.
+//!
 //! Times are nanoseconds; the wall offset added to them gives nanoseconds since 1970, to the error either way,
 //! as of the beginning. Addresses are hexadecimal, all else decimal. Process and thread ids are of the
 //! initial pid namespace. `access` is `r`, `w` or `x`; `flags` are the names of
-//! [`fault_flag::NAMES`] joined by `|` (a flag that has no name yet is written as `bit13`). Lines that
-//! begin with `#` are comments; the last two tell how many faults were lost, and their absence that the
-//! recording was cut off.
+//! [`fault_flag::NAMES`] joined by `|` (a flag that has no name yet is written as `bit13`).
 
 use std::{
     fmt::Write as _,
     io::{self, BufRead, Write},
 };
 
-use fault_tracer_uapi::fault_flag;
+use fault_tracer_uapi::{entry, fault_flag};
 
 use crate::{fault::ACCESS_FLAGS, Access, Account, Fault};
 
@@ -55,9 +63,9 @@ pub struct Preamble {
     pub command: String,
     /// The clock of the times.
     pub clock: String,
-    /// See [`crate::About::wall_offset_ns`].
+    /// See [`crate::Metadata::wall_offset_ns`].
     pub wall_offset_ns: i64,
-    /// See [`crate::About::wall_error_ns`].
+    /// See [`crate::Metadata::wall_error_ns`].
     pub wall_error_ns: u64,
 }
 
@@ -76,20 +84,25 @@ const LINE_BYTES: usize = 512;
 pub struct Writer<W> {
     out: W,
     buffer: Vec<u8>,
+    comments: bool,
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a recording: comments and header line.
+    /// Begins a recording: the header line. With a preamble, that stands before it as comments, and the account
+    /// behind the faults.
     ///
     /// # Errors
     ///
     /// Those of `out`.
-    pub fn new(out: W, preamble: &Preamble) -> io::Result<Self> {
+    pub fn new(out: W, preamble: Option<&Preamble>) -> io::Result<Self> {
         let mut writer = Self {
             out,
             buffer: Vec::with_capacity(BUFFER_BYTES),
+            comments: preamble.is_some(),
         };
-        write_preamble(&mut writer.buffer, preamble)?;
+        if let Some(preamble) = preamble {
+            write_preamble(&mut writer.buffer, preamble)?;
+        }
         writeln!(writer.buffer, "{HEADER}")?;
         writer.make_room()?;
         Ok(writer)
@@ -106,13 +119,15 @@ impl<W: Write> Writer<W> {
         self.make_room()
     }
 
-    /// Ends the recording by its account, and writes out all that was gathered.
+    /// Ends the recording, with comments by its account, and writes out all that was gathered.
     ///
     /// # Errors
     ///
     /// Those of `out`.
     pub fn finish(mut self, account: &Account) -> io::Result<W> {
-        write_account(&mut self.buffer, account)?;
+        if self.comments {
+            write_account(&mut self.buffer, account)?;
+        }
         self.flush()?;
         Ok(self.out)
     }
@@ -174,8 +189,15 @@ pub(crate) fn write_account(out: &mut (impl Write + ?Sized), account: &Account) 
         dropped,
         overwritten,
         missed,
-        untold: _,
+        sideband_dropped: _,
+        deaf,
     } = account;
+    if *deaf != 0 {
+        writeln!(
+            out,
+            "# deaf: the probe was switched off during the recording (found {deaf} times)"
+        )?;
+    }
     writeln!(
         out,
         "# hits={hits} recorded={recorded} dropped={dropped} overwritten={overwritten} \
@@ -216,7 +238,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Writes `0x` and the digits of a number, without leading zeros.
-fn push_hex(buffer: &mut Vec<u8>, number: u64) {
+pub(crate) fn push_hex(buffer: &mut Vec<u8>, number: u64) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'0'; 18];
     let mut start = text.len();
@@ -250,6 +272,11 @@ pub(crate) fn push_flags(buffer: &mut Vec<u8>, flags: u16) {
             buffer.extend_from_slice(name.as_bytes());
             rest &= !flag;
         }
+    }
+    if let Some(name) = entry::name(flags.into()) {
+        separate(buffer);
+        buffer.extend_from_slice(name.as_bytes());
+        rest &= !entry::MASK;
     }
     while rest != 0 {
         separate(buffer);
@@ -362,7 +389,7 @@ impl<R: BufRead> Reader<R> {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The account at the end of the recording; `None` before that, or where it was cut off.
+    /// The account at the end of the recording; `None` before that, where it was cut off or has no comments.
     pub fn account(&self) -> Option<&Account> {
         self.account.as_ref()
     }
@@ -449,7 +476,8 @@ fn parse_account(comment: &str) -> Option<Account> {
         dropped: next("dropped")?,
         overwritten: next("overwritten")?,
         missed: next("missed")?,
-        untold: 0,
+        sideband_dropped: 0,
+        deaf: 0,
     };
     words.next().is_none().then_some(account)
 }
@@ -539,7 +567,12 @@ fn flags(field: Field<'_>) -> Result<u16, String> {
     for name in field.1.split(|&byte| byte == SEPARATOR as u8) {
         flags |= flag(name).ok_or_else(|| {
             let mut known = String::new();
-            for (_, name) in fault_flag::NAMES {
+            let entries = entry::NAMES.map(|(_, _, name)| name);
+            for name in fault_flag::NAMES
+                .map(|(_, name)| name)
+                .iter()
+                .chain(&entries)
+            {
                 let _ = write!(known, " {name}");
             }
             format!(
@@ -565,15 +598,18 @@ pub(crate) fn parse_flags(text: &str) -> Option<u16> {
 
 /// The bit of a flag's name.
 fn flag(name: &[u8]) -> Option<u16> {
+    // What an entry's name is told beside has a name of its own.
+    let entries = entry::NAMES.map(|(_, number, name)| (number, name));
     let named = fault_flag::NAMES
         .iter()
+        .chain(&entries)
         .find(|(_, known)| known.as_bytes() == name)
         .map(|(flag, _)| *flag);
     let flag = named.or_else(|| {
         let bit = decimal::<u32>(name.strip_prefix(UNNAMED.as_bytes())?)?;
         1u64.checked_shl(bit)
     })?;
-    // Told by the access, and in no name.
+    // OnWritten by the access, and in no name.
     if flag & ACCESS_FLAGS != 0 {
         return None;
     }
@@ -610,7 +646,7 @@ mod tests {
     }
 
     fn written(faults: &[Fault], account: &Account) -> String {
-        let mut writer = Writer::new(Vec::new(), &preamble()).unwrap();
+        let mut writer = Writer::new(Vec::new(), Some(&preamble())).unwrap();
         for fault in faults {
             writer.write(fault).unwrap();
         }
@@ -622,14 +658,29 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_looks_like_this() {
+    fn the_header_is_the_first_line_and_all_else_are_faults() {
+        let mut writer = Writer::new(Vec::new(), None).unwrap();
+        writer.write(&fault()).unwrap();
+        let text = writer.finish(&Account::default()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(
+            text,
+            "time_ns,cpu,pid,tid,address,ip,access,flags\n\
+             48120033187,1,412,413,0x7f0c5a2c4f90,0x0,w,user|vma-lock\n"
+        );
+        assert_eq!(read(&text).unwrap(), [fault()]);
+    }
+
+    #[test]
+    fn a_recording_with_comments_looks_like_this() {
         let account = Account {
             hits: 6,
             recorded: 1,
             dropped: 2,
             overwritten: 3,
             missed: 4,
-            untold: 0,
+            sideband_dropped: 0,
+            deaf: 0,
         };
         assert_eq!(
             written(&[fault()], &account),
@@ -652,7 +703,7 @@ mod tests {
             command: "echo 'a\nb'\t\u{1b}".into(),
             ..preamble()
         };
-        let text = Writer::new(Vec::new(), &odd)
+        let text = Writer::new(Vec::new(), Some(&odd))
             .unwrap()
             .finish(&Account::default())
             .unwrap();
@@ -694,7 +745,7 @@ mod tests {
             access: Access::Execute,
             flags: !(ACCESS_FLAGS as u16),
         };
-        let mut writer = Writer::new(Vec::new(), &preamble()).unwrap();
+        let mut writer = Writer::new(Vec::new(), Some(&preamble())).unwrap();
         let before = writer.buffer.len();
         writer.write(&longest).unwrap();
         assert!(writer.buffer.len() - before <= LINE_BYTES);
@@ -702,7 +753,7 @@ mod tests {
 
     #[test]
     fn a_failing_output_is_reported() {
-        let mut full = Writer::new(io::Cursor::new([0u8; 512]), &preamble()).unwrap();
+        let mut full = Writer::new(io::Cursor::new([0u8; 512]), Some(&preamble())).unwrap();
         let result = (0..10_000).try_for_each(|_| full.write(&fault()));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WriteZero);
     }
@@ -798,7 +849,7 @@ mod tests {
             faults in prop::collection::vec(any_fault(), 0..50),
             (hits, recorded, dropped, overwritten, missed) in any::<(u64, u64, u64, u64, u64)>(),
         ) {
-            let account = Account { hits, recorded, dropped, overwritten, missed, untold: 0 };
+            let account = Account { hits, recorded, dropped, overwritten, missed, sideband_dropped: 0, deaf: 0 };
             let text = written(&faults, &account);
             let mut reader = Reader::new(text.as_bytes()).unwrap();
             let back: Vec<_> = reader.by_ref().map(Result::unwrap).collect();

@@ -67,7 +67,8 @@ pub struct Fault {
     /// What the access wanted to do.
     pub access: Access,
     /// The other flags: bits of [`fault_flag`] but for [`fault_flag::WRITE`] and
-    /// [`fault_flag::INSTRUCTION`], which `access` tells.
+    /// [`fault_flag::INSTRUCTION`], which `access` tells; and the number of
+    /// [`fault_tracer_uapi::entry`].
     pub flags: u16,
 }
 
@@ -92,7 +93,7 @@ impl Fault {
             } else {
                 Access::Read
             },
-            // CAST: a record has 13 bits of flags.
+            // CAST: a record has 16 bits of flags.
             flags: (flags & !ACCESS_FLAGS) as u16,
         }
     }
@@ -113,24 +114,28 @@ pub struct Account {
     /// Faults that the probe did not see, because another probe was running on that CPU.
     pub missed: u64,
     /// Not faults: records of threads' beginnings, names and ends that did not fit.
-    pub untold: u64,
+    pub sideband_dropped: u64,
+    /// Not faults: how often the probe was found to be switched off. Faults happened meanwhile that nobody
+    /// has counted.
+    pub deaf: u64,
 }
 
 impl Account {
     /// Its numbers and what they are called in files.
-    pub fn counts(mut self) -> [(&'static str, u64); 6] {
+    pub fn counts(mut self) -> [(&'static str, u64); 7] {
         self.counts_mut().map(|(name, count)| (name, *count))
     }
 
     /// As [`Account::counts`], to be set.
-    pub(crate) fn counts_mut(&mut self) -> [(&'static str, &mut u64); 6] {
+    pub(crate) fn counts_mut(&mut self) -> [(&'static str, &mut u64); 7] {
         [
             ("hits", &mut self.hits),
             ("recorded", &mut self.recorded),
             ("dropped", &mut self.dropped),
             ("overwritten", &mut self.overwritten),
             ("missed", &mut self.missed),
-            ("untold", &mut self.untold),
+            ("sideband_dropped", &mut self.sideband_dropped),
+            ("deaf", &mut self.deaf),
         ]
     }
 

@@ -2,37 +2,63 @@
 
 //! What a fault asked the kernel to do, and what became of it.
 
-use fault_tracer_uapi::{fault_flag as flag, mapping_flag};
+use fault_tracer_uapi::{entry, fault_flag as flag, mapping_flag};
 
 use crate::Access;
 
 /// What a fault asked the kernel to do: the first of these rules that applies.
 ///
 /// They use what the module sees when the fault enters: the flags of the record, and the mapping where it
-/// is known. "Present" is a page table entry that was present before the fault.
+/// is known. "Present" is a page table entry that held a page before the fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// Flag `hugetlb`: the mapping is of hugetlbfs. Nothing more is known of the page.
     Hugetlb,
-    /// Flag `swap-entry`, private mapping: the page was swapped out. (Pages under migration and poisoned
-    /// ones look the same.)
-    SwapIn,
-    /// Flag `swap-entry`, shared mapping: the page is being migrated, or is poisoned. Shared memory that
-    /// is swapped out does not look like this: its page table entries are empty.
+    /// Flag `guard`: a guard page (`MADV_GUARD_INSTALL`), as below stacks. The access fails.
+    Guard,
+    /// Flag `poisoned` or `hwpoison`: the content is lost. The access fails.
+    Poisoned,
+    /// Flag `migration`: the page is being moved; the fault waits for the end of that.
     Migration,
+    /// Flag `device-private`: the page is in a device's memory and comes back.
+    DevicePrivate,
+    /// Flag `device-exclusive`: a device has the page for itself and gives it back.
+    DeviceExclusive,
+    /// Flag `swap-entry` and none of the above: the page was swapped out. Shared memory that is swapped out
+    /// does not look like this: its page table entries are empty.
+    SwapIn,
+    /// Flag `numa-hint`: the page is there; the kernel took the access away to see who uses it.
+    NumaHint,
+    /// Flag `protected`: the page is there, and the mapping is `PROT_NONE`: the access is a debugger's, or
+    /// another's by `/proc/PID/mem`.
+    Protected,
+    /// Flag `uffd-rwp`: the page is there; userfaultfd wants to know of every access.
+    UffdReadWrite,
+    /// Flag `uffd-wp` with `swap-entry`, or with `present` and a write: write-protected through userfaultfd.
+    UffdWrite,
     /// Present, a write (or `unshare`), private mapping: the page is copied, or made writable where
     /// nobody else uses it any more.
     CopyOnWrite,
-    /// Present, a write, shared mapping: the kernel is told of the first write to a clean page.
+    /// Present, a write, shared mapping: the kernel is emitted the first write to a clean page.
     WriteNotify,
-    /// Present, no write: another thread was quicker, or the entry denied the access for the kernel's
-    /// own purposes (NUMA balancing).
+    /// Present, no write: another thread was quicker.
     Spurious,
+    /// Flag `uffd-missing`: the program that holds the userfaultfd fills the page.
+    /// (In shared memory, where the page is there already, the kernel maps it by itself.)
+    UffdMissing,
+    /// Flag `uffd-minor`: the program that holds the userfaultfd maps the page, which
+    /// is there.
+    UffdMinor,
+    /// Flag `changing`: the page table entry was empty while another CPU was changing the table. Whether there was
+    /// a page before is not known.
+    Changing,
     /// Not present, `[vdso]`, `[vvar]` and others that the kernel maps into each process.
     Special,
     /// Not present, a shared mapping without a file of a file system: `MAP_SHARED | MAP_ANONYMOUS`
-    /// (`/dev/zero (deleted)`, `[anon_shmem:...]`), `memfd_create` (`/memfd:...`), System V
-    /// (`/SYSV...`), POSIX (`/dev/shm/...`).
+    /// (`/dev/zero (deleted)`, `[anon_shmem:...]`), `memfd_create` (`/memfd:...`), `memfd_secret`
+    /// (`/secretmem`), System V (`/SYSV...`), POSIX (`/dev/shm/...`), of drivers (`/dmabuf:...`,
+    /// `/drm mm object`, `/i915`), of asynchronous I/O (`/[aio]`), and what only a descriptor names
+    /// (`anon_inode:...`).
     SharedMemory,
     /// Not present, a file, instruction fetch.
     FileExecute,
@@ -51,13 +77,24 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 25] = [
         Self::Hugetlb,
-        Self::SwapIn,
+        Self::Guard,
+        Self::Poisoned,
         Self::Migration,
+        Self::DevicePrivate,
+        Self::DeviceExclusive,
+        Self::SwapIn,
+        Self::NumaHint,
+        Self::Protected,
+        Self::UffdReadWrite,
+        Self::UffdWrite,
         Self::CopyOnWrite,
         Self::WriteNotify,
         Self::Spurious,
+        Self::UffdMissing,
+        Self::UffdMinor,
+        Self::Changing,
         Self::Special,
         Self::SharedMemory,
         Self::FileExecute,
@@ -72,8 +109,19 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hugetlb => "hugetlb",
-            Self::SwapIn => "swap-in",
+            Self::Guard => "guard",
+            Self::Poisoned => "poisoned",
             Self::Migration => "migration",
+            Self::DevicePrivate => "device-private",
+            Self::DeviceExclusive => "device-exclusive",
+            Self::SwapIn => "swap-in",
+            Self::NumaHint => "numa-hint",
+            Self::Protected => "protected",
+            Self::UffdReadWrite => "uffd-rwp",
+            Self::UffdWrite => "uffd-wp",
+            Self::UffdMissing => "uffd-missing",
+            Self::UffdMinor => "uffd-minor",
+            Self::Changing => "changing",
             Self::CopyOnWrite => "copy-on-write",
             Self::WriteNotify => "write-notify",
             Self::Spurious => "spurious",
@@ -97,19 +145,35 @@ impl Kind {
         if is(flag::HUGETLB) {
             return Self::Hugetlb;
         }
+        let number = flags & entry::MASK;
         if is(flag::SWAP_ENTRY) {
-            return if shared {
-                Self::Migration
-            } else {
-                Self::SwapIn
+            return match number {
+                entry::GUARD => Self::Guard,
+                entry::POISONED | entry::HWPOISON => Self::Poisoned,
+                entry::MIGRATION => Self::Migration,
+                entry::DEVICE_PRIVATE => Self::DevicePrivate,
+                entry::DEVICE_EXCLUSIVE => Self::DeviceExclusive,
+                entry::UFFD_WP => Self::UffdWrite,
+                _ => Self::SwapIn,
             };
         }
         if is(flag::PRESENT) {
-            return match (write, shared) {
-                (true, false) => Self::CopyOnWrite,
-                (true, true) => Self::WriteNotify,
-                (false, _) => Self::Spurious,
+            return match number {
+                entry::NUMA_HINT => Self::NumaHint,
+                entry::PROTECTED => Self::Protected,
+                entry::UFFD_RWP => Self::UffdReadWrite,
+                // Asked to break sharing alone, the kernel leaves the protection.
+                entry::UFFD_WP if access == Access::Write => Self::UffdWrite,
+                _ if !write => Self::Spurious,
+                _ if shared => Self::WriteNotify,
+                _ => Self::CopyOnWrite,
             };
+        }
+        match number {
+            entry::UFFD_MISSING => return Self::UffdMissing,
+            entry::UFFD_MINOR => return Self::UffdMinor,
+            entry::CHANGING => return Self::Changing,
+            _ => {}
         }
         let name = mapping.unwrap_or("");
         if matches!(
@@ -135,9 +199,20 @@ impl Kind {
 /// Whether a mapping of that name is of memory that only looks like a file.
 fn is_shared_memory(name: &str) -> bool {
     name == "/dev/zero (deleted)"
-        || ["/memfd:", "/SYSV", "/dev/shm/", "[anon_shmem:"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+        || [
+            "/memfd:",
+            "/secretmem",
+            "/SYSV",
+            "/dev/shm/",
+            "[anon_shmem:",
+            "/dmabuf:",
+            "/drm mm object",
+            "/i915",
+            "/[aio]",
+            "anon_inode:",
+        ]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// What became of a fault, as the thread's own counters tell.
@@ -151,9 +226,9 @@ pub enum Fate {
     /// It completed, and the major-fault counter rose: it had to wait for a page to be read, or to be
     /// tried again.
     Major,
-    /// It did not complete, and the thread's next fault goes on with it: same page, and either flag
-    /// `tried`, or without the `vma-lock` that this one has. Add those of this fate to nothing: each is
-    /// an attempt of the fault that follows.
+    /// An attempt that did not complete, and the thread's next one goes on with it: same page, and either
+    /// flag `tried`, or without the `vma-lock` that this one has. Only in recordings that keep attempts apart
+    /// (`record --attempts`); elsewhere the attempts of a fault are one row.
     Retried,
     /// It did not complete: an error (`SIGSEGV`, `SIGBUS`, out of memory), or a signal came before it
     /// could be tried again.
@@ -209,16 +284,66 @@ mod tests {
     fn each_kind_by_its_rule() {
         let file = flag::FILE;
         let shared = flag::SHARED;
+        let (present, swap) = (flag::PRESENT, flag::SWAP_ENTRY);
         let cases = [
             (Write, flag::HUGETLB | shared, Some("/x"), Kind::Hugetlb),
             (Read, flag::SWAP_ENTRY, Some("[heap]"), Kind::SwapIn),
             (Write, flag::SWAP_ENTRY | file, Some("/x"), Kind::SwapIn),
+            (Read, flag::SWAP_ENTRY | shared | file, None, Kind::SwapIn),
+            (Read, swap | entry::MIGRATION, None, Kind::Migration),
             (
-                Read,
-                flag::SWAP_ENTRY | shared | file,
+                Write,
+                swap | entry::MIGRATION | shared,
                 None,
                 Kind::Migration,
             ),
+            (Read, swap | entry::GUARD, Some("[stack]"), Kind::Guard),
+            (Write, swap | entry::POISONED, None, Kind::Poisoned),
+            (Write, swap | entry::HWPOISON, None, Kind::Poisoned),
+            (
+                Read,
+                swap | entry::DEVICE_PRIVATE,
+                None,
+                Kind::DevicePrivate,
+            ),
+            (
+                Read,
+                swap | entry::DEVICE_EXCLUSIVE,
+                None,
+                Kind::DeviceExclusive,
+            ),
+            (Read, swap | entry::UFFD_WP | shared, None, Kind::UffdWrite),
+            (Read, present | entry::NUMA_HINT, None, Kind::NumaHint),
+            (
+                Write,
+                present | entry::NUMA_HINT | shared,
+                None,
+                Kind::NumaHint,
+            ),
+            (
+                Write,
+                present | entry::PROTECTED | flag::GUP | flag::REMOTE,
+                None,
+                Kind::Protected,
+            ),
+            (Read, present | entry::UFFD_RWP, None, Kind::UffdReadWrite),
+            (Write, present | entry::UFFD_WP, None, Kind::UffdWrite),
+            (Read, present | entry::UFFD_WP, None, Kind::Spurious),
+            (
+                Read,
+                present | entry::UFFD_WP | flag::UNSHARE,
+                None,
+                Kind::CopyOnWrite,
+            ),
+            (Write, entry::UFFD_MISSING, None, Kind::UffdMissing),
+            (
+                Read,
+                entry::UFFD_MINOR | shared | file,
+                Some("/memfd:x"),
+                Kind::UffdMinor,
+            ),
+            (Write, entry::CHANGING, None, Kind::Changing),
+            (Read, entry::CHANGING | file, Some("/x"), Kind::Changing),
             (Write, flag::PRESENT, None, Kind::CopyOnWrite),
             (Write, flag::PRESENT | file, Some("/x"), Kind::CopyOnWrite),
             (
@@ -255,6 +380,21 @@ mod tests {
                 Kind::SharedMemory,
             ),
             (Read, shared | file, Some("/dev/shm/a"), Kind::SharedMemory),
+            (
+                Write,
+                shared | file,
+                Some("/secretmem (deleted)"),
+                Kind::SharedMemory,
+            ),
+            (
+                Write,
+                shared | file,
+                Some("/dmabuf:udmabuf"),
+                Kind::SharedMemory,
+            ),
+            (Read, file | shared, Some("/tmp/x"), Kind::FileRead),
+            (Write, 0, Some("/dev/zero"), Kind::ZeroFill),
+            (Read, 0, Some("/dev/zero"), Kind::ZeroPage),
             (Read, shared, None, Kind::SharedMemory),
             (Execute, file, Some("/bin/ls"), Kind::FileExecute),
             (Write, file, Some("/bin/ls"), Kind::FileCopy),

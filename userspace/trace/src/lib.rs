@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Page faults as data.
+//! Page faults as data: the model, and the files that hold it.
 //!
-//! [`Fault`] is the model; [`csv`] is the file format that `fault-tracer` writes and reads.
+//! [`Row`] is what a trace consists of, [`ResolvedFault`] its most frequent kind. [`file`](mod@file) is the trace
+//! that `fault-tracer record` writes, [`csv`] the raw records of `fault-tracer drain`, [`export`] what other
+//! programs read. Nothing here knows the device.
 
-mod balance;
-mod code;
 pub mod csv;
 pub mod export;
 mod fault;
 pub mod file;
 mod kind;
-mod resolve;
 mod row;
 
-pub use balance::{Balance, Report};
-pub use code::{ElfPlace, LookAtFile};
 pub use fault::{Access, Account, Fault};
 pub use kind::{permissions, Fate, Kind};
-pub use resolve::Resolver;
 pub use row::{
-    About, Code, Counter, CounterRow, GapRow, Loss, LostRow, Name, Object, Place, ResolvedFault,
-    Row, TextRow, ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,
+    BuildId, Code, Counter, CounterRow, FileId, GapRow, Loss, LostRow, Metadata, Name, Object,
+    Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,
 };

@@ -28,11 +28,47 @@ pub const ANONYMOUS: &str = "[anon]";
 pub struct Object {
     /// What `/proc/PID/maps` calls the mapping.
     pub name: Name,
-    /// The file's build id in hexadecimal digits, if it has one that could be read.
-    pub build_id: Option<Name>,
+    /// The file's build id.
+    pub build_id: BuildId,
     /// What is to be added (modulo 2^64) to an offset in the file to get the address that the file's own
     /// symbols use, if that could be read.
     pub bias: Option<u64>,
+    /// Which file it is; `None` for the kernel's own.
+    pub file: Option<FileId>,
+}
+
+/// What is known of a file's build id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BuildId {
+    /// It is this, in hexadecimal digits.
+    Of(Name),
+    /// The file was read and has none.
+    Absent,
+    /// The file could not be read while the code ran.
+    #[default]
+    Unread,
+}
+
+impl BuildId {
+    /// Its hexadecimal digits, if they are known.
+    pub fn digits(&self) -> Option<&Name> {
+        match self {
+            Self::Of(digits) => Some(digits),
+            Self::Absent | Self::Unread => None,
+        }
+    }
+}
+
+/// A file, as its file system knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// As the mapping has it: the superblock's major number in the high, the minor one in the low 32 bits.
+    pub device: u64,
+    /// Its inode number.
+    pub inode: u64,
+    /// Time of its last change (`st_ctime`) in nanoseconds since 1970, as of when it was read; `None` if it could not
+    /// be read.
+    pub changed_ns: Option<i64>,
 }
 
 /// Which code an instruction pointer points to: with the last [`TextRow`] of the process and the object until
@@ -78,25 +114,54 @@ impl TextRow {
 }
 
 /// A fault and all that is known of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// The kernel may have to enter `handle_mm_fault` several times for one fault (`VM_FAULT_RETRY`: a lock had to be
+/// dropped, or a page be waited for). These attempts are one row, unless the recording was asked to keep them
+/// apart: then each is a row, and all but the last have [`Fate::Retried`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedFault {
-    /// The record.
+    /// The record of its first attempt.
     pub fault: Fault,
     /// Name of the process (of its first thread), if it is known.
     pub process: Option<Name>,
     /// Name of the thread, if it is known.
     pub thread: Option<Name>,
+    /// Path of the program that the process executes, if it is known.
+    pub program: Option<Name>,
     /// Its mapping, if it is known.
     pub place: Option<Place>,
     /// The code of its instruction pointer, if it is known.
     pub code: Option<Code>,
-    /// What it asked the kernel to do.
+    /// What it asked the kernel to do, as its first attempt found it.
     pub kind: Kind,
-    /// What became of it.
+    /// What became of it in the end.
     pub fate: Fate,
-    /// From its entry to its return, in nanoseconds. `None` where it was not asked for, was missed, or the
+    /// How often `handle_mm_fault` was entered for it: 1 or more.
+    pub attempts: u32,
+    /// Of these entries, those whose return was recorded. Always 0 in recordings without durations.
+    pub returns: u32,
+    /// From its first entry to its last return, in nanoseconds. `None` where it was not asked for, was missed, or the
     /// recording ended before.
     pub duration_ns: Option<u64>,
+}
+
+impl Default for ResolvedFault {
+    /// A fault of one attempt, of which nothing is known.
+    fn default() -> Self {
+        Self {
+            fault: Fault::default(),
+            process: None,
+            thread: None,
+            program: None,
+            place: None,
+            code: None,
+            kind: Kind::default(),
+            fate: Fate::default(),
+            attempts: 1,
+            returns: 0,
+            duration_ns: None,
+        }
+    }
 }
 
 /// Why there is a [`ThreadRow`].
@@ -123,7 +188,7 @@ pub struct ThreadRow {
     pub event: ThreadEvent,
     /// When.
     pub time_ns: u64,
-    /// The CPU that told of it.
+    /// The CPU that emitted it.
     pub cpu: u32,
     /// Its process.
     pub pid: u32,
@@ -200,11 +265,13 @@ pub enum Counter {
     Overwritten,
     /// See [`crate::Account::missed`].
     Missed,
-    /// See [`crate::Account::untold`].
-    Untold,
+    /// See [`crate::Account::sideband_dropped`].
+    SidebandDropped,
+    /// See [`crate::Account::deaf`].
+    Deaf,
     /// Faults whose return the module could not record. In recordings with durations alone.
     MissedReturns,
-    /// Rows of faults in the trace. The last row: without it, the recording was cut off.
+    /// Attempts of all faults in the trace. The last row: without it, the recording was cut off.
     End,
 }
 
@@ -230,7 +297,8 @@ impl CounterRow {
             Counter::Dropped => &mut account.dropped,
             Counter::Overwritten => &mut account.overwritten,
             Counter::Missed => &mut account.missed,
-            Counter::Untold => &mut account.untold,
+            Counter::SidebandDropped => &mut account.sideband_dropped,
+            Counter::Deaf => &mut account.deaf,
             Counter::MissedReturns | Counter::End => return false,
         };
         *sum = sum.saturating_add(self.count);
@@ -306,7 +374,8 @@ impl Row {
                 Counter::Dropped => index!("dropped"),
                 Counter::Overwritten => index!("overwritten"),
                 Counter::Missed => index!("missed"),
-                Counter::Untold => index!("untold"),
+                Counter::SidebandDropped => index!("sideband_dropped"),
+                Counter::Deaf => index!("deaf"),
                 Counter::MissedReturns => index!("missed_returns"),
                 Counter::End => index!("end"),
             },
@@ -333,7 +402,7 @@ const fn equal(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 20] = [
+pub const EVENTS: [&str; 21] = [
     "fault",
     "pending",
     "present",
@@ -348,17 +417,18 @@ pub const EVENTS: [&str; 20] = [
     "dropped",
     "overwritten",
     "missed",
-    "untold",
+    "sideband_dropped",
     "missed_returns",
     "end",
     "overrun",
     "alive",
     "text",
+    "deaf",
 ];
 
 /// What a trace says of itself before its rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub struct Metadata {
     /// Version of the program that recorded it.
     pub version: String,
     /// Name of the machine.
@@ -375,6 +445,8 @@ pub struct About {
     pub wall_error_ns: u64,
     /// Whether the faults have durations.
     pub latency: bool,
+    /// Whether each attempt of a fault has a row of its own.
+    pub attempts_apart: bool,
     /// What was recorded and lost; `None` until the end of the recording.
     pub account: Option<Account>,
 }

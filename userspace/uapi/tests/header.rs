@@ -43,7 +43,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(u8: false, u16: false, u32: false, u64: false, i32: true);
+plain!(u8: false, u16: false, u32: false, u64: false, i32: true, i64: true);
 impl<T: Plain, const N: usize> Plain for [T; N] {
     const SIGNED: bool = T::SIGNED;
     const ARRAY: bool = true;
@@ -88,18 +88,18 @@ fn table() -> Table {
     Table {
         constants: {
             use uapi::{
-                clock, fault_flag, fault_result, mapping_flag, mode, record_type, session_flag,
-                state, task_event,
+                clock, entry, fault_flag, fault_result, mapping_flag, mode, record_type,
+                session_flag, state, target_flag, task_event,
             };
-            let groups: [Vec<(String, u64)>; 11] = [
+            let groups: [Vec<(String, u64)>; 13] = [
                 constants!["FT_" uapi: ABI_VERSION, SLOT_BYTES, MAX_SESSIONS, PID_BITS, PID_MASK,
                     RING_BYTES_MIN, RING_BYTES_MAX, HEADER_TGID_SHIFT, HEADER_FLAGS_SHIFT,
-                    FLAGS_MASK, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
+                    FLAGS_MASK, HEADER_ENTRY_SHIFT, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
                     MAPPING_UNKNOWN, ADDRESS_BITS, ADDRESS_MASK, MIN_FLT_SHIFT, MAJ_FLT_SHIFT,
                     COUNTER_MASK, IOC_TYPE],
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
-                    FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION],
+                    FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK],
                 constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST, RETURN],
                 constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
                     HUGETLB, LOCKED],
@@ -107,11 +107,15 @@ fn table() -> Table {
                 constants!["FT_CLOCK_" clock: MONOTONIC, BOOTTIME, RAW],
                 constants!["FT_FAULT_" fault_flag: WRITE, PRESENT, FILE, SHARED, SWAP_ENTRY, TRIED,
                     USER, REMOTE, INSTRUCTION, GUP, UNSHARE, HUGETLB, VMA_LOCK],
+                constants!["FT_ENTRY_" entry: SHIFT, MASK, NUMA_HINT, PROTECTED, UFFD_RWP, UFFD_WP,
+                    MIGRATION, HWPOISON, DEVICE_PRIVATE, DEVICE_EXCLUSIVE, POISONED, GUARD,
+                    UFFD_MISSING, UFFD_MINOR, CHANGING],
                 constants!["FT_RESULT_" fault_result: OOM, SIGBUS, MAJOR, HWPOISON, HWPOISON_LARGE,
                     SIGSEGV, RETRY, COMPLETED],
+                constants!["FT_TARGET_" target_flag: ON_EXEC],
                 constants!["FT_STATE_" state: IDLE, RUNNING, STOPPED],
                 constants!["FT_MODE_" mode: DISCARD, OVERWRITE],
-                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL, LATENCY],
+                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL, LATENCY, FTRACE],
             ];
             groups.concat()
         },
@@ -126,12 +130,13 @@ fn table() -> Table {
             structure!(ReturnRecord: header, time_ns, entry_ns, result, reserved),
             structure!(Info: abi_version, fault_record_bytes, slot_bytes, cpus, state, mode, flags,
                 live_targets, ring_bytes, missed, ring_stride, producer_offset, consumer_offset,
-                data_offset, max_sessions, missed_returns, reserved),
+                data_offset, max_sessions, missed_returns, deaf, heard_ns, reserved),
             structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, reserved),
             structure!(Target: pid, flags),
+            structure!(Time: clock, reserved, time_ns, wall_offset_ns, wall_error_ns),
             structure!(Drain: buffer, length, cpu, bytes, gap_slots),
             structure!(CpuCounters: cpu, reserved0, hits, recorded, dropped, overwritten, pending,
-                untold, reserved),
+                sideband_dropped, reserved),
             structure!(SessionInfo: index, present, mode, flags, owner_pid, live_targets,
                 named_targets, first_target, owner_comm, ring_bytes, hits, recorded, dropped,
                 overwritten, missed, running_ns, missed_returns, reserved),
@@ -363,7 +368,9 @@ fn collect(
                 let prefix = match module.ident.to_string().as_str() {
                     "record_type" => "FT_RECORD_",
                     "fault_flag" => "FT_FAULT_",
+                    "entry" => "FT_ENTRY_",
                     "state" => "FT_STATE_",
+                    "target_flag" => "FT_TARGET_",
                     "mode" => "FT_MODE_",
                     "session_flag" => "FT_SESSION_",
                     "mapping_flag" => "FT_MAPPING_",
@@ -451,4 +458,42 @@ fn every_flag_but_those_of_the_access_has_a_name() {
         .sum();
     assert_eq!(named, all & !(WRITE | INSTRUCTION));
     assert!(NAMES.windows(2).all(|pair| pair[0].0 < pair[1].0));
+}
+
+#[test]
+fn every_number_of_an_entry_has_one_name_beside_each_flag() {
+    use uapi::{
+        entry::{name, MASK, NAMES, SHIFT},
+        fault_flag::{PRESENT, SWAP_ENTRY},
+    };
+    for (beside, number, known) in NAMES {
+        assert_eq!(name(beside | number), Some(known));
+        assert!([0, PRESENT, SWAP_ENTRY].contains(&beside), "{known}");
+        assert!(number & MASK == number && number != 0, "{known}");
+    }
+    let named: BTreeSet<u64> = NAMES.iter().map(|(_, number, _)| *number).collect();
+    let all: BTreeSet<u64> = table()
+        .constants
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("FT_ENTRY_"))
+        .map(|(_, value)| value)
+        .filter(|value| ![MASK, u64::from(SHIFT)].contains(value))
+        .collect();
+    // The last number is also the mask.
+    assert_eq!(named, all.into_iter().chain([MASK]).collect());
+    for nothing in [0, PRESENT, SWAP_ENTRY, PRESENT | SWAP_ENTRY | MASK] {
+        assert_eq!(name(nothing), None);
+    }
+}
+
+#[test]
+fn flags_are_what_was_put_into_the_header() {
+    for flags in 0..1 << 16 {
+        let header =
+            uapi::header_flags(flags) | uapi::record_type::FAULT << uapi::HEADER_TYPE_SHIFT;
+        let record = uapi::FaultRecord::from_words([header, 0, 0, 0]);
+        assert_eq!(record.flags(), flags);
+        assert_eq!(uapi::header_type(header), uapi::record_type::FAULT);
+        assert_eq!((record.tid(), record.pid(), record.mapping()), (0, 0, 0));
+    }
 }

@@ -7,13 +7,17 @@
 //! what was recorded.
 
 mod asleep;
+mod balanced;
 mod children;
 mod clocked;
 mod cold;
+mod entries;
 mod faults;
 mod files;
+mod habits;
 mod kernel_side;
 mod lazy;
+mod leaderless;
 mod mappings;
 mod memory;
 mod pressure;
@@ -24,6 +28,7 @@ mod storm;
 mod touch;
 mod truth;
 mod turmoil;
+mod userfault;
 
 use std::path::PathBuf;
 
@@ -70,8 +75,12 @@ enum Command {
     Shared(shared::Options),
     /// Read pages of a mapped file that are not in memory (drops all caches)
     Cold(cold::Options),
-    /// Read pages that another thread fills while the fault waits
+    /// Touch pages that another thread sees to while the fault waits
     Lazy(lazy::Options),
+    /// Touch pages whose page table entry is neither empty nor an ordinary page's
+    Entries(entries::Options),
+    /// Read memory in two threads while the kernel balances it between NUMA nodes
+    Balanced(balanced::Options),
     /// Read addresses that nothing is mapped at, each in a child that this kills
     Unmapped(refused::Options),
     /// Read pages behind the end of a mapped file, each in a child that this kills
@@ -88,6 +97,10 @@ enum Command {
     Faults(faults::Options),
     /// Take a fault in each of some threads, all of which sleep until a file is there
     Asleep(asleep::Options),
+    /// Touch pages in a thread while the process's first one has ended
+    Leaderless(leaderless::Options),
+    /// Use memory in a way that deserves advice, or one that looks like it; print what the kernel counts of it
+    Habit(habits::Options),
     /// Touch and give back memory for ever: load, until it is killed
     Spin(spin::Options),
 }
@@ -109,6 +122,8 @@ fn main() -> Result<()> {
         Command::Shared(options) => shared::run(&options, truth),
         Command::Cold(options) => cold::run(&options, truth),
         Command::Lazy(options) => lazy::run(&options, truth),
+        Command::Entries(options) => entries::run(&options, truth),
+        Command::Balanced(options) => balanced::run(&options, truth),
         Command::Unmapped(options) => refused::unmapped(&options, &truth),
         Command::Beyond(options) => refused::beyond(&options, &truth),
         Command::Special(options) => refused::special(&options, &truth),
@@ -117,6 +132,8 @@ fn main() -> Result<()> {
         Command::Turmoil(options) => turmoil::run(&options),
         Command::Faults(options) => faults::run(&options),
         Command::Asleep(options) => asleep::run(&options, truth),
+        Command::Leaderless(options) => leaderless::run(&options, truth),
+        Command::Habit(options) => habits::run(&options),
         Command::Spin(options) => spin::run(&options),
     }
 }

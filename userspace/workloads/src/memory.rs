@@ -54,6 +54,15 @@ impl Access {
 /// `ret`, the only instruction of each page of [`Region::code`].
 const RET: u8 = 0xc3;
 
+/// What data may be used for.
+const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+/// A new anonymous mapping at an address of the kernel's choice.
+fn map_fresh(length: usize, protection: ProtFlags, flags: MapFlags) -> io::Result<*mut c_void> {
+    // SAFETY: A new mapping at an address of the kernel's choice touches no memory in use.
+    Ok(unsafe { mm::mmap_anonymous(ptr::null_mut(), length, protection, flags) }?)
+}
+
 /// Mapped memory, `stride` bytes from page to page. It stays mapped until the process ends, so that no
 /// address ever means two things.
 pub struct Region {
@@ -89,16 +98,8 @@ impl Region {
     /// Fresh private memory in pages of the smallest size.
     pub fn anonymous(pages: NonZeroUsize) -> Result<Self> {
         let length = Self::bytes(pages, page_size())?;
-        // SAFETY: A new mapping at an address of the kernel's choice touches no memory in use.
-        let start = unsafe {
-            mm::mmap_anonymous(
-                ptr::null_mut(),
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        }
-        .context("cannot map memory")?;
+        let start =
+            map_fresh(length, READ_WRITE, MapFlags::PRIVATE).context("cannot map memory")?;
         // SAFETY: The range is the mapping just made; the advice changes no contents.
         unsafe { mm::madvise(start, length, Advice::LinuxNoHugepage) }
             .context("cannot turn huge pages off")?;
@@ -121,17 +122,29 @@ impl Region {
     pub fn huge(pages: NonZeroUsize) -> Result<Self> {
         let stride = 2 << 20;
         let length = Self::bytes(pages, stride)?;
-        // SAFETY: A new mapping at an address of the kernel's choice touches no memory in use.
-        let start = unsafe {
-            mm::mmap_anonymous(
-                ptr::null_mut(),
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB,
-            )
-        }
+        let start = map_fresh(
+            length,
+            READ_WRITE,
+            MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB,
+        )
         .context("cannot map huge pages (are as many reserved in /proc/sys/vm/nr_hugepages?)")?;
         Self::at(start, pages, stride)
+    }
+
+    /// Fresh private memory in huge pages of 2 MiB that the kernel makes by itself.
+    pub fn transparent_huge(pages: NonZeroUsize) -> Result<Self> {
+        let stride = 2 << 20;
+        // One more, to begin at a multiple.
+        let more = pages.checked_add(1).context("too many pages")?;
+        let length = Self::bytes(more, stride)?;
+        let start =
+            map_fresh(length, READ_WRITE, MapFlags::PRIVATE).context("cannot map memory")?;
+        let start = start.wrapping_byte_add(start.addr().next_multiple_of(stride) - start.addr());
+        let region = Self::at(start, pages, stride)?;
+        region
+            .advise(libc::MADV_HUGEPAGE)
+            .context("cannot turn huge pages on")?;
+        Ok(region)
     }
 
     /// The pages of a file, each in a mapping of its own with a hole behind it: the kernel maps the
@@ -144,15 +157,11 @@ impl Region {
     ) -> Result<Self> {
         let stride = 2 * page_size();
         let length = Self::bytes(pages, stride)?;
-        // SAFETY: A new mapping at an address of the kernel's choice touches no memory in use.
-        let start = unsafe {
-            mm::mmap_anonymous(
-                ptr::null_mut(),
-                length,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }
+        let start = map_fresh(
+            length,
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )
         .context("cannot reserve addresses")?;
         for page in 0..pages.get() {
             let address = start.cast::<u8>().wrapping_add(page * stride).cast();
@@ -175,8 +184,16 @@ impl Region {
 
     /// Fresh memory to share: of a file, from its beginning on, or of none.
     pub fn shared(file: Option<&File>, pages: NonZeroUsize) -> Result<Self> {
+        Self::shared_with(file, pages, READ_WRITE)
+    }
+
+    /// As [`Region::shared`], with these rights.
+    pub fn shared_with(
+        file: Option<&File>,
+        pages: NonZeroUsize,
+        protection: ProtFlags,
+    ) -> Result<Self> {
         let length = Self::bytes(pages, page_size())?;
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: A new mapping at an address of the kernel's choice touches no memory in use.
         let start = unsafe {
             match file {
@@ -199,14 +216,38 @@ impl Region {
         Ok(region)
     }
 
-    /// Fresh memory to share in the way of System V.
-    pub fn system_v(pages: NonZeroUsize) -> Result<Self> {
+    /// Fresh private memory of `/dev/zero`.
+    pub fn dev_zero(pages: NonZeroUsize) -> Result<Self> {
         let length = Self::bytes(pages, page_size())?;
+        let zero = File::open("/dev/zero").context("cannot open /dev/zero")?;
+        // SAFETY: A new mapping at an address of the kernel's choice touches no memory in use.
+        let start = unsafe {
+            mm::mmap(
+                ptr::null_mut(),
+                length,
+                READ_WRITE,
+                MapFlags::PRIVATE,
+                &zero,
+                0,
+            )
+        }
+        .context("cannot map /dev/zero")?;
+        let region = Self::at(start, pages, page_size())?;
+        region
+            .advise(libc::MADV_NOHUGEPAGE)
+            .context("cannot turn huge pages off")?;
+        Ok(region)
+    }
+
+    /// Fresh memory to share in the way of System V.
+    pub fn system_v(pages: NonZeroUsize, read_only: bool) -> Result<Self> {
+        let length = Self::bytes(pages, page_size())?;
+        let flags = if read_only { libc::SHM_RDONLY } else { 0 };
         // SAFETY: System calls; the address is of the kernel's choice. The segment is removed when it is
         // attached no more.
         let start = unsafe {
             let id = libc::shmget(libc::IPC_PRIVATE, length, 0o600);
-            let start = libc::shmat(id, ptr::null(), 0);
+            let start = libc::shmat(id, ptr::null(), flags);
             if id == -1 || start as isize == -1 {
                 return Err(io::Error::last_os_error()).context("cannot get memory to share");
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! A compilation of thirty files of the kernel: complete, and what recording it costs. It takes a minute:
-//! `scripts/sandbox-tests` runs it on one kernel.
+//! `tests/guest/run` runs it on one kernel.
 
 use std::{
     fs,

@@ -15,7 +15,7 @@ use sandbox_tests::{
 const CALLS: usize = 20_000;
 
 /// What PROTOCOL.md says that a call may fail with.
-const ERRORS: [i32; 8] = [
+const ERRORS: [i32; 11] = [
     libc::EINVAL,
     libc::EPERM,
     libc::EFAULT,
@@ -24,9 +24,12 @@ const ERRORS: [i32; 8] = [
     libc::EBUSY,
     libc::ENOENT,
     libc::ENOTTY,
+    libc::EIO,
+    libc::ENOSPC,
+    libc::EAGAIN,
 ];
 
-const COMMANDS: [u32; 10] = [
+const COMMANDS: [u32; 11] = [
     uapi::FT_IOC_INFO,
     uapi::FT_IOC_CONFIGURE,
     uapi::FT_IOC_TARGET_ADD,
@@ -37,6 +40,7 @@ const COMMANDS: [u32; 10] = [
     uapi::FT_IOC_CPU_COUNTERS,
     uapi::FT_IOC_ADOPT,
     uapi::FT_IOC_SESSION,
+    uapi::FT_IOC_CLOCK,
 ];
 
 /// Memory that any drain may write to, however long it says that it is: a megabyte, and nothing behind.

@@ -89,10 +89,14 @@ fn faults_of_pages_that_were_swapped_out() {
     });
 }
 
-/// Records a program and checks each of the faults that it tells, by address, access, flags, kind and fate.
-/// How many there are of each kind.
+/// Records a program. What it tells, and the trace.
 #[track_caller]
-fn recorded(arguments: &[&str]) -> BTreeMap<String, usize> {
+fn workload(arguments: &[&str]) -> (Truth, Trace) {
+    workload_with(&[], arguments)
+}
+
+/// As [`workload`], recorded with these options.
+fn workload_with(options: &[&str], arguments: &[&str]) -> (Truth, Trace) {
     let folder = tempfile::tempdir().unwrap();
     let told = folder.path().join("truth");
     let workload = program::find(program::WORKLOAD);
@@ -101,11 +105,24 @@ fn recorded(arguments: &[&str]) -> BTreeMap<String, usize> {
         arguments,
         &["--truth", told.to_str().unwrap()],
     ];
-    let trace = Trace::of_command(&[], &command.concat());
+    let trace = Trace::of_command(options, &command.concat());
+    (Truth::read(&told), trace)
+}
+
+/// Records a program and checks each of the faults that it tells, by address, access, flags, kind and fate.
+/// The faults.
+#[track_caller]
+fn recorded_rows(arguments: &[&str]) -> Vec<trace::Row> {
+    let (truth, trace) = workload(arguments);
     trace.assert_balance();
-    let faults = trace::matches(&Truth::read(&told), &trace.faults());
+    trace::matches(&truth, &trace.faults())
+}
+
+/// As [`recorded_rows`]. How many there are of each kind.
+#[track_caller]
+fn recorded(arguments: &[&str]) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
-    for fault in faults {
+    for fault in recorded_rows(arguments) {
         *kinds.entry(fault.kind).or_default() += 1;
     }
     kinds
@@ -134,8 +151,6 @@ fn record_names_the_kinds_of_anonymous_memory() {
             &["fork-cow", "--pages", "50"],
             &[("zero-fill", 50), ("copy-on-write", 100)],
         );
-        // Another thread was quicker: the page is there when the fault is tried again.
-        expect(&["lazy", "--pages", "50"], &[("spurious", 50)]);
         expect(&["special", "--count", "5"], &[("special", 5)]);
     });
 }
@@ -144,8 +159,113 @@ fn record_names_the_kinds_of_anonymous_memory() {
 fn record_names_the_kinds_of_shared_memory() {
     guest::test(|_| {
         let _module = module::load_idle();
-        for memory in ["anonymous", "memfd", "posix", "system-v"] {
+        for memory in ["anonymous", "memfd", "posix", "system-v", "secret"] {
             expect(&["shared", "--memory", memory], &[("shared-memory", 100)]);
+        }
+    });
+}
+
+/// Where a descriptor is open for reading alone, the kernel's mapping has another flag, and `/proc/PID/maps`
+/// says `s` as ever.
+#[test]
+fn shared_mappings_of_descriptors_that_cannot_write_are_shared() {
+    guest::test(|_| {
+        let _disk = swap::Disk::new(16);
+        let _module = module::load_idle();
+        for (memory, kind) in [
+            ("memfd", "shared-memory"),
+            ("posix", "shared-memory"),
+            ("system-v", "shared-memory"),
+            ("file", "file-read"),
+        ] {
+            let command = ["shared", "--read-only", "--memory", memory];
+            let path = ["--path", swap::DEVICE];
+            let rows = recorded_rows(&[&command[..], &path].concat());
+            assert_eq!(rows.len(), 100, "{memory}");
+            for row in rows {
+                assert_eq!(row.kind, kind, "{memory}");
+                assert_eq!(row.permissions.as_deref(), Some("r--s"), "{memory}");
+            }
+        }
+    });
+}
+
+/// It has a file, and its pages are none of the file's.
+#[test]
+fn a_private_mapping_of_dev_zero_is_anonymous_memory() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        expect(
+            &["shared", "--memory", "dev-zero"],
+            &[("zero-fill", 50), ("zero-page", 50)],
+        );
+    });
+}
+
+/// Entries of page tables that are neither empty nor an ordinary page's, nor of a page that is swapped out.
+#[test]
+fn record_names_the_kinds_of_odd_entries() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let entries = |entry: &str, kinds: &[(&str, usize)]| {
+            expect(&["entries", "--entry", entry], kinds);
+        };
+        // The kernel looks twice where it copies from a page that cannot be had: at first for all bytes.
+        for (entry, before, kind) in [
+            ("guard", 0, "guard"),
+            ("poisoned", 0, "poisoned"),
+            ("broken", 20, "poisoned"),
+        ] {
+            let kinds = recorded(&["entries", "--entry", entry]);
+            assert!(kinds[kind] >= 20, "{entry}: {kinds:?}");
+            let filled = kinds.get("zero-fill").copied().unwrap_or(0);
+            assert_eq!(filled, before, "{entry}: {kinds:?}");
+            assert_eq!(
+                kinds.len(),
+                1 + usize::from(before != 0),
+                "{entry}: {kinds:?}"
+            );
+        }
+        entries("write-protected", &[("uffd-wp", 20)]);
+        entries("protected", &[("zero-page", 20), ("protected", 20)]);
+    });
+}
+
+/// A fault that userfaultfd has a part in is such a one at its first attempt.
+#[test]
+fn a_fault_that_a_program_handles_is_what_its_first_attempt_was() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        for (wait, kind, last) in [
+            ("missing", "uffd-missing", "spurious"),
+            ("write", "uffd-wp", "copy-on-write"),
+            ("minor", "uffd-minor", "spurious"),
+        ] {
+            // As one fault, it is what its first attempt was.
+            let lazy = ["lazy", "--pages", "50", "--wait", wait];
+            let (truth, trace) = workload(&lazy);
+            trace.assert_balance();
+            let joined = trace.faults();
+            let joined = joined
+                .iter()
+                .filter(|row| truth.covers(row.pid, row.address) && row.kind == kind);
+            assert_eq!(joined.count(), 50, "{wait}");
+            // With its attempts apart: the page is there when it is tried again.
+            let (truth, trace) = workload_with(&["--attempts"], &lazy);
+            trace.assert_balance();
+            trace::matches(&truth, &trace.faults());
+            let (first, others): (Vec<_>, Vec<_>) = trace
+                .rows()
+                .into_iter()
+                .filter(|row| row.event == "fault" && truth.covers(row.pid, row.address))
+                .partition(|row| row.fate == "retried");
+            assert!(first.len() >= 50, "{wait}: {} attempts", first.len());
+            for row in first {
+                assert_eq!(row.kind, kind, "{wait}: {}", row.flags);
+                assert!(row.has(kind), "{wait}: {}", row.flags);
+            }
+            let last = others.iter().filter(|row| row.kind == last).count();
+            assert_eq!(last, 50, "{wait}");
         }
     });
 }
@@ -175,7 +295,7 @@ fn record_names_the_kinds_of_files() {
         let both = [("file-read", 100), ("copy-on-write", 100)];
         file("private", "read-write", &both);
         file("shared", "write", &[("file-write", 100)]);
-        // The kernel is told of the first write, so as to write the page to the disk some time.
+        // The kernel is emitted the first write, so as to write the page to the disk some time.
         let both = [("file-read", 100), ("write-notify", 100)];
         file("shared", "read-write", &both);
         // Not in the page cache.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, process::Command};
 const PROBE: &str = include_str!("../../../../fault_tracer/probe.rs");
 
 /// Where it says so of `struct tk_read_base` and `struct clocksource`.
-const CLOCK: &str = include_str!("../../../../fault_tracer/clock.rs");
+const CLOCK: &str = include_str!("../../../../fault_tracer/arch/x86_64/clock.rs");
 
 /// The offsets that a file of the module asserts of its own structure, by field.
 fn asserted_offsets(

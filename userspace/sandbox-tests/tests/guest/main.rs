@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The tests of the module and the tools on a running kernel. They are built and run by
-//! `scripts/sandbox-tests`, as root inside the sandbox's guest, one after the other.
+//! `tests/guest/run`, as root inside the sandbox's guest, one after the other.
 
+mod answers;
 mod balance;
 mod beside_perf;
 mod boot;
 mod children;
 mod clocks;
 mod compile;
+mod deaf;
+mod examples;
+mod hook;
 mod hostile;
 mod kinds;
 mod latency;
 mod layout;
 mod lifetime;
+mod limits;
 mod mapped;
 mod namespaces;
+mod numa;
 mod numbers;
+mod on_exec;
 mod order;
 mod record;
 mod recorder;
 mod refusals;
+mod rights;
 mod rings;
 mod sessions;
 mod sideband;

@@ -36,7 +36,7 @@ fn in_namespace(script: &str, folder: &std::path::Path) {
 /// A trace in the folder, and the truth beside it with the ids that the trace should have: the program's
 /// process is its last one to end.
 fn checked(folder: &std::path::Path, name: &str) {
-    let trace = Trace::of_file(&folder.join(name).with_extension("arrow"));
+    let trace = Trace::of_file(&folder.join(name).with_extension("arrows"));
     trace.assert_balance();
     let truth = Truth::read(&folder.join(name).with_extension("truth"));
     let inner: BTreeSet<u32> = truth.processes();
@@ -69,13 +69,13 @@ fn a_command_and_a_process_of_a_pid_namespace() {
         // The second program waits at a pipe until it is recorded, which the first row of the trace tells.
         let script = format!(
             r#"
-            fault-tracer record -o command.arrow -- {workload} touch --truth command.truth
+            fault-tracer record -o command.arrows -- {workload} touch --truth command.truth
             mkfifo gate
             sh -c 'read -r go <gate; exec {workload} touch --truth process.truth' &
             target=$!
-            fault-tracer record -o process.arrow -p $target &
+            fault-tracer record -o process.arrows -p $target &
             recorder=$!
-            until [ -s process.arrow ]; do :; done
+            until [ -s process.arrows ]; do :; done
             echo go >gate
             wait $target
             wait $recorder

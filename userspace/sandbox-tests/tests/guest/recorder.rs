@@ -118,7 +118,7 @@ fn a_terminal_shows_faults_their_rate_and_losses_while_they_come() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("faults.arrow");
+        let file = folder.path().join("faults.arrows");
         let file = file.to_str().unwrap();
         let program = Program::load(&["spin", "--threads", "1", "--pages", "64"]);
         let (mut terminal, its) = terminal();
@@ -177,7 +177,7 @@ fn a_recording_ends_after_its_time_while_the_program_runs_on() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("faults.arrow");
+        let file = folder.path().join("faults.arrows");
         let file = file.to_str().unwrap();
         let program = Program::load(&["spin", "--threads", "1", "--pages", "64"]);
         let pid = program.pid().to_string();
@@ -207,7 +207,7 @@ fn what_happened_a_second_before_a_kill_is_in_the_file() {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let file = path("faults.arrow");
+        let file = path("faults.arrows");
         let file = file.to_str().unwrap();
         let script = format!(
             "ft-workload touch --pages 300 --threads 3 --truth {}; touch {}; exec sleep 1000",
@@ -268,28 +268,224 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Records 200,000 faults in random order into a file for which there is too little room: the first second may bring
+/// more than fit. `line` starts the tool, which is `"$@"`.
+#[track_caller]
+fn with_little_room(line: &str, file: &str, error: &str) {
+    let tool = program::find("fault-tracer").to_str().unwrap().to_owned();
+    let workload = program::find("ft-workload").to_str().unwrap().to_owned();
+    let output = Command::new("bash")
+        .args(["-c", line, "bash", &tool, "record", "-o", file, "--"])
+        .args([&workload, "touch", "--pages", "200000", "--order", "random"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(text.contains(file) && text.contains(error), "{text}");
+    let size = fs::metadata(file).unwrap().len();
+    assert!(size > 256 << 10, "only {size} bytes were written");
+    let text = run(&["verify", file], 1);
+    assert!(
+        text.contains("cut off") && !text.contains("damaged"),
+        "{text}"
+    );
+    let text = run(&["export", file, "-f", "csv"], 0);
+    assert!(text.contains("zero-fill"), "{text}");
+    let faults = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(faults > 10_000, "{faults} faults in {size} bytes");
+}
+
 #[test]
 fn a_full_disk_ends_the_recording_and_leaves_a_readable_file() {
     guest::test(|_| {
         let _module = module::load_idle();
-        // Some batches of faults in random order, but not all of them.
         let disk = SmallDisk::new(512);
-        let file = disk.0.path().join("faults.arrow");
+        let file = disk.0.path().join("faults.arrows");
         let file = file.to_str().unwrap();
-        let workload = program::find("ft-workload").to_str().unwrap().to_owned();
-        let command = ["touch", "--pages", "200000", "--order", "random"];
-        let arguments = [&["record", "-o", file, "--", &workload], &command[..]].concat();
-        let text = run(&arguments, 125);
-        assert!(
-            text.contains(file) && text.contains("No space left on device"),
-            "{text}"
-        );
-        let text = run(&["verify", file], 1);
-        assert!(
-            text.contains("cut off") && !text.contains("damaged"),
-            "{text}"
-        );
-        let text = run(&["export", file, "-f", "csv"], 0);
-        assert!(text.contains("zero-fill"), "{text}");
+        with_little_room("exec \"$@\"", file, "No space left on device");
+    });
+}
+
+#[test]
+fn a_limit_of_file_sizes_ends_the_recording_and_leaves_a_readable_file() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrows");
+        let file = file.to_str().unwrap();
+        with_little_room("ulimit -f 512; exec \"$@\"", file, "File too large");
+    });
+}
+
+#[test]
+fn a_disk_with_room_for_one_copy_alone_keeps_the_recording_whole() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let disk = SmallDisk::new(128);
+        let file = disk.0.path().join("faults.arrows");
+        let file = file.to_str().unwrap();
+        let script = "for i in 1 2 3 4 5 6 7 8 9 10; do ls / >/dev/null; sleep 0.5; done";
+        let text = run(&["record", "-o", file, "--", "sh", "-c", script], 0);
+        let is_larger = text.contains("too little room for a copy");
+        let size = fs::metadata(file).unwrap().len();
+        assert_eq!(is_larger, size > (128 << 10) / 3, "{size} bytes: {text}");
+        let text = run(&["verify", file], 0);
+        assert!(text.contains("difference 0"), "{text}");
+        assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), 1);
+    });
+}
+
+/// Makes what another recording writes its own only when that has ended.
+#[test]
+fn two_recordings_of_one_name_leave_both_whole() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrows");
+        let file = file.to_str().unwrap();
+        let script = "ls / >/dev/null; sleep 3; ls / >/dev/null";
+        let first = tool::command(&["record", "-o", file, "--", "sh", "-c", script])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while fs::metadata(file).map_or(0, |file| file.len()) == 0 {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let text = run(&["record", "-o", file, "--", "true"], 125);
+        assert!(text.contains("another recording is writing"), "{text}");
+        let first = first.wait_with_output().unwrap();
+        assert!(first.status.success());
+        let text = run(&["verify", file], 0);
+        assert!(text.contains("4 threads from beginning to end"), "{text}");
+        let text = run(&["record", "-o", file, "--", "true"], 0);
+        assert!(text.contains("faults.arrows.old now"), "{text}");
+        for name in [file, &format!("{file}.old")] {
+            let text = run(&["verify", name], 0);
+            assert!(text.contains("difference 0"), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_recording_that_is_interrupted_is_proven() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrows");
+        let file = file.to_str().unwrap();
+        let tool = program::find("fault-tracer").to_str().unwrap().to_owned();
+        for signal in ["INT", "TERM", "HUP"] {
+            let line = [
+                "-s", signal, "2", &tool, "record", "-o", file, "--", "sleep", "100",
+            ];
+            let output = Command::new("timeout").args(line).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(124), "{text}");
+            let text = run(&["verify", file], 0);
+            assert!(
+                text.contains("difference 0") && !text.contains("complete: 0 of 0"),
+                "{signal}: {text}"
+            );
+        }
+    });
+}
+
+#[test]
+fn nothing_is_said_over_what_the_command_shows_or_when_it_is_to_be_quiet() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrows");
+        let file = file.to_str().unwrap();
+        // With a command, the summary at the end alone; when it is to be quiet, nothing at all.
+        for (arguments, summary) in [
+            (&["record", "-o", file, "--", "sleep", "3"][..], true),
+            (&["record", "-q", "-o", file, "--", "sleep", "3"], false),
+            (
+                &["record", "-q", "-o", file, "-a", "--duration", "3s"],
+                false,
+            ),
+        ] {
+            let (mut terminal, its) = terminal();
+            let status = tool::command(arguments).stderr(its).status().unwrap();
+            assert!(status.success());
+            let mut shown = Vec::new();
+            let mut bytes = [0; 1024];
+            // It fails when nobody can write any more.
+            while let Ok(count @ 1..) = terminal.read(&mut bytes) {
+                shown.extend_from_slice(&bytes[..count]);
+            }
+            let shown = String::from_utf8_lossy(&shown);
+            assert!(!shown.contains("\x1b[K"), "{shown:?}");
+            assert_eq!(shown.contains("written to"), summary, "{shown:?}");
+            assert_eq!(shown.is_empty(), !summary, "{shown:?}");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_fault_is_refused_with_a_hint() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let mut ended = Command::new("true").spawn().unwrap();
+        let zombie = ended.id().to_string();
+        let stat = format!("/proc/{zombie}/stat");
+        while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            thread::yield_now();
+        }
+        for subcommand in ["record", "drain"] {
+            let refused = |pid: &str, status| {
+                run(
+                    &[subcommand, "-o", "/tmp/none.arrows", "--pid", pid],
+                    status,
+                )
+            };
+            // kthreadd.
+            assert!(refused("2", 1).contains("kernel thread"));
+            assert!(refused(&zombie, 1).contains("has ended"));
+            assert!(refused("0", 2).contains("use -a to trace all"));
+            assert!(!Path::new("/tmp/none.arrows").exists());
+        }
+        ended.wait().unwrap();
+    });
+}
+
+/// What a recorded command finds is what it would have found without the recorder.
+#[test]
+fn a_recorded_command_inherits_what_it_would_have_without_the_tool() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (file, out) = (path("faults.arrows"), path("out"));
+        let script = r#"{
+            grep -E '^(Sig(Blk|Ign|Cgt)|Cap|Umask|NoNewPrivs|Seccomp):' /proc/self/status
+            cat /proc/self/limits /proc/self/oom_score_adj
+            for fd in /proc/$$/fd/*; do echo "${fd##*/}"; done
+            cut -d ' ' -f 5-8,19 /proc/$$/stat
+            pwd; env | grep -v '^_='
+        } >"$0""#;
+        let tool = program::find("fault-tracer").to_str().unwrap().to_owned();
+        for surroundings in [
+            &["env"][..],
+            &["env", "--ignore-signal=PIPE,XFSZ"],
+            &["env", "--default-signal", "--block-signal=USR1,PIPE"],
+            &["nice", "-n", "7"],
+            &["sh", "-c", "ulimit -c 0 -n 77; exec \"$@\" <&-", "sh"],
+        ] {
+            let found = |tool: &[&str]| {
+                let status = Command::new(surroundings[0])
+                    .args(&surroundings[1..])
+                    .args(tool)
+                    .args(["sh", "-c", script, &out])
+                    .stderr(Stdio::null())
+                    .status();
+                assert!(status.unwrap().success(), "{surroundings:?}");
+                fs::read_to_string(&out).unwrap()
+            };
+            let with = found(&[&tool, "record", "-o", &file, "--"]);
+            assert_eq!(found(&[]), with, "{surroundings:?}");
+        }
     });
 }

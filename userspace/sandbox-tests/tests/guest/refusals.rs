@@ -145,6 +145,28 @@ fn bad_configurations_are_refused() {
 }
 
 #[test]
+fn who_opens_the_device_again_and_again_does_not_fill_the_log() {
+    guest::test(|log| {
+        let _module = module::load_idle();
+        log.news();
+        let (mut opened, mut said) = (0, Vec::new());
+        // A hundred within ten seconds, which may be several times ten.
+        while !said
+            .iter()
+            .any(|line: &String| line.contains("further refusals"))
+        {
+            for _ in 0..200 {
+                let session = Session::open().unwrap();
+                assert_error("stop", session.stop(), libc::EINVAL);
+            }
+            opened += 200;
+            said.extend(log.news());
+        }
+        assert!(said.len() < opened, "{} lines of {opened}", said.len());
+    });
+}
+
+#[test]
 fn rings_that_do_not_fit_are_refused_and_smaller_ones_then_work() {
     guest::test(|log| {
         let _module = module::load_idle();
@@ -169,7 +191,7 @@ fn bad_targets_are_refused() {
         let target = |pid| uapi::Target { pid, flags: 0 };
         let flagged = uapi::Target {
             pid: guest::own_pid(),
-            flags: 1,
+            flags: 2,
         };
         for start in [false, true] {
             for (target, errno) in [

@@ -10,6 +10,7 @@ use std::{
     io,
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
+    process::Command,
     ptr,
 };
 
@@ -524,6 +525,59 @@ fn names_of_the_same_file_are_told_apart() {
     });
 }
 
+/// A folder that shows another one through overlayfs, until it is dropped.
+struct Overlay(PathBuf);
+
+impl Overlay {
+    /// Shows `lower` in a new folder below `folder`.
+    fn new(folder: &Path, name: &str, lower: &Path) -> Self {
+        let [shown, upper, work] = ["", "-upper", "-work"].map(|part| {
+            let path = folder.join(format!("{name}{part}"));
+            fs::create_dir(&path).unwrap();
+            path
+        });
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        succeeds(
+            Command::new("mount")
+                .args(["-t", "overlay", "overlay", "-o", &options])
+                .arg(&shown),
+        );
+        Self(shown)
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        succeeds(Command::new("umount").arg(&self.0));
+    }
+}
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().expect("cannot run it");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+/// As in two containers of one image: the pages are those of one file, the names are not.
+#[test]
+fn one_file_below_two_overlays_is_told_by_the_name_that_was_opened() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let lower = folder.path().join("lower");
+        fs::create_dir(&lower).unwrap();
+        new_file(&lower.join("file"), 1);
+        let overlays = ["a", "b"].map(|name| Overlay::new(folder.path(), name, &lower));
+        let path = |turn: usize| overlays[turn % 2].0.join("file");
+        names_of_files_in_turn(30, path, |_| {});
+    });
+}
+
 #[test]
 fn a_renamed_file_is_told_by_its_new_name() {
     guest::test(|_| {
@@ -571,6 +625,79 @@ fn a_file_renamed_while_it_is_mapped_is_told_by_its_new_name() {
             .collect();
         assert_eq!(told, expected);
     });
+}
+
+/// Faults in a mapping that stays, each time after `change` was called with the turn, are told by the path that it
+/// gives.
+fn names_while_mapped(
+    place: &Place,
+    file: &File,
+    turns: usize,
+    mut change: impl FnMut(usize) -> std::path::PathBuf,
+) {
+    let session = of_ourselves();
+    place.map(Some(file), 0, libc::PROT_WRITE, libc::MAP_SHARED);
+    let mut expected = Vec::new();
+    for turn in 0..turns {
+        let path = change(turn);
+        for _ in 0..3 {
+            place.forget_pages();
+            place.write();
+            expected.push(path.to_str().unwrap().to_owned());
+        }
+    }
+    let trace = Trace::finish(&session, &[]);
+    let told: Vec<_> = faults_in(&trace, place)
+        .iter()
+        .map(|(_, mapping)| mapping.path.clone())
+        .collect();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_file_whose_folders_are_renamed_while_it_is_mapped_is_told_by_its_new_path() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let name = |turn: usize| folder.path().join(format!("folder {turn}"));
+        let path = |turn: usize| name(turn).join("in/a/file");
+        fs::create_dir_all(path(0).parent().unwrap()).unwrap();
+        let file = new_file(&path(0), 1);
+        names_while_mapped(&Place::new(1), &file, 30, |turn| {
+            if turn > 0 {
+                fs::rename(name(turn - 1), name(turn)).unwrap();
+            }
+            path(turn)
+        });
+    });
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_mapped_is_told_as_deleted() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let name = folder.path().join("file");
+        let file = new_file(&name, 1);
+        names_while_mapped(&Place::new(1), &file, 3, |turn| {
+            if turn != 1 {
+                return if turn == 0 {
+                    name.clone()
+                } else {
+                    deleted(&name)
+                };
+            }
+            let other = folder.path().join("other");
+            new_file(&other, 1);
+            fs::rename(&other, &name).unwrap();
+            deleted(&name)
+        });
+    });
+}
+
+/// What `/proc/PID/maps` calls a file that is in its folder no more.
+fn deleted(path: &std::path::Path) -> std::path::PathBuf {
+    format!("{} (deleted)", path.display()).into()
 }
 
 /// Several threads fault in places that another replaces all the time.
@@ -1020,7 +1147,7 @@ fn all_threads_of_a_running_process_are_told_of() {
                 .collect();
             assert_eq!(told, expected);
         }
-        // And of the first once more, when all had been told of.
+        // And of the first once more, when all had been emitted.
         assert_eq!(trace.tasks().len(), 2 * expected.len() + 1);
         let present = trace.tasks().into_iter();
         let last = present.filter(|task| task.event == task_event::PRESENT);
@@ -1170,7 +1297,7 @@ fn with_tiny_rings(mode: u32, meanwhile: impl Fn(&Session) -> Vec<Vec<u64>>) -> 
 }
 
 /// Drains whenever faults were dropped since the last time, until no target is left: so each time there is a
-/// loss to be told of, however fast the machine is.
+/// loss to be emitted, however fast the machine is.
 fn after_each_loss(session: &Session) -> Vec<Vec<u64>> {
     let mut drained = vec![Vec::new(); session.info().cpus as usize];
     let mut seen = vec![0; drained.len()];
@@ -1249,25 +1376,29 @@ fn unread(ring_bytes: u64) -> Trace {
 }
 
 /// What is recorded of tasks: ids and names differ from run to run, their number does not.
-fn told_of_tasks(trace: &Trace) -> (u64, usize, usize) {
-    let untold = trace.accounts.iter().map(|account| account.untold).sum();
-    (untold, trace.tasks().len(), trace.exits().len())
+fn emitted_of_tasks(trace: &Trace) -> (u64, usize, usize) {
+    let sideband_dropped = trace
+        .accounts
+        .iter()
+        .map(|account| account.sideband_dropped)
+        .sum();
+    (sideband_dropped, trace.tasks().len(), trace.exits().len())
 }
 
 /// Beginnings and ends have room where faults have none: so with nothing read at all, each thread is known to
-/// have missed as many faults as its own counters say. What is lost in the end is told of as well.
+/// have missed as many faults as its own counters say. What is lost in the end is emitted as well.
 #[test]
 fn threads_begin_and_end_in_full_rings() {
     guest::test(|_| {
         let _module = module::load_idle();
         let all = unread(16 << 20);
         all.assert_complete();
-        let (untold, tasks, exits) = told_of_tasks(&all);
-        assert_eq!((untold, exits), (0, 21));
+        let (sideband_dropped, tasks, exits) = emitted_of_tasks(&all);
+        assert_eq!((sideband_dropped, exits), (0, 21));
         let full = unread(64 << 10);
         let dropped: u64 = full.accounts.iter().map(|account| account.dropped).sum();
         assert!(dropped > 1000, "{:?}", full.accounts);
-        assert_eq!(told_of_tasks(&full), (0, tasks, exits));
+        assert_eq!(emitted_of_tasks(&full), (0, tasks, exits));
         let lost = |record: &&Record| matches!(record, Record::Lost(_));
         assert_eq!(
             full.cpus.iter().flatten().filter(lost).count(),
@@ -1302,17 +1433,17 @@ fn threads_begin_and_end_in_full_rings() {
 fn what_is_not_told_of_tasks_is_counted() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let (_, tasks, exits) = told_of_tasks(&unread(16 << 20));
-        let (untold, some_tasks, some_exits) = told_of_tasks(&unread(4096));
-        assert!(untold > 0);
+        let (_, tasks, exits) = emitted_of_tasks(&unread(16 << 20));
+        let (sideband_dropped, some_tasks, some_exits) = emitted_of_tasks(&unread(4096));
+        assert!(sideband_dropped > 0);
         assert_eq!(
-            (some_tasks + some_exits) as u64 + untold,
+            (some_tasks + some_exits) as u64 + sideband_dropped,
             (tasks + exits) as u64
         );
     });
 }
 
-/// Overwritten records are gone with what they said: each mapping whose record is overwritten is told of
+/// Overwritten records are gone with what they said: each mapping whose record is overwritten is emitted
 /// anew before the next fault in it. So in what is left, which has no gap, whatever follows the first record
 /// of a number is right.
 #[test]

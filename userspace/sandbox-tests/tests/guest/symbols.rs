@@ -40,7 +40,7 @@ fn export(trace: &Path, format: &str, options: &[&str]) -> (String, String) {
 /// All rows of a trace.
 #[track_caller]
 fn rows(trace: &Path) -> Vec<Value> {
-    let (text, _) = export(trace, "jsonl", &[]);
+    let (text, _) = export(trace, "jsonl", &["--events"]);
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
@@ -50,7 +50,7 @@ fn rows(trace: &Path) -> Vec<Value> {
 #[track_caller]
 fn rows_of_shell(script: &str) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("faults.arrow");
+    let trace = folder.path().join("faults.arrows");
     run(tool(&[])
         .arg("record")
         .arg("-o")
@@ -146,7 +146,7 @@ fn code_that_was_there_before_is_known() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        let trace = folder.path().join("faults.arrow");
+        let trace = folder.path().join("faults.arrows");
         // All of its loop has run before; then it needs twenty times the memory.
         let script =
             "f() { x=; i=0; while [ $i -lt $1 ]; do x=$x.................; i=$((i+1)); done; }
@@ -229,7 +229,7 @@ fn symbols_are_those_of_the_program_that_ran() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         let program = build(folder, "touch_of_old", 64);
-        let trace = folder.join("faults.arrow");
+        let trace = folder.join("faults.arrows");
         run(tool(&[])
             .arg("record")
             .arg("-o")
@@ -263,5 +263,67 @@ fn symbols_are_those_of_the_program_that_ran() {
         let (text, notes) = export(&trace, "folded", &["--debug-dir", debug.to_str().unwrap()]);
         assert!(text.contains(faults), "{text}");
         assert!(!notes.contains("/program"), "{notes}");
+    });
+}
+
+/// Its first thread has ended, and with it what `/proc/PID` tells of its memory and its program.
+#[test]
+fn a_process_whose_first_thread_has_ended_has_a_name_a_program_and_code() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (go, end) = (path("go"), path("end"));
+        let (told, file) = (path("truth"), path("faults.arrow"));
+        let workload = sandbox_tests::program::find(sandbox_tests::program::WORKLOAD);
+        let mut process = std::process::Command::new(&workload)
+            .args([
+                "leaderless",
+                "--until",
+                &go,
+                "--then",
+                &end,
+                "--truth",
+                &told,
+            ])
+            .spawn()
+            .unwrap();
+        let pid = process.id().to_string();
+        let leader = format!("/proc/{pid}/stat");
+        while !fs::read_to_string(&leader).unwrap().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        let recorder = tool(&["record", "-o", &file, "-p", &pid]).spawn().unwrap();
+        let device = sandbox_tests::device::Session::open().unwrap();
+        while device.overviews().is_empty() {
+            std::thread::yield_now();
+        }
+        fs::write(&go, "").unwrap();
+        // Its code is read while it lives: however slow the recorder is, it does not end before that.
+        let has_read = || {
+            let rows = tool(&["export", &file, "-f", "jsonl", "--events"])
+                .output()
+                .unwrap();
+            String::from_utf8_lossy(&rows.stdout).contains(r#""event":"text""#)
+        };
+        while !has_read() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        fs::write(&end, "").unwrap();
+        assert!(process.wait().unwrap().success());
+        assert!(recorder.wait_with_output().unwrap().status.success());
+        let trace = sandbox_tests::trace::Trace::of_file(std::path::Path::new(&file));
+        trace.assert_balance();
+        let truth = sandbox_tests::truth::Truth::read(std::path::Path::new(&told));
+        let faults = sandbox_tests::trace::matches(&truth, &trace.faults());
+        assert_eq!(faults.len(), 50);
+        for fault in &faults {
+            assert_eq!(fault.process.as_deref(), Some("ft-workload"));
+            let object = fault.object.as_deref();
+            assert_eq!(object, workload.to_str(), "{fault:?}");
+        }
+        let rows = trace.rows();
+        let present = rows.iter().find(|row| row.event == "present").unwrap();
+        assert_eq!(present.program.as_deref(), workload.to_str());
     });
 }

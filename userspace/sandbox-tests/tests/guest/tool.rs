@@ -211,7 +211,14 @@ fn drain_of_a_command_writes_every_fault() {
             &["children", "--count", "100", "--pages", "10"],
         ] {
             let files = Files::new();
-            let mut line = vec!["drain", "-o", files.csv(), "--", program::WORKLOAD];
+            let mut line = vec![
+                "drain",
+                "--comments",
+                "-o",
+                files.csv(),
+                "--",
+                program::WORKLOAD,
+            ];
             line.extend(arguments);
             line.extend(["--truth", files.truth()]);
             let output = run(&line);
@@ -228,17 +235,18 @@ fn drain_to_standard_output_and_without_following() {
     guest::test(|_| {
         let _module = module::load_idle();
         let files = Files::new();
-        let output = run(&[
-            "drain",
-            "--no-follow",
-            "--",
-            program::WORKLOAD,
-            "children",
-            "--count",
-            "5",
-            "--truth",
-            files.truth(),
-        ]);
+        let mut program =
+            Program::workload(&["children", "--count", "5"], Some(&files.truth), None);
+        let pid = program.pid().to_string();
+        let child = tool(&["drain", "--comments", "--no-follow", "--pid", &pid])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for_session(0);
+        program.go();
+        program.wait().assert_success();
+        let output = child.wait_with_output().unwrap();
         assert_status(&output, 0);
         let csv = parse_csv(&String::from_utf8(output.stdout).unwrap()).unwrap();
         csv.assert_sound();
@@ -259,14 +267,14 @@ fn drain_ends_with_the_status_of_the_command() {
     guest::test(|_| {
         let _module = module::load_idle();
         let files = Files::new();
-        let mut line = vec!["drain", "-o", files.csv(), "--"];
+        let mut line = vec!["drain", "--comments", "-o", files.csv(), "--"];
         for (command, expected) in [
             (&["true"][..], 0),
             (&["false"], 1),
             (&["sh", "-c", "exit 7"], 7),
             (&["sh", "-c", "kill -KILL $$"], 128 + libc::SIGKILL),
         ] {
-            line.truncate(4);
+            line.truncate(5);
             line.extend(command);
             assert_status(&run(&line), expected);
             read_csv(&files.csv).assert_sound();
@@ -282,7 +290,7 @@ fn bad_input_is_refused_and_an_existing_file_stays() {
         let none = ((1 << 22) - 1).to_string();
         let csv = files.csv();
         // Without the module, too, which is said.
-        let output = run(&["drain", "-o", csv, "--pid", "1"]);
+        let output = run(&["drain", "--comments", "-o", csv, "--pid", "1"]);
         assert!(
             matches!(output.status.code(), Some(1..)),
             "{}",
@@ -307,7 +315,7 @@ fn bad_input_is_refused_and_an_existing_file_stays() {
             // There is no session to adopt.
             (&[], 1),
         ] {
-            let mut line = vec!["drain", "-o", csv];
+            let mut line = vec!["drain", "--comments", "-o", csv];
             line.extend(arguments);
             let output = run(&line);
             assert_eq!(
@@ -337,7 +345,7 @@ fn drain_of_a_running_process_ends_with_it() {
             None,
         );
         let pid = program.pid().to_string();
-        let child = tool(&["drain", "-o", files.csv(), "--pid", &pid])
+        let child = tool(&["drain", "--comments", "-o", files.csv(), "--pid", &pid])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -358,7 +366,7 @@ fn at_a_signal_what_was_recorded_is_written() {
         let pid = program.pid().to_string();
         for signal in [libc::SIGINT, libc::SIGTERM] {
             let files = Files::new();
-            let child = tool(&["drain", "-o", files.csv(), "--pid", &pid])
+            let child = tool(&["drain", "--comments", "-o", files.csv(), "--pid", &pid])
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
@@ -379,7 +387,7 @@ fn drain_without_a_target_adopts_the_boot_session() {
         let files = Files::new();
         let mut program = Program::workload(&["touch", "--pages", "300"], Some(&files.truth), None);
         let _module = module::load(&format!("pid={}", program.pid())).unwrap();
-        let child = tool(&["drain", "-o", files.csv()])
+        let child = tool(&["drain", "--comments", "-o", files.csv()])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -399,6 +407,7 @@ fn losses_are_in_the_file_and_in_the_summary() {
             let files = Files::new();
             let output = run(&[
                 "drain",
+                "--comments",
                 "-o",
                 files.csv(),
                 "--ring-kib",
@@ -425,6 +434,30 @@ fn losses_are_in_the_file_and_in_the_summary() {
             assert!(lost > 0, "{mode}: {:?}", csv.account);
             assert_eq!(never, 0, "{mode}: {:?}", csv.account);
         }
+    });
+}
+
+#[test]
+fn a_limit_of_file_sizes_leaves_whole_lines() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let files = Files::new();
+        let tool = program::find("fault-tracer");
+        let output = std::process::Command::new("bash")
+            .args(["-c", "ulimit -f 100; exec \"$@\"", "bash"])
+            .arg(tool)
+            .args(["drain", "-o", files.csv(), "--"])
+            .args([program::WORKLOAD, "touch", "--pages", "20000"])
+            .output()
+            .unwrap();
+        assert_status(&output, 125);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("File too large"), "{text}");
+        let csv = fs::read_to_string(&files.csv).unwrap();
+        assert!((90 << 10..=100 << 10).contains(&csv.len()), "{}", csv.len());
+        assert!(csv.ends_with('\n'));
+        let mut lines = csv.lines().filter(|line| !line.starts_with('#')).skip(1);
+        assert!(lines.all(|line| parse_line(line).is_some()));
     });
 }
 

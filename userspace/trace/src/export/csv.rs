@@ -1,72 +1,103 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! CSV: what `drain` writes, and further columns.
+//! CSV: what `drain` writes, and further columns. The first line is the header, as programs that are given no options
+//! want it; with comments, these stand before it and at the end.
 
 use std::{
     borrow::Cow,
     io::{self, Write},
 };
 
-use super::{Export, Symbol};
+use super::{wall_time::WallTime, Export, Options, Symbol};
 use crate::{
-    csv::{push_fault, write_account, write_preamble, Preamble, HEADER},
-    About, Account, Row,
+    csv::{push_fault, push_hex, write_account, write_preamble, Preamble, HEADER},
+    Account, Metadata, ResolvedFault, Row,
 };
 
-/// The columns behind those of `drain`.
-const MORE: &str = "process,thread,kind,fate,mapping,permissions,file_offset,object,ip_offset,symbol,symbol_offset,\
-    duration_ns";
+/// The columns of faults behind those of `drain`.
+const MORE: [&str; 16] = [
+    "process",
+    "thread",
+    "kind",
+    "fate",
+    "mapping",
+    "permissions",
+    "file_offset",
+    "object",
+    "ip_offset",
+    "symbol",
+    "symbol_offset",
+    "duration_ns",
+    "attempts",
+    "returns",
+    "program",
+    "time",
+];
+
+/// The columns of other events behind those.
+const OF_EVENTS: [&str; 10] = [
+    "parent",
+    "old_tid",
+    "min_flt",
+    "maj_flt",
+    "end_ns",
+    "count",
+    "build_id",
+    "device",
+    "inode",
+    "changed_ns",
+];
 
 pub struct Csv {
+    options: Options,
+    time: WallTime,
     line: Vec<u8>,
     account: Account,
     ended: bool,
 }
 
 impl Csv {
-    pub fn begin(about: &About, out: &mut dyn Write) -> io::Result<Self> {
-        let About {
-            version,
-            kernel,
-            command,
-            clock,
-            wall_offset_ns,
-            wall_error_ns,
-            ..
-        } = about.clone();
-        let preamble = Preamble {
-            version,
-            kernel,
-            command,
-            clock,
-            wall_offset_ns,
-            wall_error_ns,
-        };
-        write_preamble(out, &preamble)?;
-        writeln!(out, "{HEADER},{MORE}")?;
+    pub fn begin(metadata: &Metadata, options: Options, out: &mut dyn Write) -> io::Result<Self> {
+        if options.comments {
+            let Metadata {
+                version,
+                kernel,
+                command,
+                clock,
+                wall_offset_ns,
+                wall_error_ns,
+                ..
+            } = metadata.clone();
+            let preamble = Preamble {
+                version,
+                kernel,
+                command,
+                clock,
+                wall_offset_ns,
+                wall_error_ns,
+            };
+            write_preamble(out, &preamble)?;
+        }
+        let more = MORE.join(",");
+        if options.events {
+            writeln!(out, "event,{HEADER},{more},{}", OF_EVENTS.join(","))?;
+        } else {
+            writeln!(out, "{HEADER},{more}")?;
+        }
         Ok(Self {
+            options,
+            time: WallTime::new(metadata),
             line: Vec::new(),
             account: Account::default(),
             ended: false,
         })
     }
-}
 
-impl Export for Csv {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
-        let fault = match row {
-            Row::Fault(fault) => fault,
-            Row::Counter(row) => {
-                if !row.add_to(&mut self.account) {
-                    self.ended = true;
-                }
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
+    /// The columns of a fault.
+    fn fault(&mut self, fault: &ResolvedFault, symbol: Option<&Symbol>) {
+        push_fault(&mut self.line, &fault.fault);
+        let time = self.time.text(fault.fault.time_ns);
         let line = &mut self.line;
-        line.clear();
-        push_fault(line, &fault.fault);
         let place = fault.place.as_ref();
         let code = fault.code.as_ref();
         for text in [
@@ -85,17 +116,129 @@ impl Export for Csv {
         push_text(line, symbol.map_or("", |symbol| &symbol.name));
         push_number(line, symbol.map(|symbol| symbol.offset));
         push_number(line, fault.duration_ns);
-        line.push(b'\n');
-        out.write_all(line)
+        push_number(line, Some(fault.attempts));
+        push_number(line, Some(fault.returns));
+        push_text(line, fault.program.as_deref().unwrap_or(""));
+        push_text(line, &time);
+    }
+
+    /// The columns of faults, of a row that is none.
+    fn no_fault(&mut self, row: &Row) {
+        let time_ns = row.time_ns();
+        let time = self.time.text(time_ns);
+        let line = &mut self.line;
+        push_first(line, time_ns);
+        let (cpu, ids) = match row {
+            Row::Fault(fault) | Row::Pending(fault) => {
+                let fault = &fault.fault;
+                (Some(fault.cpu), Some((fault.pid, fault.tid)))
+            }
+            Row::Thread(thread) => (Some(thread.cpu), Some((thread.pid, thread.tid))),
+            Row::Text(text) => (Some(text.cpu), Some((text.pid, text.tid))),
+            Row::Gap(gap) => (Some(gap.cpu), Some((gap.pid, gap.tid))),
+            Row::Lost(lost) => (Some(lost.cpu), None),
+            Row::Counter(counter) => (counter.cpu, None),
+        };
+        push_number(line, cpu);
+        push_number(line, ids.map(|ids| ids.0));
+        push_number(line, ids.map(|ids| ids.1));
+        line.push(b',');
+        if let Row::Text(text) = row {
+            push_hex(line, text.address);
+        }
+        // Instruction pointer, access and flags.
+        line.extend_from_slice(b",,,");
+        let [process, thread, program] = match row {
+            Row::Thread(thread) => [&thread.process, &thread.thread, &thread.program]
+                .map(|name| name.as_deref().unwrap_or("")),
+            _ => [""; 3],
+        };
+        push_text(line, process);
+        push_text(line, thread);
+        // Kind, fate, mapping and permissions.
+        line.extend_from_slice(b",,,,");
+        let text = match row {
+            Row::Text(text) => Some(text),
+            _ => None,
+        };
+        push_number(line, text.map(|text| text.file_offset));
+        push_text(line, text.map_or("", |text| &text.object.name));
+        push_number(line, text.and_then(|text| text.elf_address()));
+        // Symbol and its offset, duration, attempts and returns.
+        line.extend_from_slice(b",,,,,");
+        push_text(line, program);
+        push_text(line, &time);
+    }
+
+    /// The columns of other events.
+    fn event(&mut self, row: &Row) {
+        let line = &mut self.line;
+        let thread = match row {
+            Row::Thread(thread) => Some(thread),
+            _ => None,
+        };
+        push_number(line, thread.and_then(|thread| thread.parent));
+        push_number(line, thread.and_then(|thread| thread.old_tid));
+        push_number(line, thread.map(|thread| thread.min_flt));
+        push_number(line, thread.map(|thread| thread.maj_flt));
+        let (end_ns, count) = match row {
+            Row::Gap(gap) => (Some(gap.end_ns), Some(gap.count)),
+            Row::Lost(lost) => (Some(lost.end_ns), Some(lost.count)),
+            Row::Counter(counter) => (None, Some(counter.count)),
+            _ => (None, None),
+        };
+        push_number(line, end_ns);
+        push_number(line, count);
+        let object = match row {
+            Row::Text(text) => Some(&text.object),
+            _ => None,
+        };
+        let build_id = object.and_then(|object| object.build_id.digits());
+        push_text(line, build_id.map_or("", |digits| digits));
+        let file = object.and_then(|object| object.file);
+        push_number(line, file.map(|file| file.device));
+        push_number(line, file.map(|file| file.inode));
+        push_number(line, file.and_then(|file| file.changed_ns));
+    }
+}
+
+impl Export for Csv {
+    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
+        if let Row::Counter(row) = row {
+            if !row.add_to(&mut self.account) {
+                self.ended = true;
+            }
+        }
+        self.line.clear();
+        match row {
+            Row::Fault(fault) if !self.options.events => self.fault(fault, symbol),
+            _ if !self.options.events => return Ok(()),
+            row => {
+                self.line.extend_from_slice(row.event().as_bytes());
+                self.line.push(b',');
+                match row {
+                    Row::Fault(fault) | Row::Pending(fault) => self.fault(fault, symbol),
+                    other => self.no_fault(other),
+                }
+                self.event(row);
+            }
+        }
+        self.line.push(b'\n');
+        out.write_all(&self.line)
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         // Their absence tells that the recording was cut off.
-        if self.ended {
+        if self.ended && self.options.comments {
             write_account(out, &self.account)?;
         }
         Ok(())
     }
+}
+
+/// The first number of a line.
+fn push_first(line: &mut Vec<u8>, number: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// A further text of a line.
@@ -105,7 +248,7 @@ fn push_text(line: &mut Vec<u8>, text: &str) {
 }
 
 /// A further number of a line, or nothing for none.
-fn push_number(line: &mut Vec<u8>, number: Option<u64>) {
+fn push_number(line: &mut Vec<u8>, number: Option<impl itoa::Integer>) {
     line.push(b',');
     if let Some(number) = number {
         line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());

@@ -1,24 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A JSON object on each line: all rows, with the columns of the trace file that are not null.
+//! A JSON object on each line, with the columns of the table that are not null.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Export, Symbol};
-use crate::{csv::push_flags, Row};
+use super::{wall_time::WallTime, Export, Symbol};
+use crate::{csv::push_flags, BuildId, Metadata, Row};
 
-pub struct Jsonl;
+pub struct Jsonl {
+    events: bool,
+    time: WallTime,
+}
+
+impl Jsonl {
+    pub fn new(metadata: &Metadata, events: bool) -> Self {
+        Self {
+            events,
+            time: WallTime::new(metadata),
+        }
+    }
+}
 
 /// Declares [`Line`]: two columns of every row, and those that a row may not have.
 macro_rules! line {
     ($a:lifetime: $($column:ident: $type:ty,)*) => {
-        /// The columns of the trace file, and those of the symbol. Addresses are hexadecimal texts: many
-        /// readers of JSON keep 53 bits.
+        /// The columns of [`super::table`]. Addresses are numbers: those of programs have at most 47 bits (56 on a
+        /// machine with five levels of page tables, where they ask for it).
         #[derive(Default, Serialize)]
         struct Line<$a> {
-            event: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            event: Option<&'static str>,
+            time: String,
             time_ns: u64,
             $(
                 #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,8 +51,8 @@ line! { 'a:
     kind: &'static str,
     fate: &'static str,
     access: &'static str,
-    address: String,
-    ip: String,
+    address: i64,
+    ip: i64,
     mapping: &'a str,
     permissions: &'a str,
     file_offset: u64,
@@ -56,12 +70,30 @@ line! { 'a:
     symbol: &'a str,
     symbol_offset: u64,
     duration_ns: u64,
+    attempts: u32,
+    returns: u32,
+    device: u64,
+    inode: u64,
+    changed_ns: i64,
+}
+
+/// A build id: an empty text if there is none, nothing if it is not known.
+fn digits(build_id: &BuildId) -> Option<&str> {
+    match build_id {
+        BuildId::Of(digits) => Some(digits),
+        BuildId::Absent => Some(""),
+        BuildId::Unread => None,
+    }
 }
 
 impl Export for Jsonl {
     fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
+        if !self.events && !matches!(row, Row::Fault(_)) {
+            return Ok(());
+        }
         let line = Line {
-            event: row.event(),
+            event: self.events.then(|| row.event()),
+            time: self.time.text(row.time_ns()),
             time_ns: row.time_ns(),
             ..Line::default()
         };
@@ -79,17 +111,25 @@ impl Export for Jsonl {
                     kind: Some(row.kind.name()),
                     fate: Some(row.fate.name()),
                     access: Some(row.fault.access.name()),
-                    address: Some(format!("{:#x}", row.fault.address)),
-                    ip: Some(format!("{:#x}", row.fault.ip)),
+                    // CAST: those of programs are below 2^63, but for [vsyscall], which is negative.
+                    address: Some(row.fault.address as i64),
+                    ip: Some(row.fault.ip as i64),
                     mapping: place.map(|place| &*place.name),
                     permissions: place.map(|place| &*place.permissions),
                     file_offset: place.and_then(|place| place.file_offset),
                     flags: Some(String::from_utf8_lossy(&flags).into_owned()),
                     object: row.code.as_ref().map(|code| &*code.object.name),
                     ip_offset: row.code.as_ref().map(|code| code.offset),
+                    build_id: row
+                        .code
+                        .as_ref()
+                        .and_then(|code| digits(&code.object.build_id)),
                     symbol: symbol.map(|symbol| &*symbol.name),
                     symbol_offset: symbol.map(|symbol| symbol.offset),
+                    program: row.program.as_deref(),
                     duration_ns: row.duration_ns,
+                    attempts: Some(row.attempts),
+                    returns: Some(row.returns),
                     ..line
                 }
             }
@@ -110,11 +150,14 @@ impl Export for Jsonl {
                 cpu: Some(row.cpu),
                 pid: Some(row.pid),
                 tid: Some(row.tid),
-                address: Some(format!("{:#x}", row.address)),
+                address: Some(row.address as i64),
                 ip_offset: row.elf_address(),
                 file_offset: Some(row.file_offset),
                 object: Some(&row.object.name),
-                build_id: row.object.build_id.as_deref(),
+                build_id: digits(&row.object.build_id),
+                device: row.object.file.map(|file| file.device),
+                inode: row.object.file.map(|file| file.inode),
+                changed_ns: row.object.file.and_then(|file| file.changed_ns),
                 ..line
             },
             Row::Gap(row) => Line {

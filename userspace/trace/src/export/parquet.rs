@@ -1,77 +1,66 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Apache Parquet, which DuckDB, Spark and others query: all rows, with the columns of the trace file, and
-//! behind them the instruction pointers and the symbols.
+//! Apache Parquet, which DuckDB, Spark and others query.
 
 use std::{
     io::{self, Write},
     sync::Arc,
 };
 
-use arrow_array::{types::UInt64Type, ArrayRef, PrimitiveArray, RecordBatch};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::{
-    arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
+    arrow::{arrow_writer::ArrowWriterOptions, ArrowWriter},
+    basic::{Compression, Encoding, ZstdLevel},
+    file::{metadata::KeyValue, properties::WriterProperties},
+    schema::types::ColumnPath,
 };
 
-use super::{Export, Symbol};
-use crate::{
-    file::{
-        batch::{Batch, SymbolNames},
-        schema::{fields, many, schema, BATCH_ROWS},
-    },
-    About, Row,
+use super::{
+    table::{Table, Texts},
+    Export, Symbol,
 };
+use crate::{file::schema::BATCH_ROWS, Metadata, Row};
 
 /// Rows of a group, which is written at once: some batches.
 const GROUP_ROWS: usize = 8 * BATCH_ROWS;
 
+/// Columns that rise by little from row to row.
+const RISING: [&str; 2] = ["time", "time_ns"];
+
 pub struct Parquet {
-    schema: SchemaRef,
     /// Writes to memory, which is emptied into the output again and again.
     writer: Option<ArrowWriter<Vec<u8>>>,
-    batch: Batch,
-    ips: Vec<Option<u64>>,
-    symbols: SymbolNames,
-    symbol_offsets: Vec<Option<u64>>,
+    table: Table,
 }
 
 impl Parquet {
-    pub fn begin(about: &About) -> io::Result<Self> {
-        let mut fields = fields();
-        fields.push(Field::new("ip", DataType::UInt64, true));
-        fields.push(Field::new("symbol", many(), true));
-        fields.push(Field::new("symbol_offset", DataType::UInt64, true));
-        let metadata = schema(about).metadata().clone();
-        let schema = Arc::new(Schema::new(fields).with_metadata(metadata));
-        let properties = WriterProperties::builder()
+    pub fn begin(metadata: &Metadata, events: bool) -> io::Result<Self> {
+        let table = Table::new(metadata, events, Texts::Dictionaries);
+        let entries = table.schema().metadata().iter();
+        let entries = entries.map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(GROUP_ROWS))
-            .build();
-        let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
+            .set_key_value_metadata(Some(entries.collect()));
+        for column in RISING {
+            properties = properties
+                .set_column_dictionary_enabled(ColumnPath::from(column), false)
+                .set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
+        }
+        // With Arrow's own schema in the file, readers would make dictionaries of its texts.
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties.build())
+            .with_skip_arrow_metadata(true);
+        let schema = Arc::clone(table.schema());
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options)?;
         Ok(Self {
-            schema,
             writer: Some(writer),
-            batch: Batch::default(),
-            ips: Vec::new(),
-            symbols: SymbolNames::default(),
-            symbol_offsets: Vec::new(),
+            table,
         })
     }
 
     /// Hands the rows there are to the writer, and what it has written to the output.
     fn write_batch(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let rows = self.batch.rows();
-        let numbers = |numbers: &mut Vec<Option<u64>>| -> ArrayRef {
-            Arc::new(PrimitiveArray::<UInt64Type>::from_iter(numbers.drain(..)))
-        };
-        let mut columns = self.batch.take();
-        columns.push(numbers(&mut self.ips));
-        columns.push(self.symbols.take(rows));
-        columns.push(numbers(&mut self.symbol_offsets));
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(other)?;
+        let batch = self.table.take()?;
         if let Some(writer) = &mut self.writer {
             writer.write(&batch)?;
             writer.sync()?;
@@ -82,22 +71,10 @@ impl Parquet {
     }
 }
 
-fn other(error: arrow_schema::ArrowError) -> io::Error {
-    io::Error::other(error)
-}
-
 impl Export for Parquet {
     fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
-        let n = self.batch.rows();
-        self.batch.push(row);
-        self.ips.push(match row {
-            Row::Fault(fault) | Row::Pending(fault) => Some(fault.fault.ip),
-            _ => None,
-        });
-        self.symbols
-            .set_option(n, symbol.map(|symbol| &symbol.name));
-        self.symbol_offsets.push(symbol.map(|symbol| symbol.offset));
-        if self.batch.is_full() {
+        self.table.push(row, symbol);
+        if self.table.is_full() {
             self.write_batch(out)?;
         }
         Ok(())

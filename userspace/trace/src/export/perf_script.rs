@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The text of `perf script` for samples with call chains: a line for the fault, a line for its one frame, an
+//! The text of `perf script` for samples with call chains: a line for the fault, a line for each frame, an
 //! empty line. As perf prints it, which importers rest on: the name not padded, the time in microseconds.
+//!
+//! All faults are of one event, `page-faults`: programs that read this take the first event that they meet, and leave
+//! out all others. What became of a fault is its outermost frame, which all of them take.
 //!
 //! Without the faulting address: what stands behind the event's name is a frame to those who parse this.
 
@@ -10,6 +13,12 @@ use std::io::{self, Write};
 use super::{Export, Symbol};
 use crate::{Fate, Row};
 
+/// The event of all faults.
+const EVENT: &str = "page-faults";
+
+/// What the outermost frame is said to be in.
+const OBJECT: &str = "[page-faults]";
+
 pub struct PerfScript;
 
 impl Export for PerfScript {
@@ -17,10 +26,12 @@ impl Export for PerfScript {
         let Row::Fault(fault) = row else {
             return Ok(());
         };
-        let event = match fault.fate {
-            Fate::Minor => "minor-faults",
-            Fate::Major => "major-faults",
-            Fate::Failed | Fate::Unknown => "page-faults",
+        // Addresses that no code has, one for each name: some readers keep one name for an address.
+        let (address, fate) = match fault.fate {
+            Fate::Minor => (1, "minor-fault"),
+            Fate::Major => (2, "major-fault"),
+            Fate::Failed => (3, "failed-fault"),
+            Fate::Unknown => (4, "unknown-fault"),
             // perf counts faults that complete.
             Fate::Retried => return Ok(()),
         };
@@ -37,7 +48,7 @@ impl Export for PerfScript {
             .replace(char::is_control, "?");
         writeln!(
             out,
-            "{comm} {:>7}/{:<7} [{:03}] {:>5}.{:06}:          1 {event}: ",
+            "{comm} {:>7}/{:<7} [{:03}] {:>5}.{:06}:          1 {EVENT}: ",
             record.pid,
             record.tid,
             record.cpu,
@@ -52,7 +63,8 @@ impl Export for PerfScript {
             }
             None => write!(out, "[unknown]")?,
         }
-        writeln!(out, " ({object})\n")
+        writeln!(out, " ({object})")?;
+        writeln!(out, "\t{address:>16x} {fate} ({OBJECT})\n")
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{json, Map, Value};
 
 use super::{Export, Symbol};
-use crate::{About, Fate, Loss, LostRow, Name, ResolvedFault, Row, ThreadEvent};
+use crate::{Fate, Loss, LostRow, Metadata, Name, ResolvedFault, Row, ThreadEvent};
 
 /// Faults that are shown one by one. Browsers load some hundred MB at most; the rates have all faults.
 const INSTANTS_MOST: u64 = 200_000;
@@ -35,8 +35,8 @@ pub struct Perfetto {
 }
 
 impl Perfetto {
-    pub fn begin(about: &About, out: &mut dyn Write) -> io::Result<Self> {
-        let About {
+    pub fn begin(metadata: &Metadata, out: &mut dyn Write) -> io::Result<Self> {
+        let Metadata {
             version,
             host,
             kernel,
@@ -45,9 +45,10 @@ impl Perfetto {
             wall_offset_ns,
             wall_error_ns,
             latency: _,
+            attempts_apart: _,
             account,
-        } = about;
-        let mut about = json!({
+        } = metadata;
+        let mut metadata = json!({
             "fault_tracer": version,
             "host": host,
             "kernel": kernel,
@@ -58,12 +59,12 @@ impl Perfetto {
         });
         if let Some(account) = account {
             for (name, count) in account.counts() {
-                about[name] = json!(count);
+                metadata[name] = json!(count);
             }
         }
         write!(
             out,
-            "{{\"displayTimeUnit\":\"ns\",\"otherData\":{about},\"traceEvents\":["
+            "{{\"displayTimeUnit\":\"ns\",\"otherData\":{metadata},\"traceEvents\":["
         )?;
         Ok(Self {
             first: true,

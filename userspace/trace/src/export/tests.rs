@@ -2,9 +2,15 @@
 
 //! A small trace in each format.
 
-use std::{collections::HashMap, convert::Infallible, io, sync::Arc};
+use std::{convert::Infallible, io, sync::Arc};
 
-use arrow_array::{cast::AsArray as _, types::Int16Type, Array as _};
+use arrow_array::{
+    cast::AsArray as _,
+    types::{Int32Type, Int64Type, TimestampNanosecondType},
+    Array as _, RecordBatch,
+};
+use arrow_ipc::reader::FileReader;
+use arrow_schema::{DataType, Schema, TimeUnit};
 use fault_tracer_uapi::fault_flag;
 use inferno::{
     collapse::{
@@ -16,27 +22,33 @@ use inferno::{
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{json, Value};
 
-use super::{export, Ended, Format, Symbol, Symbols};
+use super::{export, Ended, Format, Options, Symbol, Symbols};
 use crate::{
-    csv, About, Access, Code, Counter, CounterRow, Fate, Fault, Kind, Loss, LostRow, Object, Place,
-    ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    csv, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, Kind, Loss, LostRow,
+    Metadata, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
 };
 
-fn about() -> About {
-    About {
+fn metadata() -> Metadata {
+    Metadata {
         version: "1.2.3".into(),
         kernel: "Linux".into(),
         command: "make".into(),
         clock: "CLOCK_MONOTONIC".into(),
-        ..About::default()
+        wall_offset_ns: 1_000_000_000,
+        ..Metadata::default()
     }
 }
 
 fn object() -> Arc<Object> {
     Arc::new(Object {
         name: "/bin/cc1".into(),
-        build_id: Some("abcd".into()),
+        build_id: BuildId::Of("abcd".into()),
         bias: Some(0),
+        file: Some(FileId {
+            device: 8 << 32 | 1,
+            inode: 77,
+            changed_ns: Some(5),
+        }),
     })
 }
 
@@ -67,6 +79,7 @@ fn fault(time_ns: u64, mapping: Option<&str>, fate: Fate) -> Row {
         },
         process: Some("make".into()),
         thread: Some("cc1; \"x\"".into()),
+        program: Some("/usr/bin/make".into()),
         place: mapping.map(|name| Place {
             name: name.into(),
             permissions: "r-xp".into(),
@@ -78,6 +91,8 @@ fn fault(time_ns: u64, mapping: Option<&str>, fate: Fate) -> Row {
         }),
         kind: Kind::FileExecute,
         fate,
+        attempts: 2,
+        returns: 2 * u32::from(time_ns == 2),
         duration_ns: (time_ns == 2).then_some(1500),
     }))
 }
@@ -133,66 +148,149 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// The faults alone.
+const FAULTS: Options = Options {
+    events: false,
+    comments: false,
+};
+
+/// All rows.
+const EVENTS: Options = Options {
+    events: true,
+    ..FAULTS
+};
+
 fn text(format: Format) -> String {
-    String::from_utf8(bytes(format)).unwrap()
+    text_with(format, FAULTS)
 }
 
-fn bytes(format: Format) -> Vec<u8> {
-    bytes_of(rows(), format)
+fn text_with(format: Format, options: Options) -> String {
+    String::from_utf8(bytes_with(format, options)).unwrap()
 }
 
-fn bytes_of(rows: Vec<Row>, format: Format) -> Vec<u8> {
+fn bytes_with(format: Format, options: Options) -> Vec<u8> {
+    bytes_of(rows(), format, options)
+}
+
+fn bytes_of(rows: Vec<Row>, format: Format, options: Options) -> Vec<u8> {
     let mut out = Vec::new();
     let rows = rows.into_iter().map(Ok::<_, Infallible>);
     assert!(matches!(
-        export(format, &about(), rows, &mut One, &mut out),
+        export(format, options, &metadata(), rows, &mut One, &mut out),
         Ended::Rows(None)
     ));
     out
 }
 
 #[test]
-fn csv_has_the_columns_of_drain_and_more() {
+fn csv_is_a_header_and_faults() {
     let text = text(Format::Csv);
-    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].starts_with(&format!("{},process,", csv::HEADER)));
     assert_eq!(lines.len(), 5);
     assert_eq!(
         lines[1],
         "1,1,70,71,0x7f0000001001,0x401000,x,file|user,make,\"cc1; \"\"x\"\"\",file-exec,retried,\
-         \"/a,\"\"b\"\"\",r-xp,4660,/bin/cc1,4096,,,"
+         \"/a,\"\"b\"\"\",r-xp,4660,/bin/cc1,4096,,,,2,0,/usr/bin/make,1970-01-01T00:00:01.000000001Z"
     );
-    assert!(lines[2].ends_with(",/bin/cc1,4096,\"f(int, char)\",16,1500"));
-    assert!(lines[4].ends_with(",unknown,,,,,,,,"));
-    assert!(text.ends_with(
-        "# hits=11 recorded=4 dropped=7 overwritten=0 missed=0\n\
-         # lost: dropped=7 overwritten=0 missed=0\n"
-    ));
+    assert!(lines[2].contains(",/bin/cc1,4096,\"f(int, char)\",16,1500,2,2,/usr/bin/make,"));
+    assert!(lines[4].contains(",unknown,,,,,,,,,2,0,"));
 }
 
 #[test]
-fn jsonl_has_a_line_for_each_row() {
-    let text = text(Format::Jsonl);
-    let lines: Vec<Value> = text
+fn csv_with_comments_says_what_the_trace_says_of_itself() {
+    let options = Options {
+        comments: true,
+        ..FAULTS
+    };
+    let with = text_with(Format::Csv, options);
+    assert!(with.starts_with("# fault-tracer 1.2.3\n"));
+    assert!(with.contains("\n# wall_offset_ns: 1000000000\n"));
+    assert!(with.ends_with(
+        "# hits=11 recorded=4 dropped=7 overwritten=0 missed=0\n\
+         # lost: dropped=7 overwritten=0 missed=0\n"
+    ));
+    let lines: Vec<_> = with.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, text(Format::Csv).lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn csv_has_all_rows_with_as_many_fields_as_the_header() {
+    let text = text_with(Format::Csv, EVENTS);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 1 + rows().len());
+    let fields = |line: &str| {
+        let mut quoted = false;
+        let separates = |&character: &char| {
+            quoted ^= character == '"';
+            character == ',' && !quoted
+        };
+        1 + line.chars().filter(separates).count()
+    };
+    for (line, row) in lines[1..].iter().zip(rows()) {
+        assert!(line.starts_with(&format!("{},{},", row.event(), row.time_ns())));
+        assert_eq!(fields(line), fields(lines[0]), "{line}");
+    }
+    let columns: Vec<_> = lines[0].split(',').collect();
+    let value = |line: &str, column: &str| {
+        let at = columns.iter().position(|name| *name == column).unwrap();
+        line.split(',').nth(at).unwrap().to_owned()
+    };
+    for (column, expected) in [
+        ("address", "0x400000"),
+        ("object", "/bin/cc1"),
+        ("build_id", "abcd"),
+        ("device", "34359738369"),
+        ("inode", "77"),
+        ("changed_ns", "5"),
+    ] {
+        assert_eq!(value(lines[2], column), expected);
+    }
+    assert_eq!(value(lines[1], "program"), "/bin/cc1");
+    let dropped = lines[lines.len() - 2];
+    assert_eq!(
+        (value(dropped, "count"), value(dropped, "cpu")),
+        ("7".into(), String::new())
+    );
+}
+
+fn json_lines(options: Options) -> Vec<Value> {
+    text_with(Format::Jsonl, options)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+        .collect()
+}
+
+#[test]
+fn jsonl_has_a_line_for_each_fault() {
+    let lines = json_lines(FAULTS);
+    assert_eq!(lines.len(), 4);
+    assert!(lines[0].get("event").is_none());
+    assert_eq!(lines[1]["fate"], "major");
+    assert_eq!(lines[1]["program"], "/usr/bin/make");
+    assert_eq!(lines[1]["mapping"], "/a,\"b\"");
+    assert_eq!(lines[1]["address"], 0x7f00_0000_1002_u64);
+    assert_eq!(lines[1]["time"], "1970-01-01T00:00:01.000000002Z");
+    assert_eq!(lines[1]["object"], "/bin/cc1");
+    assert_eq!(lines[1]["ip_offset"], 0x1000);
+    assert_eq!(lines[1]["build_id"], "abcd");
+    assert_eq!(lines[1]["symbol"], "f(int, char)");
+    assert_eq!(lines[1]["symbol_offset"], 16);
+    assert_eq!(lines[1]["duration_ns"], 1500);
+    assert!(lines[2].get("symbol").is_none());
+    assert!(lines[2].get("duration_ns").is_none());
+    assert!(lines[3].get("mapping").is_none());
+}
+
+#[test]
+fn jsonl_has_a_line_for_each_event() {
+    let lines = json_lines(EVENTS);
     assert_eq!(lines.len(), rows().len());
     assert_eq!(lines[0]["event"], "exec");
     assert_eq!(lines[0]["program"], "/bin/cc1");
     assert_eq!(lines[1]["event"], "text");
     assert_eq!(lines[1]["build_id"], "abcd");
-    assert_eq!(lines[3]["fate"], "major");
-    assert_eq!(lines[3]["mapping"], "/a,\"b\"");
-    assert_eq!(lines[3]["address"], "0x7f0000001002");
-    assert_eq!(lines[3]["object"], "/bin/cc1");
-    assert_eq!(lines[3]["ip_offset"], 0x1000);
-    assert_eq!(lines[3]["symbol"], "f(int, char)");
-    assert_eq!(lines[3]["symbol_offset"], 16);
-    assert!(lines[4].get("symbol").is_none());
-    assert!(lines[5].get("mapping").is_none());
-    assert_eq!(lines[3]["duration_ns"], 1500);
-    assert!(lines[4].get("duration_ns").is_none());
+    assert_eq!(lines[1]["inode"], 77);
     assert_eq!(
         (&lines[6]["count"], &lines[6]["end_ns"]),
         (&7.into(), &6.into())
@@ -257,7 +355,7 @@ fn perfetto_is_json_with_rates_instants_slices_and_names() {
 #[test]
 fn perfetto_has_rates_of_what_a_process_ever_has() {
     let minor = vec![fault(3, None, Fate::Minor)];
-    let trace: Value = serde_json::from_slice(&bytes_of(minor, Format::Perfetto)).unwrap();
+    let trace: Value = serde_json::from_slice(&bytes_of(minor, Format::Perfetto, FAULTS)).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     let rates: Vec<_> = events.iter().filter(|event| event["ph"] == "C").collect();
     assert_eq!(rates.len(), 2);
@@ -267,7 +365,7 @@ fn perfetto_has_rates_of_what_a_process_ever_has() {
 }
 
 #[test]
-fn perf_script_has_an_event_a_frame_and_an_empty_line() {
+fn perf_script_has_an_event_its_frames_and_an_empty_line() {
     let text = text(Format::PerfScript);
     let events: Vec<_> = text.split("\n\n").collect();
     assert_eq!(events.len(), 4, "three, and nothing behind the last");
@@ -281,63 +379,133 @@ fn perf_script_has_an_event_a_frame_and_an_empty_line() {
             "[001]",
             "0.000000:",
             "1",
-            "major-faults:"
+            "page-faults:"
         ]
     );
     assert_eq!(lines[1].trim(), "401000 f(int, char)+0x10 (/bin/cc1)");
+    assert_eq!(lines[2].trim(), "2 major-fault ([page-faults])");
+    assert_eq!(lines.len(), 3);
     let frame = events[1].lines().nth(1).unwrap().trim();
     assert_eq!(frame, "401000 [unknown] (/bin/cc1)");
 }
 
+/// As stackcollapse-perf.pl does, inferno takes the first event that it meets, and leaves out all others.
 #[test]
 fn perf_script_is_what_inferno_collapses() {
     let text = text(Format::PerfScript);
-    let count = |event: &str| {
-        let mut options = CollapseOptions::default();
-        options.include_pid = true;
-        options.include_tid = true;
-        options.event_filter = Some(event.into());
-        let mut stacks = Vec::new();
-        Folder::from(options)
-            .collapse(text.as_bytes(), &mut stacks)
-            .unwrap();
-        String::from_utf8(stacks).unwrap()
-    };
-    assert_eq!(count("major-faults"), "cc1;_\"x\"-70/71;f 1\n");
-    assert_eq!(count("minor-faults"), "cc1;_\"x\"-70/71;[cc1] 1\n");
-    assert_eq!(count("page-faults"), "cc1;_\"x\"-70/71;[unknown] 1\n");
+    let mut options = CollapseOptions::default();
+    options.include_pid = true;
+    options.include_tid = true;
+    let mut stacks = Vec::new();
+    Folder::from(options)
+        .collapse(text.as_bytes(), &mut stacks)
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(stacks).unwrap(),
+        "cc1;_\"x\"-70/71;major-fault;f 1\n\
+         cc1;_\"x\"-70/71;minor-fault;[cc1] 1\n\
+         cc1;_\"x\"-70/71;unknown-fault;[unknown] 1\n"
+    );
+}
+
+/// The batches of a table, by the two formats.
+fn tables(options: Options) -> [(Schema, RecordBatch); 2] {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes_with(
+        Format::Parquet,
+        options,
+    )))
+    .unwrap();
+    let parquet_schema = reader.schema().as_ref().clone();
+    let parquet: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+    let arrow = io::Cursor::new(bytes_with(Format::Arrow, options));
+    let reader = FileReader::try_new(arrow, None).unwrap();
+    let arrow_schema = reader.schema().as_ref().clone();
+    let arrow: Vec<_> = reader.map(Result::unwrap).collect();
+    [(parquet_schema, parquet), (arrow_schema, arrow)].map(|(schema, mut batches)| {
+        assert_eq!(batches.len(), 1);
+        (schema, batches.remove(0))
+    })
 }
 
 #[test]
-fn parquet_has_all_rows_and_the_symbols() {
-    let reader =
-        ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes(Format::Parquet)))
-            .unwrap();
-    let metadata = reader.schema().metadata().clone();
-    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
-    let [batch] = &batches[..] else {
-        panic!("{} batches", batches.len());
-    };
-    assert_eq!(metadata["command"], "make");
+fn tables_have_the_faults_with_plain_types() {
+    let [parquet, arrow] = tables(FAULTS);
+    assert_eq!(parquet.0.fields(), arrow.0.fields());
+    for (schema, batch) in [parquet, arrow] {
+        assert_eq!(schema.metadata()["command"], "make");
+        assert_eq!(batch.num_rows(), 4);
+        for field in schema.fields() {
+            let column = batch.column_by_name(field.name()).unwrap();
+            assert!(
+                matches!(
+                    field.data_type(),
+                    DataType::Utf8
+                        | DataType::Int32
+                        | DataType::Int64
+                        | DataType::Timestamp(TimeUnit::Nanosecond, Some(_))
+                ),
+                "{field:?}"
+            );
+            assert!(field.is_nullable() || column.null_count() == 0);
+        }
+        for always in [
+            "time", "cpu", "pid", "kind", "fate", "address", "ip", "returns",
+        ] {
+            assert!(!schema.field_with_name(always).unwrap().is_nullable());
+        }
+        let long = |name: &str, row| {
+            let column = batch.column_by_name(name).unwrap();
+            column.as_primitive::<Int64Type>().value(row)
+        };
+        assert_eq!(long("ip", 1), 0x40_1000);
+        assert_eq!(long("address", 0) - long("address", 3), -3);
+        let time = batch.column_by_name("time").unwrap();
+        let time = time.as_primitive::<TimestampNanosecondType>();
+        assert_eq!(time.value(1), 1_000_000_002);
+        assert_eq!(time.timezone(), Some("UTC"));
+        let texts = |name: &str| {
+            let column = batch.column_by_name(name).unwrap().as_string::<i32>();
+            let texts = column.iter().map(|text| text.map(str::to_owned));
+            texts.collect::<Vec<_>>()
+        };
+        let symbol = Some("f(int, char)".to_owned());
+        assert_eq!(texts("symbol"), [None, symbol, None, None]);
+        assert_eq!(texts("program"), vec![Some("/usr/bin/make".to_owned()); 4]);
+        let returns = batch.column_by_name("returns").unwrap();
+        let returns = returns.as_primitive::<Int32Type>();
+        assert_eq!(returns.values(), &[0, 2, 0, 0]);
+    }
+}
+
+#[test]
+fn tables_have_all_rows_if_asked() {
+    let [parquet, arrow] = tables(EVENTS);
+    assert_eq!(parquet.1.columns(), arrow.1.columns());
+    let batch = arrow.1;
     assert_eq!(batch.num_rows(), rows().len());
-    let ip = batch.column_by_name("ip").unwrap();
-    let ip = ip.as_primitive::<arrow_array::types::UInt64Type>();
-    assert_eq!(ip.value(3), 0x40_1000);
-    let symbols = batch.column_by_name("symbol").unwrap();
-    let symbols = symbols.as_dictionary::<Int16Type>();
-    let symbols = symbols.downcast_dict::<arrow_array::StringArray>().unwrap();
-    let named: HashMap<_, _> = (0..batch.num_rows())
-        .filter(|&row| !batch.column_by_name("symbol").unwrap().is_null(row))
-        .map(|row| (row, arrow_array::ArrayAccessor::value(&symbols, row)))
-        .collect();
-    assert_eq!(named, HashMap::from([(3, "f(int, char)")]));
+    let event = batch.column_by_name("event").unwrap().as_string::<i32>();
+    for (row, of) in rows().iter().enumerate() {
+        assert_eq!(event.value(row), of.event());
+    }
+    let count = batch.column_by_name("count").unwrap();
+    assert_eq!(count.as_primitive::<Int64Type>().value(6), 7);
+    let build_id = batch.column_by_name("build_id").unwrap().as_string::<i32>();
+    assert_eq!((build_id.value(1), build_id.value(2)), ("abcd", "abcd"));
+    assert!(build_id.is_null(0));
 }
 
 #[test]
 fn an_error_among_the_rows_leaves_a_whole_output() {
     let mut out = Vec::new();
     let rows = [Ok(fault(1, None, Fate::Minor)), Err("cut off")];
-    let ended = export(Format::Perfetto, &about(), rows, &mut (), &mut out);
+    let ended = export(
+        Format::Perfetto,
+        FAULTS,
+        &metadata(),
+        rows,
+        &mut (),
+        &mut out,
+    );
     assert!(matches!(ended, Ended::Rows(Some("cut off"))));
     assert!(serde_json::from_slice::<Value>(&out).is_ok());
 }
@@ -355,7 +523,7 @@ fn an_output_that_cannot_be_written_is_told() {
     }
     for format in Format::ALL {
         let rows = rows().into_iter().map(Ok::<_, Infallible>);
-        let ended = export(format, &about(), rows, &mut (), &mut Full);
+        let ended = export(format, EVENTS, &metadata(), rows, &mut (), &mut Full);
         assert!(matches!(ended, Ended::Output(_)), "{format:?}");
     }
 }

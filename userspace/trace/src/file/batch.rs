@@ -5,10 +5,7 @@
 //! This is what the recorder does most, so that a value costs it a few instructions: names are known again by
 //! where they lie in memory, and what a row does not have costs nothing until the batch is complete.
 
-use std::{
-    ops::Range,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::{
     builder::StringBuilder,
@@ -18,10 +15,10 @@ use arrow_array::{
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, ScalarBuffer};
 use rustc_hash::FxHashMap;
 
-use super::schema::{FewKey, ManyKey, BATCH_ROWS, CARRIED_MOST};
+use super::schema::{FewKey, ManyKey, BATCH_ROWS, CARRIED_MOST, UNREAD};
 use crate::{
-    csv::push_flags, Access, Fate, Kind, Name, Object, ResolvedFault, Row, TextRow, ThreadRow,
-    EVENTS,
+    csv::push_flags, Access, BuildId, Fate, Kind, Name, Object, ResolvedFault, Row, TextRow,
+    ThreadRow, EVENTS,
 };
 
 /// Build ids of more objects than this are not remembered, but told again.
@@ -46,7 +43,7 @@ pub struct Batch {
     permissions: Names<Values<ManyKey>>,
     file_offset: Values<UInt64Type>,
     flags: Flags,
-    program: Names<Sparse<ManyKey>>,
+    program: Names<Values<ManyKey>>,
     parent: Sparse<UInt32Type>,
     old_tid: Sparse<UInt32Type>,
     min_flt: Sparse<UInt64Type>,
@@ -57,6 +54,11 @@ pub struct Batch {
     ip_offset: Values<UInt64Type>,
     build_id: BuildIds,
     duration_ns: Sparse<UInt64Type>,
+    attempts: Values<UInt32Type>,
+    returns: Sparse<UInt32Type>,
+    device: Sparse<UInt64Type>,
+    inode: Sparse<UInt64Type>,
+    changed_ns: Sparse<Int64Type>,
     fixed: Fixed,
 }
 
@@ -104,6 +106,7 @@ impl Batch {
         self.tid.set(n, fault.tid);
         self.process.set_option(n, resolved.process.as_ref());
         self.thread.set_option(n, resolved.thread.as_ref());
+        self.program.set_option(n, resolved.program.as_ref());
         self.kind.set(n, resolved.kind as i8);
         self.access.set(n, fault.access as i8);
         self.address.set(n, fault.address);
@@ -121,6 +124,10 @@ impl Batch {
         self.flags.set(n, fault.flags);
         if let Some(duration_ns) = resolved.duration_ns {
             self.duration_ns.set(n, duration_ns);
+        }
+        self.attempts.set(n, resolved.attempts);
+        if resolved.returns != 0 {
+            self.returns.set(n, resolved.returns);
         }
     }
 
@@ -149,6 +156,9 @@ impl Batch {
             .set_option(n, thread.and_then(|thread| thread.process.as_ref()));
         self.thread
             .set_option(n, thread.and_then(|thread| thread.thread.as_ref()));
+        self.program
+            .set_option(n, thread.and_then(|thread| thread.program.as_ref()));
+        self.attempts.set_null(n);
         self.kind.set_null(n);
         self.fate.set_null(n);
         self.access.set_null(n);
@@ -169,7 +179,7 @@ impl Batch {
         match row {
             Row::Fault(_) | Row::Pending(_) => {}
             Row::Thread(thread) => self.push_thread(n, thread),
-            Row::Text(text) => self.build_id.set(n, &text.object),
+            Row::Text(text) => self.push_object(n, &text.object),
             Row::Gap(gap) => {
                 self.end_ns.set(n, signed(gap.end_ns));
                 self.count.set(n, gap.count);
@@ -184,9 +194,6 @@ impl Batch {
 
     /// What threads alone have.
     fn push_thread(&mut self, n: usize, thread: &ThreadRow) {
-        if let Some(program) = &thread.program {
-            self.program.set(n, program);
-        }
         if let Some(parent) = thread.parent {
             self.parent.set(n, parent);
         }
@@ -197,59 +204,58 @@ impl Batch {
         self.maj_flt.set(n, thread.maj_flt);
     }
 
+    /// What code alone has.
+    fn push_object(&mut self, n: usize, object: &Object) {
+        self.build_id.set(n, object);
+        if let Some(file) = object.file {
+            self.device.set(n, file.device);
+            self.inode.set(n, file.inode);
+            if let Some(changed_ns) = file.changed_ns {
+                self.changed_ns.set(n, changed_ns);
+            }
+        }
+    }
+
     /// The columns of all rows, of which none are left here.
     pub fn take(&mut self) -> Vec<ArrayRef> {
         let rows = std::mem::take(&mut self.rows);
-        self.columns(&Part::Whole { rows })
-    }
-
-    /// The columns of the rows from one on, all of which stay.
-    pub fn columns_from(&mut self, from: usize) -> Vec<ArrayRef> {
-        let to = self.rows;
-        self.columns(&Part::Rows { from, to })
-    }
-
-    fn columns(&mut self, part: &Part) -> Vec<ArrayRef> {
         let fixed = &self.fixed;
         // SAFETY: The keys are indexes in the arrays that the values are made of.
-        let few = |keys: &mut Values<FewKey>, values| unsafe { keys.keys(part, values) };
+        let few = |keys: &mut Values<FewKey>, values| unsafe { keys.keys(rows, values) };
         vec![
             few(&mut self.event, &fixed.events),
-            self.time_ns.numbers(part),
-            self.cpu.numbers(part),
-            self.pid.numbers(part),
-            self.tid.numbers(part),
-            self.process.column(part),
-            self.thread.column(part),
+            self.time_ns.numbers(rows),
+            self.cpu.numbers(rows),
+            self.pid.numbers(rows),
+            self.tid.numbers(rows),
+            self.process.take(rows),
+            self.thread.take(rows),
             few(&mut self.kind, &fixed.kinds),
             few(&mut self.fate, &fixed.fates),
             few(&mut self.access, &fixed.accesses),
-            self.address.numbers(part),
-            self.mapping.column(part),
-            self.permissions.column(part),
-            self.file_offset.numbers(part),
-            self.flags.names.column(part),
-            self.program.column(part),
-            self.parent.numbers(part),
-            self.old_tid.numbers(part),
-            self.min_flt.numbers(part),
-            self.maj_flt.numbers(part),
-            self.end_ns.numbers(part),
-            self.count.numbers(part),
-            self.object.column(part),
-            self.ip_offset.numbers(part),
-            self.build_id.column(part),
-            self.duration_ns.numbers(part),
+            self.address.numbers(rows),
+            self.mapping.take(rows),
+            self.permissions.take(rows),
+            self.file_offset.numbers(rows),
+            self.flags.names.take(rows),
+            self.program.take(rows),
+            self.parent.numbers(rows),
+            self.old_tid.numbers(rows),
+            self.min_flt.numbers(rows),
+            self.maj_flt.numbers(rows),
+            self.end_ns.numbers(rows),
+            self.count.numbers(rows),
+            self.object.take(rows),
+            self.ip_offset.numbers(rows),
+            self.build_id.take(rows),
+            self.duration_ns.numbers(rows),
+            self.attempts.numbers(rows),
+            self.returns.numbers(rows),
+            self.device.numbers(rows),
+            self.inode.numbers(rows),
+            self.changed_ns.numbers(rows),
         ]
     }
-}
-
-/// What is wanted of a column.
-enum Part {
-    /// All its rows, of which none are to be left.
-    Whole { rows: usize },
-    /// Some of them, and all are to stay.
-    Rows { from: usize, to: usize },
 }
 
 /// Times fit in 63 bits for 292 years after the boot.
@@ -278,23 +284,13 @@ pub trait Column: Default {
 
     /// The column of so many rows, of which none are left here.
     fn take(&mut self, rows: usize) -> PrimitiveArray<Self::Type>;
-
-    /// The column of the rows of a range, which stay.
-    fn copy(&self, rows: Range<usize>) -> PrimitiveArray<Self::Type>;
 }
 
 /// How a column becomes one of Arrow's.
 trait Columns: Column {
-    fn part(&mut self, part: &Part) -> PrimitiveArray<Self::Type> {
-        match *part {
-            Part::Whole { rows } => self.take(rows),
-            Part::Rows { from, to } => self.copy(from..to),
-        }
-    }
-
     /// As numbers.
-    fn numbers(&mut self, part: &Part) -> ArrayRef {
-        Arc::new(self.part(part))
+    fn numbers(&mut self, rows: usize) -> ArrayRef {
+        Arc::new(self.take(rows))
     }
 
     /// As what they are the keys of.
@@ -302,12 +298,12 @@ trait Columns: Column {
     /// # Safety
     ///
     /// All keys that were set are at least 0 and less than the length of `values`.
-    unsafe fn keys(&mut self, part: &Part, values: &ArrayRef) -> ArrayRef
+    unsafe fn keys(&mut self, rows: usize, values: &ArrayRef) -> ArrayRef
     where
         Self::Type: ArrowDictionaryKeyType,
     {
         // SAFETY: By the contract. Nobody looks at the keys of nulls.
-        Arc::new(unsafe { DictionaryArray::new_unchecked(self.part(part), Arc::clone(values)) })
+        Arc::new(unsafe { DictionaryArray::new_unchecked(self.take(rows), Arc::clone(values)) })
     }
 }
 
@@ -361,12 +357,6 @@ impl<T: ArrowPrimitiveType> Column for Values<T> {
         self.values[..rows].iter_mut().for_each(change);
     }
 
-    fn copy(&self, rows: Range<usize>) -> PrimitiveArray<T> {
-        let nulls = &self.nulls[self.nulls.partition_point(|&null| null < rows.start)..];
-        let nulls = without(nulls.iter().map(|null| null - rows.start), rows.len());
-        PrimitiveArray::new(self.values[rows].to_vec().into(), nulls)
-    }
-
     fn take(&mut self, rows: usize) -> PrimitiveArray<T> {
         let nulls = without(self.nulls.drain(..), rows);
         let free = self.lent.take().and_then(|lent| lent.into_vec().ok());
@@ -412,12 +402,6 @@ impl<T: ArrowPrimitiveType> Column for Sparse<T> {
         for (_, value) in &mut self.0 {
             change(value);
         }
-    }
-
-    fn copy(&self, rows: Range<usize>) -> PrimitiveArray<T> {
-        let set = &self.0[self.0.partition_point(|&(row, _)| row < rows.start)..];
-        let set = set.iter().map(|&(row, value)| (row - rows.start, value));
-        with_only(set, rows.len())
     }
 
     fn take(&mut self, rows: usize) -> PrimitiveArray<T> {
@@ -561,66 +545,58 @@ impl<C: Column<Type = ManyKey>> Names<C> {
 
     /// The column of so many rows, of which none are left here.
     pub fn take(&mut self, rows: usize) -> ArrayRef {
-        self.column(&Part::Whole { rows })
-    }
-
-    fn column(&mut self, part: &Part) -> ArrayRef {
         let names = &self.names;
         let array = self.array.get_or_insert_with(|| strings(names));
         // INVARIANT: Keys are indexes in `names`: `add` gives them out, `forget_unused` changes all, and the
         // array is made anew after both.
         // SAFETY: By the invariant.
-        let column = unsafe { self.keys.keys(part, array) };
-        if let Part::Whole { .. } = part {
-            self.carried = true;
-            // Of names at many addresses, most may be gone; the others are found by their text again.
-            if self.by_address.len() > 2 * self.names.len().max(CARRIED_MOST) {
-                self.by_address.clear();
-                self.last = (0, 0);
-            }
+        let column = unsafe { self.keys.keys(rows, array) };
+        self.carried = true;
+        // Of names at many addresses, most may be gone; the others are found by their text again.
+        if self.by_address.len() > 2 * self.names.len().max(CARRIED_MOST) {
+            self.by_address.clear();
+            self.last = (0, 0);
         }
         column
     }
 }
 
-/// The column of the build ids: those that were not told before of their objects, or were others. There is no
-/// dictionary that would be written anew with each that is new. An empty text stands for none.
+/// The column of the build ids: those that were not written before of their objects, or were others. There is no
+/// dictionary that would be written anew with each that is new. An empty text stands for none, [`UNREAD`] for one
+/// that could not be read.
 #[derive(Default)]
 struct BuildIds {
-    rows: Vec<(usize, Option<Name>)>,
-    /// The last that was told, by the name of the object.
-    told: FxHashMap<Name, Option<Name>>,
+    rows: Vec<(usize, BuildId)>,
+    /// The last that was written, by the name of the object.
+    last: FxHashMap<Name, BuildId>,
 }
 
 impl BuildIds {
     fn set(&mut self, row: usize, object: &Object) {
         let Object { name, build_id, .. } = object;
-        if self.told.get(name) == Some(build_id) {
+        if self.last.get(name) == Some(build_id) {
             return;
         }
-        if self.told.len() >= BUILD_IDS_MOST {
-            self.told.clear();
+        if self.last.len() >= BUILD_IDS_MOST {
+            self.last.clear();
         }
-        self.told.insert(Arc::clone(name), build_id.clone());
+        self.last.insert(Arc::clone(name), build_id.clone());
         self.rows.push((row, build_id.clone()));
     }
 
-    fn column(&mut self, part: &Part) -> ArrayRef {
-        let (from, to) = match *part {
-            Part::Whole { rows } => (0, rows),
-            Part::Rows { from, to } => (from, to),
-        };
+    fn take(&mut self, rows: usize) -> ArrayRef {
         let mut column = StringBuilder::new();
-        let mut next = from;
-        for (row, build_id) in self.rows.iter().filter(|(row, _)| *row >= from) {
+        let mut next = 0;
+        for (row, build_id) in self.rows.drain(..) {
             column.append_nulls(row - next);
-            column.append_value(build_id.as_deref().unwrap_or(""));
+            column.append_value(match build_id {
+                BuildId::Of(ref digits) => &**digits,
+                BuildId::Absent => "",
+                BuildId::Unread => UNREAD,
+            });
             next = row + 1;
         }
-        column.append_nulls(to - next);
-        if let Part::Whole { .. } = part {
-            self.rows.clear();
-        }
+        column.append_nulls(rows - next);
         Arc::new(column.finish())
     }
 }

@@ -3,16 +3,18 @@
 //! The trace file: an Arrow IPC stream of one table. `docs/trace-format.md` describes it.
 
 pub(crate) mod batch;
+mod compact;
 mod read;
-mod replace;
 pub(crate) mod schema;
+mod stream;
 mod write;
 
+pub use compact::{compact, Compacted};
 pub use read::{ReadError, Reader};
-pub use replace::{Destination, Rewrite};
+pub use stream::{Changeable, Destination};
 pub use write::Writer;
 
 #[cfg(test)]
-mod replace_tests;
+mod room_tests;
 #[cfg(test)]
 mod tests;

@@ -26,12 +26,14 @@ use arrow_ipc::{
     root_as_message, MessageHeader,
 };
 use arrow_schema::{ArrowError, Schema, SchemaRef};
+use rustc_hash::FxHashMap;
 
-use super::replace::{HEAD_BYTES_MOST, MARK};
-use super::schema::{account_of, fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT};
+use super::schema::{account_of, fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT, UNREAD};
+use super::stream::{HEAD_BYTES_MOST, MARK};
 use crate::{
-    csv::parse_flags, About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss,
-    LostRow, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, EVENTS,
+    csv::parse_flags, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, GapRow,
+    Kind, Loss, LostRow, Metadata, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent,
+    ThreadRow, EVENTS,
 };
 
 /// Why a trace cannot be read, or not to its end.
@@ -62,6 +64,9 @@ pub enum ReadError {
         /// Bytes that could be read.
         bytes: u64,
     },
+    /// It is read twice, and was not the same.
+    #[error("the trace was changed while it was read: try again when the recording has ended")]
+    Changed,
     /// Something in it makes no sense.
     #[error("the trace is damaged at byte {byte} ({what}); what stands before is read")]
     Damaged {
@@ -84,7 +89,7 @@ pub struct Reader<R> {
     input: R,
     bytes: u64,
     decoder: Decoder,
-    about: About,
+    metadata: Metadata,
     rows: VecDeque<Row>,
     pending: HashMap<(u32, u64), Box<ResolvedFault>>,
     texts: Texts,
@@ -163,7 +168,7 @@ impl<R: Read> Reader<R> {
             input,
             bytes: 0,
             decoder: Decoder::default(),
-            about: About::default(),
+            metadata: Metadata::default(),
             rows: VecDeque::new(),
             pending: HashMap::new(),
             texts: Texts::default(),
@@ -182,8 +187,8 @@ impl<R: Read> Reader<R> {
             .schema
             .clone()
             .ok_or_else(|| not_ours("it has no schema"))?;
-        let metadata = |key: &str| schema.metadata().get(key).cloned().unwrap_or_default();
-        match metadata(key::FORMAT).as_str() {
+        let entry = |key: &str| schema.metadata().get(key).cloned().unwrap_or_default();
+        match entry(key::FORMAT).as_str() {
             FORMAT => {}
             "" => return Err(not_ours("it is an Arrow stream of something else")),
             other => {
@@ -195,23 +200,40 @@ impl<R: Read> Reader<R> {
         if !fits(&schema) {
             return Err(not_ours("its columns are others"));
         }
-        reader.about = About {
-            version: metadata(key::VERSION),
-            host: metadata(key::HOST),
-            kernel: metadata(key::KERNEL),
-            command: metadata(key::COMMAND),
-            clock: metadata(key::CLOCK),
-            wall_offset_ns: metadata(key::WALL_OFFSET).parse().unwrap_or(0),
-            wall_error_ns: metadata(key::WALL_ERROR).parse().unwrap_or(0),
-            latency: metadata(key::LATENCY) == "true",
-            account: account_of(metadata),
+        reader.metadata = Metadata {
+            version: entry(key::VERSION),
+            host: entry(key::HOST),
+            kernel: entry(key::KERNEL),
+            command: entry(key::COMMAND),
+            clock: entry(key::CLOCK),
+            wall_offset_ns: entry(key::WALL_OFFSET).parse().unwrap_or(0),
+            wall_error_ns: entry(key::WALL_ERROR).parse().unwrap_or(0),
+            latency: entry(key::LATENCY) == "true",
+            attempts_apart: entry(key::ATTEMPTS) == "apart",
+            account: account_of(entry),
         };
         Ok(reader)
     }
 
     /// What the trace says of itself.
-    pub fn about(&self) -> &About {
-        &self.about
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The columns and the metadata.
+    pub(super) fn schema(&self) -> Option<SchemaRef> {
+        self.decoder.schema.clone()
+    }
+
+    /// Reads the next batch; `None` at the end of the stream. Not to be mixed with reading rows.
+    pub(super) fn next_of_batches(&mut self) -> Result<Option<RecordBatch>, ReadError> {
+        loop {
+            match self.next_batch()? {
+                Some(Some(batch)) => return Ok(Some(batch)),
+                Some(None) => {}
+                None => return Ok(None),
+            }
+        }
     }
 
     /// Reads up to the next batch: `None` at the end of the stream, `Some(None)` for what is no batch.
@@ -432,28 +454,49 @@ fn quietly<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     result
 }
 
-/// A column of names.
-struct Names {
-    keys: Vec<Option<usize>>,
-    values: Vec<Option<Name>>,
+/// A column of words from a dictionary, each of which is understood once for the whole batch.
+struct Words<T> {
+    /// By row; [`NULL`] where there is none.
+    keys: Vec<u32>,
+    /// What the words mean; `None` for one that is not known.
+    values: Vec<Option<T>>,
 }
 
-impl Names {
-    fn of<K: ArrowDictionaryKeyType>(column: &ArrayRef) -> Option<Self> {
+const NULL: u32 = u32::MAX;
+
+impl<T> Words<T> {
+    fn of<K: ArrowDictionaryKeyType>(
+        column: &ArrayRef,
+        meaning: impl Fn(&str) -> Option<T>,
+    ) -> Option<Self> {
         let dictionary = column.as_dictionary_opt::<K>()?;
         let values = dictionary.values().as_string_opt::<i32>()?;
+        // CAST: keys have 16 bits at most.
+        let key = |key: Option<K::Native>| key.map_or(NULL, |key| key.as_usize() as u32);
         Some(Self {
-            keys: dictionary
-                .keys()
-                .iter()
-                .map(|key| key.map(ArrowNativeType::as_usize))
-                .collect(),
-            values: values.iter().map(|value| value.map(Arc::from)).collect(),
+            keys: dictionary.keys().iter().map(key).collect(),
+            values: values.iter().map(|value| meaning(value?)).collect(),
         })
     }
 
-    fn get(&self, row: usize) -> Option<&Name> {
-        self.values.get((*self.keys.get(row)?)?)?.as_ref()
+    /// The word of a row, and in it what it means, if that is known.
+    fn word(&self, row: usize) -> Option<Option<&T>> {
+        let key = *self.keys.get(row)?;
+        (key != NULL).then(|| self.values.get(key as usize)?.as_ref())
+    }
+
+    /// What the word of a row means.
+    fn get(&self, row: usize) -> Option<&T> {
+        self.word(row)?
+    }
+}
+
+/// A column of names.
+type Names = Words<Name>;
+
+impl Names {
+    fn names<K: ArrowDictionaryKeyType>(column: &ArrayRef) -> Option<Self> {
+        Self::of::<K>(column, |name| Some(Arc::from(name)))
     }
 }
 
@@ -473,12 +516,12 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
 /// The rows `text` so far, by process and object, in order of time.
 #[derive(Default)]
 struct Texts {
-    told: HashMap<u32, HashMap<Name, Vec<Told>>>,
+    told: FxHashMap<u32, FxHashMap<Name, Vec<TextFrom>>>,
     /// The last ones, by the names of the objects.
-    build_ids: HashMap<Name, Option<Name>>,
+    build_ids: FxHashMap<Name, BuildId>,
 }
 
-struct Told {
+struct TextFrom {
     time_ns: u64,
     base: u64,
     object: Arc<Object>,
@@ -488,7 +531,7 @@ impl Texts {
     fn add(&mut self, text: &TextRow) {
         let objects = self.told.entry(text.pid).or_default();
         let name = Arc::clone(&text.object.name);
-        objects.entry(name).or_default().push(Told {
+        objects.entry(name).or_default().push(TextFrom {
             time_ns: text.time_ns,
             base: text.base(),
             object: Arc::clone(&text.object),
@@ -496,7 +539,7 @@ impl Texts {
     }
 
     /// The last one until a time.
-    fn of(&self, pid: u32, object: &str, time_ns: u64) -> Option<&Told> {
+    fn of(&self, pid: u32, object: &str, time_ns: u64) -> Option<&TextFrom> {
         let told = self.told.get(&pid)?.get(object)?;
         let count = told.partition_point(|told| told.time_ns <= time_ns);
         told.get(count.checked_sub(1)?)
@@ -512,14 +555,14 @@ struct Columns {
     tid: Numbers<UInt32Type>,
     process: Names,
     thread: Names,
-    kind: Names,
-    fate: Names,
-    access: Names,
+    kind: Words<Kind>,
+    fate: Words<Fate>,
+    access: Words<Access>,
     address: Numbers<UInt64Type>,
     mapping: Names,
     permissions: Names,
     file_offset: Numbers<UInt64Type>,
-    flags: Names,
+    flags: Words<u16>,
     program: Names,
     parent: Numbers<UInt32Type>,
     old_tid: Numbers<UInt32Type>,
@@ -530,8 +573,12 @@ struct Columns {
     object: Names,
     ip_offset: Numbers<UInt64Type>,
     build_id: StringArray,
-    /// Not in traces of earlier versions.
-    duration_ns: Option<Numbers<UInt64Type>>,
+    duration_ns: Numbers<UInt64Type>,
+    attempts: Numbers<UInt32Type>,
+    returns: Numbers<UInt32Type>,
+    device: Numbers<UInt64Type>,
+    inode: Numbers<UInt64Type>,
+    changed_ns: Numbers<Int64Type>,
 }
 
 impl Columns {
@@ -539,32 +586,43 @@ impl Columns {
         let mut columns = batch.columns().iter();
         // In the order of the fields, which are those of the columns.
         Some(Self {
-            event: Names::of::<FewKey>(columns.next()?)?,
+            event: Names::names::<FewKey>(columns.next()?)?,
             time_ns: Numbers::of(columns.next()?)?,
             cpu: Numbers::of(columns.next()?)?,
             pid: Numbers::of(columns.next()?)?,
             tid: Numbers::of(columns.next()?)?,
-            process: Names::of::<ManyKey>(columns.next()?)?,
-            thread: Names::of::<ManyKey>(columns.next()?)?,
-            kind: Names::of::<FewKey>(columns.next()?)?,
-            fate: Names::of::<FewKey>(columns.next()?)?,
-            access: Names::of::<FewKey>(columns.next()?)?,
+            process: Names::names::<ManyKey>(columns.next()?)?,
+            thread: Names::names::<ManyKey>(columns.next()?)?,
+            kind: Words::of::<FewKey>(columns.next()?, |word| {
+                Kind::ALL.into_iter().find(|known| known.name() == word)
+            })?,
+            fate: Words::of::<FewKey>(columns.next()?, |word| {
+                Fate::ALL.into_iter().find(|known| known.name() == word)
+            })?,
+            access: Words::of::<FewKey>(columns.next()?, |word| {
+                Access::ALL.into_iter().find(|known| known.name() == word)
+            })?,
             address: Numbers::of(columns.next()?)?,
-            mapping: Names::of::<ManyKey>(columns.next()?)?,
-            permissions: Names::of::<ManyKey>(columns.next()?)?,
+            mapping: Names::names::<ManyKey>(columns.next()?)?,
+            permissions: Names::names::<ManyKey>(columns.next()?)?,
             file_offset: Numbers::of(columns.next()?)?,
-            flags: Names::of::<ManyKey>(columns.next()?)?,
-            program: Names::of::<ManyKey>(columns.next()?)?,
+            flags: Words::of::<ManyKey>(columns.next()?, parse_flags)?,
+            program: Names::names::<ManyKey>(columns.next()?)?,
             parent: Numbers::of(columns.next()?)?,
             old_tid: Numbers::of(columns.next()?)?,
             min_flt: Numbers::of(columns.next()?)?,
             maj_flt: Numbers::of(columns.next()?)?,
             end_ns: Numbers::of(columns.next()?)?,
             count: Numbers::of(columns.next()?)?,
-            object: Names::of::<ManyKey>(columns.next()?)?,
+            object: Names::names::<ManyKey>(columns.next()?)?,
             ip_offset: Numbers::of(columns.next()?)?,
             build_id: columns.next()?.as_string_opt()?.clone(),
-            duration_ns: columns.next().and_then(Numbers::of),
+            duration_ns: Numbers::of(columns.next()?)?,
+            attempts: Numbers::of(columns.next()?)?,
+            returns: Numbers::of(columns.next()?)?,
+            device: Numbers::of(columns.next()?)?,
+            inode: Numbers::of(columns.next()?)?,
+            changed_ns: Numbers::of(columns.next()?)?,
         })
     }
 
@@ -639,7 +697,8 @@ impl Columns {
             "dropped" => counter(Counter::Dropped)?,
             "overwritten" => counter(Counter::Overwritten)?,
             "missed" => counter(Counter::Missed)?,
-            "untold" => counter(Counter::Untold)?,
+            "sideband_dropped" => counter(Counter::SidebandDropped)?,
+            "deaf" => counter(Counter::Deaf)?,
             "missed_returns" => counter(Counter::MissedReturns)?,
             "end" => counter(Counter::End)?,
             "text" => {
@@ -671,14 +730,22 @@ impl Columns {
         let offset = self.file_offset.get(row)?;
         let name = Arc::clone(self.object.get(row)?);
         if self.build_id.is_valid(row) {
-            let build_id = Some(self.build_id.value(row)).filter(|id| !id.is_empty());
-            texts
-                .build_ids
-                .insert(Arc::clone(&name), build_id.map(Name::from));
+            let build_id = match self.build_id.value(row) {
+                "" => BuildId::Absent,
+                UNREAD => BuildId::Unread,
+                digits => BuildId::Of(digits.into()),
+            };
+            texts.build_ids.insert(Arc::clone(&name), build_id);
         }
+        let file = self.device.get(row).zip(self.inode.get(row));
         Some(Arc::new(Object {
-            build_id: texts.build_ids.get(&name).cloned().flatten(),
+            build_id: texts.build_ids.get(&name).cloned().unwrap_or_default(),
             name,
+            file: file.map(|(device, inode)| FileId {
+                device,
+                inode,
+                changed_ns: self.changed_ns.get(row),
+            }),
             bias: self
                 .ip_offset
                 .get(row)
@@ -714,11 +781,9 @@ impl Columns {
     ) -> Result<ResolvedFault, &'static str> {
         let number = |number: Option<u64>| number.ok_or("a fault without an address");
         let place = self.mapping.get(row).zip(self.permissions.get(row));
-        let name = |names: &Names| names.get(row).map(ToString::to_string);
-        let kind = name(&self.kind).ok_or("a fault without a kind")?;
-        let access = name(&self.access).ok_or("a fault without an access")?;
-        let flags = name(&self.flags).ok_or("a fault without flags")?;
-        let fate = name(&self.fate);
+        let kind = self.kind.word(row).ok_or("a fault without a kind")?;
+        let access = self.access.word(row).ok_or("a fault without an access")?;
+        let flags = self.flags.word(row).ok_or("a fault without flags")?;
         let pid = self.pid.get(row).ok_or("a fault without a process")?;
         let (ip, code) = self.code(row, (pid, time_ns), texts)?;
         Ok(ResolvedFault {
@@ -733,32 +798,26 @@ impl Columns {
                 tid: self.tid.get(row).ok_or("a fault without a thread")?,
                 address: number(self.address.get(row))?,
                 ip,
-                access: Access::ALL
-                    .into_iter()
-                    .find(|known| known.name() == access)
-                    .ok_or("an unknown access")?,
-                flags: parse_flags(&flags).ok_or("unknown flags")?,
+                access: *access.ok_or("an unknown access")?,
+                flags: *flags.ok_or("unknown flags")?,
             },
             process: self.process.get(row).cloned(),
             thread: self.thread.get(row).cloned(),
+            program: self.program.get(row).cloned(),
             place: place.map(|(name, permissions)| Place {
                 name: Arc::clone(name),
                 permissions: Arc::clone(permissions),
                 file_offset: self.file_offset.get(row),
             }),
             code,
-            kind: Kind::ALL
-                .into_iter()
-                .find(|known| known.name() == kind)
-                .ok_or("an unknown kind of fault")?,
-            fate: match fate {
+            kind: *kind.ok_or("an unknown kind of fault")?,
+            fate: match self.fate.word(row) {
                 None => Fate::Unknown,
-                Some(fate) => Fate::ALL
-                    .into_iter()
-                    .find(|known| known.name() == fate)
-                    .ok_or("an unknown fate")?,
+                Some(fate) => *fate.ok_or("an unknown fate")?,
             },
-            duration_ns: self.duration_ns.as_ref().and_then(|column| column.get(row)),
+            attempts: self.attempts.get(row).ok_or("a fault without attempts")?,
+            returns: self.returns.get(row).unwrap_or(0),
+            duration_ns: self.duration_ns.get(row),
         })
     }
 }

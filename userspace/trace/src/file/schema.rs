@@ -7,11 +7,11 @@ use std::{collections::HashMap, sync::Arc};
 use arrow_array::types::{ArrowDictionaryKeyType, Int16Type, Int8Type};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use crate::{About, Account};
+use crate::{Account, Metadata};
 
 /// Version of the format. It changes when a column or a meaning changes; new events and new columns at
 /// the end leave it as it is.
-pub const FORMAT: &str = "2";
+pub const FORMAT: &str = "3";
 
 /// Keys of the metadata.
 pub mod key {
@@ -24,11 +24,12 @@ pub mod key {
     pub const WALL_OFFSET: &str = "wall_offset_ns";
     pub const WALL_ERROR: &str = "wall_error_ns";
     pub const LATENCY: &str = "latency";
+    pub const ATTEMPTS: &str = "attempts";
 }
 
 /// What the metadata says of an account: as long whatever it is. It gets known when the recording ends, and the
 /// schema stands at the beginning.
-pub fn account_metadata(account: Option<&Account>) -> [(&'static str, String); 6] {
+pub fn account_metadata(account: Option<&Account>) -> [(&'static str, String); 7] {
     let counts = account.copied().unwrap_or_default().counts();
     counts.map(|(key, count)| {
         let text = account.map_or_else(|| "unknown".into(), |_| count.to_string());
@@ -41,7 +42,12 @@ pub fn account_metadata(account: Option<&Account>) -> [(&'static str, String); 6
 pub fn account_of(metadata: impl Fn(&str) -> String) -> Option<Account> {
     let mut account = Account::default();
     for (key, count) in account.counts_mut() {
-        *count = metadata(key).trim_end().parse().ok()?;
+        let text = metadata(key);
+        // Traces of older versions have no such key.
+        if key == "deaf" && text.is_empty() {
+            continue;
+        }
+        *count = text.trim_end().parse().ok()?;
     }
     Some(account)
 }
@@ -54,6 +60,9 @@ pub type ManyKey = Int16Type;
 /// A dictionary with more names than this is not carried on when there is a new one.
 pub const CARRIED_MOST: usize = 256;
 
+/// In the column `build_id`: the file could not be read. It is no hexadecimal number.
+pub const UNREAD: &str = "unread";
+
 /// Rows of the largest batch: what [`ManyKey`] can tell apart.
 pub const BATCH_ROWS: usize = (1 << 15) - CARRIED_MOST;
 
@@ -62,7 +71,7 @@ fn dictionary<K: ArrowDictionaryKeyType>() -> DataType {
 }
 
 /// Columns that each trace has: later versions have added those behind them.
-pub const FIELDS_FIRST: usize = 25;
+pub const FIELDS_FIRST: usize = 31;
 
 /// A column with [`ManyKey`].
 pub fn many() -> DataType {
@@ -99,12 +108,17 @@ pub fn fields() -> Vec<Field> {
         Field::new("ip_offset", DataType::UInt64, true),
         Field::new("build_id", DataType::Utf8, true),
         Field::new("duration_ns", DataType::UInt64, true),
+        Field::new("attempts", DataType::UInt32, true),
+        Field::new("returns", DataType::UInt32, true),
+        Field::new("device", DataType::UInt64, true),
+        Field::new("inode", DataType::UInt64, true),
+        Field::new("changed_ns", DataType::Int64, true),
     ]
 }
 
 /// The schema of a trace.
-pub fn schema(about: &About) -> SchemaRef {
-    let About {
+pub fn schema(metadata: &Metadata) -> SchemaRef {
+    let Metadata {
         version,
         host,
         kernel,
@@ -113,9 +127,10 @@ pub fn schema(about: &About) -> SchemaRef {
         wall_offset_ns,
         wall_error_ns,
         latency,
+        attempts_apart,
         account,
-    } = about;
-    let metadata = [
+    } = metadata;
+    let entries = [
         (key::FORMAT, FORMAT),
         (key::VERSION, version),
         (key::HOST, host),
@@ -125,9 +140,13 @@ pub fn schema(about: &About) -> SchemaRef {
         (key::WALL_OFFSET, &wall_offset_ns.to_string()),
         (key::WALL_ERROR, &wall_error_ns.to_string()),
         (key::LATENCY, &latency.to_string()),
+        (
+            key::ATTEMPTS,
+            if *attempts_apart { "apart" } else { "joined" },
+        ),
     ];
-    let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let entries = entries.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let account = account_metadata(account.as_ref()).map(|(key, value)| (key.to_owned(), value));
-    let metadata = metadata.into_iter().chain(account);
-    Arc::new(Schema::new(fields()).with_metadata(HashMap::from_iter(metadata)))
+    let entries = entries.into_iter().chain(account);
+    Arc::new(Schema::new(fields()).with_metadata(HashMap::from_iter(entries)))
 }

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 
 use super::{schema::BATCH_ROWS, ReadError, Reader, Writer};
 use crate::{
-    About, Access, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Name,
-    Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, GapRow, Kind, Loss, LostRow,
+    Metadata, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
 };
 
-pub fn about() -> About {
-    About {
+pub fn metadata() -> Metadata {
+    Metadata {
         version: "1.2.3".into(),
         host: "machine".into(),
         kernel: "Linux 7.2.12 x86_64".into(),
@@ -23,6 +23,7 @@ pub fn about() -> About {
         wall_offset_ns: -5,
         wall_error_ns: 3,
         latency: true,
+        attempts_apart: true,
         account: None,
     }
 }
@@ -42,8 +43,13 @@ fn text() -> TextRow {
         file_offset: 0x1000,
         object: Arc::new(Object {
             name: name("/lib/code.so"),
-            build_id: Some(name("0123456789abcdef")),
+            build_id: BuildId::Of(name("0123456789abcdef")),
             bias: Some(0x40_0000),
+            file: Some(FileId {
+                device: 8 << 32 | 1,
+                inode: 1234,
+                changed_ns: Some(-5),
+            }),
         }),
     }
 }
@@ -66,6 +72,7 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
         },
         process: (time_ns % 7 != 0).then(|| name("make")),
         thread: Some(name(&format!("cc{}", time_ns % 11))),
+        program: (time_ns % 9 != 0).then(|| name(&format!("/bin/{}", time_ns % 3))),
         place: (time_ns % 4 != 0).then(|| Place {
             name: name(&format!("/lib/{}.so", time_ns % 13)),
             permissions: name("r-xp"),
@@ -77,6 +84,8 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
         }),
         kind: Kind::ALL[time_ns as usize % Kind::ALL.len()],
         fate: Fate::ALL[time_ns as usize % Fate::ALL.len()],
+        attempts: 1 + (time_ns % 4) as u32,
+        returns: (time_ns % 2) as u32,
         duration_ns: (time_ns % 6 != 0).then_some(time_ns * 100),
     })
 }
@@ -136,7 +145,7 @@ pub fn rows(faults: u64) -> Vec<Row> {
         (Counter::Dropped, Some(1)),
         (Counter::Overwritten, Some(1)),
         (Counter::Missed, None),
-        (Counter::Untold, Some(1)),
+        (Counter::SidebandDropped, Some(1)),
         (Counter::MissedReturns, None),
         (Counter::End, None),
     ] {
@@ -153,7 +162,7 @@ pub fn rows(faults: u64) -> Vec<Row> {
 /// A trace, with a batch for each so many rows.
 fn written(rows: &[Row], batch: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut writer = Writer::new(&mut bytes, &about()).unwrap();
+    let mut writer = Writer::new(&mut bytes, &metadata()).unwrap();
     for rows in rows.chunks(batch) {
         for row in rows {
             writer.push(row).unwrap();
@@ -189,14 +198,17 @@ fn what_is_written_is_read_back() {
         let (back, error) = read(&bytes);
         assert!(error.is_none(), "{error:?}");
         assert!(back == rows, "{faults} faults");
-        assert_eq!(*Reader::new(&bytes[..]).unwrap().about(), about());
+        assert_eq!(*Reader::new(&bytes[..]).unwrap().metadata(), metadata());
     }
 }
 
 #[test]
 fn a_trace_without_rows_is_one() {
     let mut bytes = Vec::new();
-    Writer::new(&mut bytes, &about()).unwrap().finish().unwrap();
+    Writer::new(&mut bytes, &metadata())
+        .unwrap()
+        .finish()
+        .unwrap();
     let (rows, error) = read(&bytes);
     assert!(rows.is_empty() && error.is_none(), "{error:?}");
 }
@@ -269,26 +281,29 @@ fn offsets_tell_instruction_pointers_from_the_last_text_on() {
 
 #[test]
 fn build_ids_are_those_of_each_text() {
-    let of = |time_ns, path, build_id: Option<&str>| {
+    let of = |time_ns, path, build_id: BuildId| {
         Row::Text(Box::new(TextRow {
             time_ns,
             object: Arc::new(Object {
                 name: name(path),
-                build_id: build_id.map(name),
+                build_id,
                 bias: None,
+                file: None,
             }),
             ..text()
         }))
     };
+    let id = |digits| BuildId::Of(name(digits));
     let rows = [
-        of(1, "/a", Some("12")),
-        of(2, "/b", None),
-        of(3, "/a", Some("12")),
-        of(4, "/a", None),
-        of(5, "/b", Some("34")),
-        of(6, "/a", Some("12")),
+        of(1, "/a", id("12")),
+        of(2, "/b", BuildId::Absent),
+        of(3, "/a", id("12")),
+        of(4, "/a", BuildId::Unread),
+        of(5, "/b", id("34")),
+        of(6, "/a", id("12")),
+        of(7, "/a", BuildId::Absent),
     ];
-    for batch in [1, 6] {
+    for batch in [1, 7] {
         let (back, error) = read(&written(&rows, batch));
         assert!(error.is_none(), "{error:?}");
         assert_eq!(back, rows);

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! x86-64: all that the module knows of this processor and of how the kernel uses it.
+//!
+//! The `kernel` crate answers the same questions through calls of helper functions; here they are the
+//! loads that C would compile to. Another architecture has a file with the same public items.
+
+use core::{arch::asm, mem::size_of};
+use kernel::bindings;
+
+#[path = "x86_64/clock.rs"]
+pub(crate) mod clock;
+#[path = "x86_64/page_table.rs"]
+pub(crate) mod page_table;
+
+/// The running thread: `current`.
+#[inline(always)]
+pub(crate) fn current_task() -> *mut bindings::task_struct {
+    let task: *mut bindings::task_struct;
+    // SAFETY: A load of the per-CPU variable `current_task`; for the running thread its value never
+    // changes, so it does not matter on which CPU the load is executed.
+    unsafe {
+        asm!(
+            "mov {task}, qword ptr gs:[rip + {variable}]",
+            task = out(reg) task,
+            variable = sym bindings::current_task,
+            options(nostack, preserves_flags, pure, readonly),
+        )
+    };
+    task
+}
+
+/// The running CPU's id. It stays so as long as preemption is disabled.
+#[inline(always)]
+pub(crate) fn cpu_id() -> usize {
+    let id: u32;
+    // SAFETY: A load of the per-CPU variable `cpu_number`, an `int` that is never negative.
+    unsafe {
+        asm!(
+            "mov {id:e}, dword ptr gs:[rip + {variable}]",
+            id = out(reg) id,
+            variable = sym bindings::cpu_number,
+            options(nostack, preserves_flags, readonly),
+        )
+    };
+    id as usize
+}
+
+/// A word of the running CPU's copy of a per-CPU variable, an array of words.
+///
+/// # Safety
+///
+/// `$index` is within the array `$variable`, a static of the section of per-CPU variables.
+macro_rules! this_cpus_word {
+    ($variable:path, $index:expr) => {{
+        let word: usize;
+        core::arch::asm!(
+            "mov {word}, qword ptr gs:[{index:r} * 8 + {variable}]",
+            word = out(reg) word,
+            index = in(reg) u64::from($index),
+            variable = sym $variable,
+            options(nostack, preserves_flags, readonly),
+        );
+        word
+    }};
+}
+pub(crate) use this_cpus_word;
+
+extern "C" {
+    /// The per-CPU count of reasons not to be preempted, with an inverted top bit for "somebody else should run"
+    /// (`arch/x86/include/asm/preempt.h`): at 0 preemption is allowed and wanted.
+    static __preempt_count: core::ffi::c_ulong;
+    fn preempt_schedule_notrace();
+}
+
+/// How long that count is: 64 bits from 7.3 on, before that 32.
+#[cfg(CONFIG_HAS_SEPARATE_PREEMPT_RESCHED_BITS)]
+macro_rules! preempt_count {
+    ($operation:literal) => {
+        concat!($operation, " qword ptr gs:[rip + {count}]")
+    };
+}
+#[cfg(not(CONFIG_HAS_SEPARATE_PREEMPT_RESCHED_BITS))]
+macro_rules! preempt_count {
+    ($operation:literal) => {
+        concat!($operation, " dword ptr gs:[rip + {count}]")
+    };
+}
+
+/// Keeps the thread on this CPU, and others off it, until [`preempt_enable`]: `preempt_disable_notrace`. It is an RCU
+/// read-side section, too.
+#[inline(always)]
+pub(crate) fn preempt_disable() {
+    // SAFETY: An increment of the running CPU's own counter, in one instruction.
+    unsafe {
+        asm!(
+            preempt_count!("inc"),
+            count = sym __preempt_count,
+            options(nostack),
+        )
+    };
+}
+
+/// Ends what [`preempt_disable`] began, and lets others run if they should: `preempt_enable_notrace`.
+///
+/// # Safety
+///
+/// There was a [`preempt_disable`], which has not been ended.
+#[inline(always)]
+pub(crate) unsafe fn preempt_enable() {
+    let wanted: u8;
+    // SAFETY: A decrement of the running CPU's own counter, which this thread has incremented. At 0 the
+    // kernel's own function is called in the context that it is made for: preemption allowed, interrupts on.
+    unsafe {
+        asm!(
+            preempt_count!("dec"),
+            "setz {wanted}",
+            count = sym __preempt_count,
+            wanted = out(reg_byte) wanted,
+            options(nostack),
+        );
+        if wanted != 0 {
+            preempt_schedule_notrace();
+        }
+    }
+}
+
+/// `endbr64`, which functions begin with that may be called indirectly.
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+/// The first bytes of a near call and of a near jump, either of which ftrace puts in the place of the nop.
+const CALL: u8 = 0xe8;
+const JUMP: u8 = 0xe9;
+
+/// Whether a function calls somebody at its very entry, before it does anything of its own.
+///
+/// # Safety
+///
+/// `function` is the first byte of a kernel function that does not go away.
+pub(crate) unsafe fn calls_at_entry(function: *const u8) -> bool {
+    // SAFETY: A function of the kernel is longer than this. Its code may be changed meanwhile, byte by byte.
+    let byte = |at| unsafe { function.add(at).read_volatile() };
+    let at = if (0..4).all(|at| byte(at) == ENDBR64[at]) {
+        4
+    } else {
+        0
+    };
+    matches!(byte(at), CALL | JUMP)
+}
+
+/// An argument of the function at whose entry a probe has saved these registers: the first is number 0, of four.
+///
+/// # Safety
+///
+/// `registers` are those of a probe at a function's entry, on its way to the probe's end.
+#[inline(always)]
+pub(crate) unsafe fn argument<const NUMBER: usize>(registers: *const bindings::pt_regs) -> usize {
+    const { assert!(NUMBER < 4) };
+    // SAFETY: By the contract the registers are there. Volatile: to be read again where it is needed again, rather
+    // than kept in a register that would have to be saved.
+    unsafe {
+        match NUMBER {
+            0 => (&raw const (*registers).di).read_volatile(),
+            1 => (&raw const (*registers).si).read_volatile(),
+            2 => (&raw const (*registers).dx).read_volatile(),
+            _ => (&raw const (*registers).cx).read_volatile(),
+        }
+    }
+}
+
+/// What the function returns, as a return hook has saved the registers.
+///
+/// # Safety
+///
+/// `registers` are those of a probe at a function's return.
+#[inline(always)]
+pub(crate) unsafe fn result(registers: *const bindings::pt_regs) -> usize {
+    // SAFETY: By the contract the registers are there.
+    unsafe { (*registers).ax }
+}
+
+/// `THREAD_SIZE` of `arch/x86/include/asm/page_64_types.h`.
+const THREAD_SIZE: usize = 4096 << bindings::THREAD_SIZE_ORDER;
+
+/// The user-space registers of a thread: `task_pt_regs` of `arch/x86/include/asm/processor.h`.
+///
+/// # Safety
+///
+/// `task` must be the running thread. For a kernel thread the result points to unused stack.
+#[inline(always)]
+pub(crate) unsafe fn user_registers(task: *mut bindings::task_struct) -> *const bindings::pt_regs {
+    // SAFETY: `task` is running, so it has a stack; the registers lie at its top, inside of it.
+    unsafe {
+        (*task)
+            .stack
+            .cast::<u8>()
+            .wrapping_add(
+                THREAD_SIZE
+                    - bindings::TOP_OF_KERNEL_STACK_PADDING as usize
+                    - size_of::<bindings::pt_regs>(),
+            )
+            .cast()
+    }
+}
+
+/// Whether [`user_registers`] finds what a system call saved: the code segment of user mode. Holds for a
+/// thread that called the kernel by a system call.
+pub(crate) fn user_registers_are_found() -> bool {
+    // SAFETY: The running thread's registers, inside of its stack. The first two bits of the saved code
+    // segment are the privilege level; `__bindgen_anon_1` is the union of its views.
+    let code_segment = unsafe {
+        let registers = user_registers(current_task());
+        (&raw const (*registers).__bindgen_anon_1.cs).read()
+    };
+    code_segment & 3 == 3
+}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Keeps the sandbox root: makes it when there is none, and again when it is out of date. A root is
+# made in a folder of another name and renamed when complete, so one that exists is whole. Sourced
+# after common.bash, namespace.bash, host.bash and recipe.bash.
+
+readonly LOCK=$CACHE/lock
+readonly STAMP=$ROOT/etc/fault-tracer/recipe
+readonly CHECKED=$CACHE/checked
+readonly STEP_LOG=$LOGS/provision.log
+
+recipe_hash() {
+    local -a files
+    mapfile -t files < <(recipe_files)
+    cat -- "${files[@]}" | sha256sum | cut -d' ' -f1
+}
+
+# prepare_root: on return the root is there and up to date, and a shared lock keeps it there for
+# as long as this shell and its children live.
+prepare_root() {
+    mkdir -p -- "$CACHE" "$LOGS"
+    exec {lock_fd}>>"$LOCK"
+    flock --shared "$lock_fd"
+    local reason
+    reason=$(reason_to_provision)
+    [[ -n $reason ]] || return 0
+
+    if ! flock --exclusive --nonblock "$lock_fd"; then
+        say "$PROGRAM: waiting for the others that use the sandbox root ($CACHE) …"
+        flock --exclusive "$lock_fd"
+    fi
+    # Someone else may have made it in the meantime.
+    reason=$(reason_to_provision)
+    if [[ -n $reason ]]; then
+        provision "$reason"
+    fi
+    flock --shared "$lock_fd"
+}
+
+# Prints why the root must be made; nothing if it is good.
+reason_to_provision() {
+    if [[ ! -e $STAMP ]]; then
+        echo "there is none yet"
+    elif [[ $(<"$STAMP") != "$(recipe_hash)" ]]; then
+        echo "its recipe has changed"
+    elif kernels_outdated; then
+        echo "the suite has a new kernel"
+    fi
+}
+
+# Asks the archive at most once a day. Not being able to ask is no reason for anything: the
+# sandbox works without a network.
+kernels_outdated() {
+    local now
+    [[ -z $(find "$CHECKED" -mtime -1 2>/dev/null) ]] || return 1
+    : >"$CHECKED"
+    say "  asking the Debian archive for a newer kernel …"
+    # shellcheck disable=SC2016  # for the inner shell to expand
+    now=$(timeout --kill-after=5 40 bash -c '
+        for file in common namespace; do source "$1/$file.bash"; done
+        in_root --network --bind-to "$1" /recipe -- /recipe/newest-kernels
+        ' bash "$SANDBOX_DIR" 2>>"$STEP_LOG" </dev/null) || return 1
+    [[ -n $now && $now != "$(<"$ROOT/etc/fault-tracer/chosen")" ]]
+}
+
+provision() {
+    local new=$CACHE/root.new old=$CACHE/root.old hash
+    # Before anything is read for it: an edit from here on makes another recipe.
+    hash=$(recipe_hash)
+    : >"$STEP_LOG"
+    require_host_packages
+    require_namespaces
+    say "Making the sandbox root in $CACHE, because $1. Log: $STEP_LOG"
+    # What an interrupted run left.
+    remove_folder "$new"
+    remove_folder "$old"
+    if ! make_root "$new"; then
+        remove_folder "$new"
+        if [[ $1 == *"new kernel"* ]]; then
+            say "$PROGRAM: warning: could not renew the sandbox root; going on with the one there is"
+            return 0
+        fi
+        die "the sandbox root could not be made; the whole log is $STEP_LOG." \
+            "(Without a network? FAULT_TRACER_MIRROR names another Debian archive.)"
+    fi
+    # shellcheck disable=SC2016  # for the inner shell to expand
+    in_namespace bash -c 'printf "%s\n" "$1" >"$2/etc/fault-tracer/recipe"' bash \
+        "$hash" "$new" || die "cannot write to $new"
+    if [[ -e $ROOT ]]; then
+        mv -T -- "$ROOT" "$old"
+    fi
+    mv -T -- "$new" "$ROOT"
+    : >"$CHECKED"
+    remove_folder "$old"
+    say "The sandbox root is ready: $(du -sh --one-file-system "$ROOT" 2>/dev/null | cut -f1)," \
+        "kernels $(paste -sd' ' "$ROOT/etc/fault-tracer/kernels")"
+}
+
+# In the namespace, because without root the files are of other user ids. A mount below the
+# folder cannot be (all are made in namespaces that have ended); if one is, nothing is removed.
+remove_folder() {
+    [[ -e $1 ]] || return 0
+    if awk -v folder="$1" '$5 == folder || index($5, folder "/") == 1 { found = 1 } END { exit !found }' \
+        /proc/self/mountinfo; then
+        die "something is mounted below $1: unmount it (findmnt lists it), then try again"
+    fi
+    step "removing $(basename "$1")" in_namespace rm -rf --one-file-system -- "$1" ||
+        die "cannot remove $1"
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Sets of pages, a bit for each: of a block, an aligned 2 MiB, which is what a huge page maps on x86-64; and of the runs
+//! that a block has, which are what is kept, since most blocks of a large program are touched here and there.
+
+/// Pages in a block.
+pub const BLOCK_PAGES: u64 = 512;
+
+/// Address bits of a page.
+pub const PAGE_SHIFT: u32 = 12;
+
+/// Pages of a run.
+pub const RUN_PAGES: u64 = 64;
+
+/// Runs in a block.
+pub const BLOCK_RUNS: u64 = BLOCK_PAGES / RUN_PAGES;
+
+/// Pages of a run: an aligned 64 of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run(u64);
+
+impl Run {
+    /// Whether page `index` (below 64) is in it.
+    pub fn has(self, index: u64) -> bool {
+        self.0 >> index & 1 != 0
+    }
+
+    /// Adds page `index` (below 64); whether it was not in it.
+    pub fn insert(&mut self, index: u64) -> bool {
+        let is_new = !self.has(index);
+        self.0 |= 1 << index;
+        is_new
+    }
+
+    /// Takes page `index` (below 64) away; whether it was in it.
+    pub fn remove(&mut self, index: u64) -> bool {
+        let was = self.has(index);
+        self.0 &= !(1 << index);
+        was
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Pages of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages([u64; BLOCK_RUNS as usize]);
+
+impl Pages {
+    /// Those of its runs.
+    pub fn of_runs(runs: [Run; BLOCK_RUNS as usize]) -> Self {
+        Self(runs.map(|run| run.0))
+    }
+
+    /// Whether page `index` (below 512) is in it.
+    pub fn has(&self, index: u64) -> bool {
+        Run(self.0[(index / RUN_PAGES) as usize]).has(index % RUN_PAGES)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// How many aligned windows of `pages` (a power of two, at most 512) have one of them.
+    pub fn windows(&self, pages: u64) -> u64 {
+        let count = (0..BLOCK_PAGES / pages).filter(|window| {
+            let first = window * pages;
+            if pages >= RUN_PAGES {
+                let words = (first / RUN_PAGES) as usize..((first + pages) / RUN_PAGES) as usize;
+                self.0[words].iter().any(|word| *word != 0)
+            } else {
+                self.0[(first / RUN_PAGES) as usize] >> (first % RUN_PAGES) & ((1 << pages) - 1)
+                    != 0
+            }
+        });
+        count.count() as u64
+    }
+}
+
+/// The run of an address, and the page in it.
+pub fn run_and_page(address: u64) -> (u64, u64) {
+    let page = address >> PAGE_SHIFT;
+    (page / RUN_PAGES, page % RUN_PAGES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_and_windows() {
+        let mut runs = [Run::default(); 8];
+        for page in [0, 15, 16, 63, 64, 511] {
+            assert!(runs[page / 64].insert(page as u64 % 64));
+        }
+        assert!(!runs[0].insert(15));
+        let pages = Pages::of_runs(runs);
+        assert_eq!(pages.count(), 6);
+        let windows = [1, 16, 32, 64, 128, 512].map(|size| pages.windows(size));
+        assert_eq!(windows, [6, 5, 4, 3, 2, 1]);
+        assert!(pages.has(511) && !pages.has(510));
+        assert!(runs[0].remove(15) && !runs[0].remove(15) && !runs[0].has(15));
+        assert_eq!(run_and_page(0x7f12_3460_1fff), (0x7f12_3460_1fff >> 18, 1));
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! All of a trace's numbers in one pass.
+
+use fault_tracer_trace::{export::Symbols, Account, Row};
+
+use crate::{
+    counts::fault_of,
+    filter::Filter,
+    groups::Groups,
+    keys::{Context, Key},
+    overview::Overview,
+    regions::{Regions, RegionsFound},
+    spaces::Spaces,
+    verdict::{Proof, Verdict},
+};
+
+/// What is computed.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Of which faults.
+    pub filter: Filter,
+    /// Groups, by these keys each.
+    pub groups: Vec<Vec<Key>>,
+    /// Steps of groups by time, in nanoseconds.
+    pub step_ns: u64,
+    /// Whether the regions are wanted, which take memory for all pages.
+    pub regions: bool,
+}
+
+/// Takes the rows of a trace.
+pub struct Analysis {
+    filter: Filter,
+    overview: Overview,
+    spaces: Spaces,
+    regions: Option<Regions>,
+    groups: Vec<Groups>,
+    proof: Proof,
+    /// Time of the first fault.
+    start_ns: Option<u64>,
+}
+
+/// What a trace comes to.
+#[derive(Debug)]
+pub struct Report {
+    /// The totals of the faults that match the filter.
+    pub overview: Overview,
+    /// In the order in which they were wanted.
+    pub groups: Vec<Groups>,
+    /// Where they were wanted.
+    pub regions: Option<RegionsFound>,
+    /// Whether the trace is complete; the filter does not matter.
+    pub verdict: Verdict,
+}
+
+impl Analysis {
+    /// Computes what is wanted of a trace with that account in its metadata.
+    pub fn new(wanted: &Wanted, account: Option<Account>) -> Self {
+        let groups = wanted
+            .groups
+            .iter()
+            .map(|keys| Groups::new(keys, wanted.step_ns));
+        Self {
+            filter: wanted.filter.clone(),
+            overview: Overview::default(),
+            spaces: Spaces::default(),
+            regions: wanted.regions.then(Regions::default),
+            groups: groups.collect(),
+            proof: Proof::new(account),
+            start_ns: None,
+        }
+    }
+
+    /// Takes the next row.
+    pub fn add(&mut self, row: &Row, symbols: &mut dyn Symbols) {
+        self.proof.add(row);
+        self.overview.row(row);
+        if let Some(space) = self.spaces.add(row) {
+            for groups in &mut self.groups {
+                groups.forget(space);
+            }
+            if let Some(regions) = &mut self.regions {
+                regions.forget(space);
+            }
+        }
+        let Some(fault) = fault_of(row) else { return };
+        let start_ns = *self.start_ns.get_or_insert(fault.fault.time_ns);
+        let mut context = Context { symbols, start_ns };
+        if !self.filter.matches(fault, &mut context) {
+            return;
+        }
+        let time_ns = fault.fault.time_ns.saturating_sub(start_ns);
+        self.overview.add(fault, time_ns);
+        let space = self.spaces.of(fault);
+        for groups in &mut self.groups {
+            groups.add(fault, space, &mut context);
+        }
+        if let Some(regions) = &mut self.regions {
+            regions.add(fault, space, self.spaces.space(space), time_ns);
+        }
+    }
+
+    /// Ends the trace.
+    pub fn finish(self) -> Report {
+        Report {
+            regions: self.regions.map(|regions| regions.found(&self.spaces)),
+            overview: self.overview,
+            groups: self.groups,
+            verdict: self.proof.close(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{groups::Order, testing::fault};
+    use fault_tracer_trace::{Fate, Kind};
+
+    #[test]
+    fn one_pass_feeds_all() {
+        let wanted = Wanted {
+            filter: Filter::parse("kind!=file-read").unwrap(),
+            groups: vec![vec![Key::Kind], vec![Key::Mapping]],
+            step_ns: 1,
+            regions: true,
+        };
+        let mut analysis = Analysis::new(&wanted, None);
+        for row in [
+            fault().row(),
+            fault().row(),
+            fault().fate(Fate::Retried).row(),
+            fault().kind(Kind::FileRead).row(),
+            fault().mapping("[heap]").row(),
+        ] {
+            analysis.add(&row, &mut ());
+        }
+        let report = analysis.finish();
+        assert_eq!(report.overview.counts.faults, 3);
+        let sizes: Vec<_> = report
+            .groups
+            .iter()
+            .map(|groups| {
+                let groups = groups.sorted(Order::Faults);
+                groups
+                    .iter()
+                    .map(|group| group.counts.faults)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(sizes, [vec![3], vec![2, 1]]);
+        assert_eq!(report.regions.unwrap().regions.len(), 2);
+        assert_eq!(report.verdict.faults, 5, "the proof is of all rows");
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Counts over time in a bounded number of steps, whose length doubles when they do not suffice.
+
+/// Steps that there are at most.
+pub const STEPS: usize = 64;
+
+/// The first length of a step, in nanoseconds: about a millisecond, a power of two.
+const FIRST_STEP_NS: u64 = 1 << 20;
+
+/// Counts of `N` things over time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series<const N: usize> {
+    step_ns: u64,
+    steps: Vec<[u64; N]>,
+}
+
+impl<const N: usize> Default for Series<N> {
+    fn default() -> Self {
+        Self {
+            step_ns: FIRST_STEP_NS,
+            steps: Vec::new(),
+        }
+    }
+}
+
+impl<const N: usize> Series<N> {
+    /// Counts one of `what` (below `N`) at a time since the beginning, in nanoseconds.
+    pub fn add(&mut self, time_ns: u64, what: usize) {
+        while time_ns / self.step_ns >= STEPS as u64 {
+            self.step_ns = self.step_ns.saturating_mul(2);
+            let pairs = self.steps.chunks(2);
+            let sum = |pair: &[[u64; N]]| {
+                let mut sum = [0; N];
+                for step in pair {
+                    for (sum, count) in sum.iter_mut().zip(step) {
+                        *sum += count;
+                    }
+                }
+                sum
+            };
+            self.steps = pairs.map(sum).collect();
+        }
+        let step = (time_ns / self.step_ns) as usize;
+        if self.steps.len() <= step {
+            self.steps.resize(step + 1, [0; N]);
+        }
+        self.steps[step][what] += 1;
+    }
+
+    /// Length of a step, in nanoseconds.
+    pub fn step_ns(&self) -> u64 {
+        self.step_ns
+    }
+
+    /// The counts of each step from the beginning to the last that has any.
+    pub fn steps(&self) -> &[[u64; N]] {
+        &self.steps
+    }
+
+    /// Of `what`, the part (0 to 1) in the second half of the steps; `None` if there is none.
+    pub fn late_part(&self, what: usize) -> Option<f64> {
+        let sum = |steps: &[[u64; N]]| steps.iter().map(|step| step[what]).sum::<u64>();
+        let all = sum(&self.steps);
+        (all != 0).then(|| sum(&self.steps[self.steps.len().div_ceil(2)..]) as f64 / all as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_double_and_nothing_is_lost() {
+        let mut series = Series::<2>::default();
+        for n in 0..1000 {
+            series.add(n * FIRST_STEP_NS, (n % 2) as usize);
+        }
+        assert!(series.steps().len() <= STEPS);
+        assert_eq!(series.step_ns(), 16 * FIRST_STEP_NS);
+        assert_eq!(series.steps()[0], [8, 8]);
+        let sums = series
+            .steps()
+            .iter()
+            .fold([0, 0], |sum, step| [sum[0] + step[0], sum[1] + step[1]]);
+        assert_eq!(sums, [500, 500]);
+    }
+
+    #[test]
+    fn what_comes_late() {
+        let mut series = Series::<1>::default();
+        assert_eq!(series.late_part(0), None);
+        for time in [0, 0, 0, 9 * FIRST_STEP_NS] {
+            series.add(time, 0);
+        }
+        assert_eq!(series.late_part(0), Some(0.25));
+    }
+}

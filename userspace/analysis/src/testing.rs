@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Rows for the tests of the analyses.
+
+use fault_tracer_trace::{
+    Access, BuildId, Code, Fate, Fault, Kind, Object, Place, ResolvedFault, Row, ThreadEvent,
+    ThreadRow,
+};
+
+/// Makes a fault.
+#[derive(Clone)]
+pub struct Builder(ResolvedFault);
+
+/// A completed zero-fill of process and thread 1 in `[anon]`.
+pub fn fault() -> Builder {
+    Builder(ResolvedFault {
+        fault: Fault {
+            pid: 1,
+            tid: 1,
+            access: Access::Write,
+            ..Fault::default()
+        },
+        fate: Fate::Minor,
+        ..ResolvedFault::default()
+    })
+    .mapping("[anon]")
+}
+
+impl Builder {
+    pub fn pid(mut self, pid: u32) -> Self {
+        self.0.fault.pid = pid;
+        self.0.fault.tid = pid;
+        self
+    }
+
+    pub fn tid(mut self, tid: u32) -> Self {
+        self.0.fault.tid = tid;
+        self
+    }
+
+    pub fn time(mut self, time_ns: u64) -> Self {
+        self.0.fault.time_ns = time_ns;
+        self
+    }
+
+    pub fn page(mut self, page: u64) -> Self {
+        self.0.fault.address = page << 12;
+        self
+    }
+
+    pub fn access(mut self, access: Access) -> Self {
+        self.0.fault.access = access;
+        self
+    }
+
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    pub fn fate(mut self, fate: Fate) -> Self {
+        self.0.fate = fate;
+        self
+    }
+
+    pub fn took(mut self, duration_ns: u64) -> Self {
+        self.0.duration_ns = Some(duration_ns);
+        self
+    }
+
+    pub fn program(mut self, program: &str) -> Self {
+        self.0.program = Some(program.into());
+        self
+    }
+
+    pub fn process(mut self, process: &str) -> Self {
+        self.0.process = Some(process.into());
+        self
+    }
+
+    pub fn mapping(mut self, name: &str) -> Self {
+        self.0.place = Some(Place {
+            name: name.into(),
+            permissions: "rw-p".into(),
+            file_offset: name.starts_with('/').then_some(0),
+        });
+        self
+    }
+
+    pub fn code(mut self, object: &str, offset: u64) -> Self {
+        self.0.code = Some(Code {
+            object: Object {
+                name: object.into(),
+                build_id: BuildId::Absent,
+                file: None,
+                bias: None,
+            }
+            .into(),
+            offset,
+        });
+        self
+    }
+
+    pub fn build(self) -> ResolvedFault {
+        self.0
+    }
+
+    pub fn row(self) -> Row {
+        Row::Fault(Box::new(self.0))
+    }
+}
+
+/// A thread's row at time 0.
+pub fn event(event: ThreadEvent, pid: u32, tid: u32) -> Row {
+    Row::Thread(Box::new(ThreadRow {
+        event,
+        time_ns: 0,
+        cpu: 0,
+        pid,
+        tid,
+        process: None,
+        thread: None,
+        program: None,
+        parent: None,
+        old_tid: None,
+        min_flt: 0,
+        maj_flt: 0,
+    }))
+}

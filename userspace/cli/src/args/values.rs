@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Times, sizes and ids as people write them on a command line.
+
+use std::time::Duration;
+
+use fault_tracer_client::uapi;
+
+/// Splits a number from the unit behind it.
+fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '+' || c == '-'))
+        .unwrap_or(text.len());
+    // An exponent, as in 1e3.
+    let end = match text[end..].strip_prefix(['e', 'E']) {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') => {
+            let digits = rest[1..].find(|c: char| !c.is_ascii_digit());
+            digits.map_or(text.len(), |digits| end + 2 + digits)
+        }
+        _ => end,
+    };
+    let (number, unit) = text.split_at(end);
+    let number = number
+        .parse()
+        .map_err(|_| "a number is needed, with or without a unit behind it".to_owned())?;
+    Ok((number, unit.trim_start()))
+}
+
+/// Reads a time: seconds, or with a unit (`500ms`, `5s`, `2m`, `1h`).
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor = match unit {
+        "ms" => 0.001,
+        "" | "s" | "sec" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("unknown unit {other:?}: use ms, s, m or h")),
+    };
+    match Duration::try_from_secs_f64(number * factor) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        Ok(_) => Err("must be more than 0".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads a size of rings, in KiB: KiB, or with a unit (`64K`, `4M`, `4MiB`).
+pub fn ring_kib(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = uapi::RING_BYTES_MIN / 1024;
+    const MOST: u64 = uapi::RING_BYTES_MAX / 1024;
+    let (number, unit) = number_and_unit(text)?;
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "k" | "kb" | "kib" => 1.0,
+        "m" | "mb" | "mib" => 1024.0,
+        "g" | "gb" | "gib" => 1024.0 * 1024.0,
+        _ => return Err(format!("unknown unit {unit:?}: use K, M or G")),
+    };
+    let kib = number * factor;
+    // CAST: whole, and in the range.
+    if kib.fract() == 0.0
+        && (LEAST as f64..=MOST as f64).contains(&kib)
+        && (kib as u64).is_power_of_two()
+    {
+        return Ok(kib as u64);
+    }
+    Err(format!(
+        "must be a power of two from {} to {} for each CPU",
+        size(LEAST),
+        size(MOST)
+    ))
+}
+
+/// KiB as [`ring_kib`] reads them, in the largest unit in which they are whole.
+pub fn size(kib: u64) -> String {
+    match kib {
+        _ if kib % (1 << 20) == 0 => format!("{}G", kib >> 20),
+        _ if kib % 1024 == 0 => format!("{}M", kib / 1024),
+        _ => format!("{kib}K"),
+    }
+}
+
+/// Reads a process id.
+pub fn pid(text: &str) -> Result<i32, String> {
+    match text.parse() {
+        Ok(0) => Err("no process has the id 0: use -a to trace all processes".into()),
+        Ok(pid @ 1..) => Ok(pid),
+        Ok(_) => Err("ids of processes are positive".into()),
+        Err(_) => Err(format!(
+            "the id of a process is needed, a number (pidof {text} tells that of a running program)"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn times_with_and_without_units() {
+        for (text, millis) in [
+            ("5", 5000),
+            ("0.5", 500),
+            ("5s", 5000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1.5 min", 90_000),
+            ("1h", 3_600_000),
+            ("1e1", 10_000),
+            ("1e-1s", 100),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "", "s", "0", "0ms", "-1s", "5 days", "5ss", "inf", "nan", "1e300h", "1e", "--5",
+            "1.2.3",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_with_and_without_units() {
+        for (text, kib) in [
+            ("4", 4),
+            ("4096", 4096),
+            ("64K", 64),
+            ("64KiB", 64),
+            ("4M", 4096),
+            ("4MiB", 4096),
+            ("4 mb", 4096),
+            ("1G", 1 << 20),
+            ("0.5M", 512),
+        ] {
+            assert_eq!(ring_kib(text), Ok(kib), "{text}");
+        }
+        for text in [
+            "",
+            "K",
+            "0",
+            "2",
+            "3",
+            "100",
+            "2G",
+            "-4",
+            "4.5",
+            "4T",
+            "4096 pages",
+        ] {
+            assert!(ring_kib(text).is_err(), "{text}");
+        }
+        assert_eq!(
+            [4, 4096, 1536, 1 << 20].map(size),
+            ["4K", "4M", "1536K", "1G"]
+        );
+    }
+
+    #[test]
+    fn ids_that_are_none_come_with_a_hint() {
+        assert_eq!(pid("7"), Ok(7));
+        assert!(pid("0").unwrap_err().contains("-a"));
+        assert!(pid("-5").unwrap_err().contains("positive"));
+        assert!(pid("firefox").unwrap_err().contains("pidof firefox"));
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_that_are_told_are_read(bits in 2..=20u32) {
+            prop_assert_eq!(ring_kib(&size(1 << bits)), Ok(1 << bits));
+        }
+
+        #[test]
+        fn anything_is_read_or_refused(text in ".{0,12}") {
+            prop_assert!(duration(&text).is_ok_and(|time| !time.is_zero()) || duration(&text).is_err());
+            prop_assert!(ring_kib(&text).is_err() || ring_kib(&text).is_ok_and(u64::is_power_of_two));
+        }
+    }
+}

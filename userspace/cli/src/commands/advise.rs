@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `fault-tracer advise`: what would save faults; with `--verify`, whether it does.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, Context as _};
+use clap::Args;
+use fault_tracer_analysis::{
+    advice::{advise, Advice, Rule},
+    diff::{Change, Side},
+    Analysis, Wanted,
+};
+use fault_tracer_client::Clock;
+use fault_tracer_recorder::Consumer;
+use fault_tracer_trace::Row;
+
+use super::report::read;
+use crate::{
+    args::{HookName, TargetArgs},
+    exit,
+    launch::{self, How, Launch},
+    output, say,
+    text::{self, style::Style},
+};
+
+/// What stands below the help.
+pub const MORE: &str = "\
+Each piece of advice says what the trace shows, how many faults it saves, what it costs in memory, and what to type. Time is \
+predicted from traces of `record --latency` alone. Savings of several pieces overlap.
+
+With --verify, CMD is recorded once. Then it runs N times as it is, and N times with each piece of advice that can be applied \
+from outside: allocator settings in the environment. Faults are those that the kernel counts for CMD and the children \
+that it waited for. CMD must do the same each time.
+
+Exit status: 0, also if there is no advice; 1 if the trace is damaged; with --verify 125 if it failed, else that of CMD if it \
+is not 0.
+
+Examples:
+  fault-tracer advise faults.arrow
+  fault-tracer advise faults.arrow --json
+  fault-tracer advise --verify --runs 10 -- ./server --self-test";
+
+/// How often rows are taken.
+const PERIOD: Duration = Duration::from_millis(850);
+
+/// What `advise` takes.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("subject").args(["file", "verify"]).required(true))]
+pub struct Arguments {
+    /// The trace that `fault-tracer record` has written; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Record CMD, apply the advice, and measure what it saves
+    #[arg(long, requires = "command")]
+    pub verify: bool,
+
+    /// Run CMD so many times as it is, and so many with each piece of advice
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "verify",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+
+    /// Write JSON, as docs/json.md describes it
+    #[arg(long)]
+    pub json: bool,
+
+    /// The command to verify advice with
+    #[arg(last = true, value_names = ["CMD", "ARGS"], requires = "verify")]
+    pub command: Vec<OsString>,
+}
+
+/// What is set in a command's environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value.
+    pub value: &'static str,
+}
+
+/// Blocks from this size on have mappings of their own, and so much may be free at the heap's end.
+const REFAULT: [Setting; 2] = [
+    Setting {
+        name: "MALLOC_MMAP_THRESHOLD_",
+        value: "1073741824",
+    },
+    // One without the other makes it worse: what is freed would be given back from the heap.
+    Setting {
+        name: "MALLOC_TRIM_THRESHOLD_",
+        value: "1073741824",
+    },
+];
+
+const HUGE_PAGES: [Setting; 1] = [Setting {
+    name: "GLIBC_TUNABLES",
+    value: "glibc.malloc.hugetlb=1",
+}];
+
+/// What can be set from outside for a rule; nothing for those that need more.
+pub fn settings(rule: Rule) -> &'static [Setting] {
+    match rule {
+        Rule::Refault => &REFAULT,
+        Rule::HugePages => &HUGE_PAGES,
+        _ => &[],
+    }
+}
+
+/// Advice that was tried.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// The rule.
+    pub rule: Rule,
+    /// Faults that were to be saved.
+    pub predicted: u64,
+    /// Faults before and after.
+    pub faults: Change,
+    /// Wall time before and after, in nanoseconds.
+    pub wall_ns: Change,
+    /// CPU time before and after, in nanoseconds.
+    pub cpu_ns: Change,
+}
+
+impl Verified {
+    /// Faults that were saved.
+    pub fn saved(&self) -> f64 {
+        -self.faults.difference()
+    }
+
+    /// By how much the faults that are left differ from those that were predicted, as a part of those before.
+    pub fn error(&self) -> f64 {
+        (self.predicted as f64 - self.saved()).abs() / self.faults.before.mean.max(1.0)
+    }
+}
+
+/// Runs the subcommand; returns the exit status.
+pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    match &arguments.file {
+        Some(file) => {
+            let wanted = Wanted {
+                regions: true,
+                ..Wanted::default()
+            };
+            let read = read(file, &wanted, &[])?;
+            let advice = advise(&read.report);
+            let name = file.display().to_string();
+            output::print(&if arguments.json {
+                text::advise::json(&name, &advice, None)
+            } else {
+                text::advise::text(&advice, Style::of_stdout())
+            })?;
+            Ok(read.ended.close(file))
+        }
+        None => verify(arguments),
+    }
+}
+
+/// Takes rows into an analysis.
+struct Analysing(Analysis);
+
+impl Consumer for Analysing {
+    fn row(&mut self, row: &Row) -> io::Result<()> {
+        self.0.add(row, &mut ());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn verify(arguments: &Arguments) -> anyhow::Result<u8> {
+    let (what, advice, status) = record(&arguments.command)?;
+    if status != 0 {
+        say(&format!(
+            "{what} ended with status {status}: nothing is tried"
+        ));
+        return Ok(status);
+    }
+    let mut tried = Vec::new();
+    let mut rules: Vec<Rule> = advice.iter().map(|advice| advice.rule).collect();
+    rules.retain(|rule| !settings(*rule).is_empty());
+    rules.sort_by_key(|rule| rule.name());
+    rules.dedup();
+    if !rules.is_empty() {
+        let before = measure(arguments, &[])?;
+        for rule in rules {
+            let after = measure(arguments, settings(rule))?;
+            let of_rule = advice.iter().filter(|advice| advice.rule == rule);
+            tried.push(Verified {
+                rule,
+                predicted: of_rule.map(|advice| advice.saving).sum(),
+                faults: change(&before, &after, |run| run.faults),
+                wall_ns: change(&before, &after, |run| run.wall_ns),
+                cpu_ns: change(&before, &after, |run| run.cpu_ns),
+            });
+        }
+    }
+    output::print(&if arguments.json {
+        text::advise::json(&what, &advice, Some(&tried))
+    } else {
+        let style = Style::of_stdout();
+        let mut text = text::advise::text(&advice, style);
+        text += &text::advise::verified(&tried, arguments.runs, style);
+        text
+    })?;
+    Ok(0)
+}
+
+/// Records a command; returns what it is, the advice on it and its exit status.
+fn record(command: &[OsString]) -> anyhow::Result<(String, Vec<Advice>, u8)> {
+    let how = How {
+        sideband: true,
+        latency: true,
+        hook: HookName::Auto,
+        clock: Clock::Monotonic,
+        duration: None,
+    };
+    let target = TargetArgs {
+        command: command.to_vec(),
+        ..TargetArgs::default()
+    };
+    let mut live = Launch::set_up(&target, &how)?.start()?;
+    let what = live.what().to_owned();
+    let wanted = Wanted {
+        regions: true,
+        ..Wanted::default()
+    };
+    let analysing = Analysing(Analysis::new(&wanted, None));
+    let observed = launch::observe(&mut live, &how, analysing, PERIOD, |_, _| Ok(true));
+    match launch::account_of(observed) {
+        Ok((analysing, account)) => {
+            if account.lost() != 0 {
+                say(&format!(
+                    "{} faults were lost: the predictions are too low",
+                    account.lost()
+                ));
+            }
+            let advice = advise(&analysing.0.finish());
+            Ok((what, advice, live.close(None)?))
+        }
+        Err(error) => {
+            live.close(Some(error))?;
+            bail!("{what} could not be recorded");
+        }
+    }
+}
+
+/// What a run cost.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    faults: u64,
+    wall_ns: u64,
+    cpu_ns: u64,
+}
+
+fn measure(arguments: &Arguments, settings: &[Setting]) -> anyhow::Result<Vec<Cost>> {
+    (0..arguments.runs)
+        .map(|_| {
+            let before = usage()?;
+            let begin = Instant::now();
+            let status = Command::new(&arguments.command[0])
+                .args(&arguments.command[1..])
+                .envs(settings.iter().map(|setting| (setting.name, setting.value)))
+                .status()
+                .with_context(|| {
+                    format!("{} cannot be run", arguments.command[0].to_string_lossy())
+                })?;
+            let wall = begin.elapsed();
+            if !status.success() {
+                bail!(
+                    "the command ended with status {} in a run to measure",
+                    exit::of_command(status)
+                );
+            }
+            let after = usage()?;
+            Ok(Cost {
+                faults: after.0 - before.0,
+                // CAST: 2^64 nanoseconds are 584 years.
+                wall_ns: wall.as_nanos() as u64,
+                cpu_ns: (after.1 - before.1).as_nanos() as u64,
+            })
+        })
+        .collect()
+}
+
+/// Faults and CPU time of all children that were waited for.
+fn usage() -> anyhow::Result<(u64, Duration)> {
+    let usage = super::stat::children_usage()?;
+    Ok((usage.faults, usage.cpu.user + usage.cpu.system))
+}
+
+fn change(before: &[Cost], after: &[Cost], number: fn(&Cost) -> u64) -> Change {
+    let side = |costs: &[Cost]| Side::of(&costs.iter().map(number).collect::<Vec<_>>());
+    Change {
+        before: side(before),
+        after: side(after),
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `fault-tracer export`: a trace in the format of another program.
+
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+
+use anyhow::Context as _;
+use fault_tracer_symbols::Symbolizer;
+use fault_tracer_trace::{
+    export::{export, Ended, Format, Options},
+    file::ReadError,
+};
+
+use crate::{
+    args, exit, input,
+    output::{refuse_mixture, Former, Output},
+    text::progress::shown,
+};
+
+/// Runs the subcommand; returns the exit status.
+pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
+    // Before the output is touched: it may be the same file by mistake.
+    let trace = input::open_twice(&arguments.file)?;
+    let metadata = trace.metadata().clone();
+    let format: Format = arguments.format().context("no format is named")?.into();
+    let path = arguments.output.as_deref();
+    input::refuse_to_overwrite(&arguments.file, path)?;
+    let is_binary = matches!(format, Format::Parquet | Format::Arrow);
+    refuse_mixture(path, false, is_binary)?;
+    let mut output = Output::open(path, Former::Replaced)?;
+    let name = output.name();
+    output
+        .begin()
+        .with_context(|| format!("{name} cannot be written"))?;
+    let mut output = BufWriter::with_capacity(1 << 18, output);
+    // There, its lines show how far it is.
+    let is_on_terminal = path.is_none() && io::stdout().is_terminal();
+    let mut symbols = Symbolizer::new(&metadata, &arguments.debug_dirs);
+
+    let rows: Box<dyn Iterator<Item = _>> = match format {
+        // Their order is that of names, or told by each entry.
+        Format::Folded | Format::Perfetto => Box::new(trace.in_written_order()),
+        _ => Box::new(trace.by_time()?),
+    };
+    let options = Options {
+        events: arguments.events,
+        comments: arguments.comments,
+    };
+    let ended = export(
+        format,
+        options,
+        &metadata,
+        shown(rows, "exported", !is_on_terminal),
+        &mut symbols,
+        &mut output,
+    );
+    super::say_notes(&symbols.notes());
+    match ended {
+        Ended::Rows(None) => Ok(0),
+        Ended::Rows(Some(error)) => {
+            output
+                .flush()
+                .with_context(|| format!("{name} cannot be written"))?;
+            let cut_off = matches!(error, ReadError::CutOff { .. });
+            input::report(&arguments.file, error);
+            Ok(if cut_off { 0 } else { exit::FAILED })
+        }
+        // Whoever reads the other end has seen enough.
+        Ended::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            // What is left cannot be written either.
+            let _ = output.into_parts();
+            Ok(0)
+        }
+        Ended::Output(error) => {
+            let _ = output.into_parts();
+            Err(error).with_context(|| format!("{name} cannot be written"))
+        }
+    }
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `fault-tracer record`: rings in, a trace file out.
+
+use std::{io, time::Duration};
+
+use fault_tracer_client::Rings;
+use fault_tracer_recorder::{
+    mapped_code, Accounts, Consumer, Failure, Files, Recording, Resolver, Rows,
+};
+use fault_tracer_trace::{file::Writer, Account, Counter, CounterRow, Metadata, Row};
+
+use crate::{
+    args,
+    launch::{self, How, Launch, Live},
+    note,
+    output::{refuse_mixture, Former, Output},
+    say,
+    text::{
+        self,
+        live::LiveLine,
+        progress::Progress,
+        summary::{Ended, RowCounts},
+    },
+};
+
+/// How often all that was recorded is written: with the time it takes to do so, it is in the file less than
+/// a second later, whatever happens to this program. In a pipe, shorter periods make shorter batches, hence more
+/// bytes for each fault.
+const PERIOD: Duration = Duration::from_millis(850);
+
+/// Runs the subcommand; returns the exit status.
+pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
+    launch::require_target(&arguments.target)?;
+    let path = Some(&*arguments.output);
+    refuse_mixture(path, !arguments.target.command.is_empty(), true)?;
+    let how = How {
+        sideband: true,
+        latency: arguments.latency,
+        hook: arguments.hook,
+        clock: arguments.clock.into(),
+        duration: arguments.duration,
+    };
+    let launch = Launch::set_up(&arguments.target, &how)?;
+    let mut output = Output::open(path, Former::Renamed)?;
+    let mut live = launch.start()?;
+    let result = record(arguments, &how, &mut live, &mut output);
+    let name = output.name();
+    drop(output);
+    live.end(result, &name)
+}
+
+/// Records until the end. If the trace cannot be written on, what is there of it stays.
+fn record(
+    arguments: &args::Record,
+    how: &How,
+    live: &mut Live,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    output.begin().map_err(Failure::Output)?;
+    let session = live.session();
+    let rings = Rings::by_mapping(&session)?;
+    let trace = Trace {
+        writer: Writer::new(&mut *output, &metadata(arguments, how, live)?)
+            .map_err(Failure::Output)?,
+        counts: RowCounts::new(how.latency),
+    };
+    let mut resolver = Resolver::looking(Box::new(Files::new()));
+    if arguments.attempts {
+        resolver.keep_attempts_apart();
+    }
+    let rows = Rows::new(resolver, trace);
+    let mut recording = Recording::new(&session, rings, how.clock, rows)?;
+    add_mappings(recording.sink_mut(), &arguments.target.pids);
+
+    let finished = follow(live, &mut recording).and_then(|()| finish(&mut recording, how));
+    drop(recording);
+    finished.map(|finished| finished.ended(output))
+}
+
+fn metadata(arguments: &args::Record, how: &How, live: &Live) -> anyhow::Result<Metadata> {
+    let wall = live.session().time(how.clock)?.wall;
+    Ok(Metadata {
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        kernel: launch::kernel(),
+        command: live.what().into(),
+        clock: how.clock.name().into(),
+        wall_offset_ns: wall.offset_ns,
+        wall_error_ns: wall.error_ns,
+        latency: how.latency,
+        attempts_apart: arguments.attempts,
+        account: None,
+    })
+}
+
+/// Takes what processes had mapped before: what they faulted in then does not fault any more.
+fn add_mappings<C: Consumer>(rows: &mut Rows<C>, pids: &[i32]) {
+    for &pid in pids {
+        // CAST: positive.
+        match mapped_code(pid as u32) {
+            Ok(mappings) => {
+                for mapping in &mappings {
+                    rows.add_mapping(mapping);
+                }
+            }
+            Err(error) => say(&format!(
+                "the mappings of process {pid} cannot be read ({error}): some of its symbols will not be found"
+            )),
+        }
+    }
+}
+
+/// Takes rows until the recording has ended, and those that are left then.
+fn follow(live: &mut Live, recording: &mut Recording<'_, Rows<Trace<'_>>>) -> Result<(), Failure> {
+    // A command writes on the same terminal.
+    let mut line = LiveLine::new(!live.has_command());
+    let mut rounds = || {
+        while let Some(due) = live.next_round(PERIOD)? {
+            recording.round(due)?;
+            if due && line.is_shown() {
+                let faults = recording.sink().consumer().counts.tally.faults();
+                line.show(faults, recording.accounts()?.all.lost());
+            }
+        }
+        recording.take_rest()
+    };
+    let result = rounds();
+    line.clear();
+    if let Err(Failure::Module(_)) = result {
+        // What is there is kept; the first failure is the one that is said.
+        let _ = recording.sink_mut().consumer_mut().writer.flush();
+    }
+    result
+}
+
+/// A trace that is written.
+struct Finished {
+    accounts: Accounts,
+    counts: RowCounts,
+    bytes: u64,
+    /// See [`Writer::is_loose`].
+    is_loose: bool,
+    taken_before: u64,
+    late: u64,
+    stray_returns: u64,
+}
+
+/// Writes the account and the end.
+fn finish(recording: &mut Recording<'_, Rows<Trace<'_>>>, how: &How) -> Result<Finished, Failure> {
+    let accounts = recording.accounts();
+    if accounts.is_err() {
+        // What is there is kept.
+        let trace = recording.sink_mut().consumer_mut();
+        trace.writer.flush().map_err(Failure::Output)?;
+    }
+    let accounts = accounts?;
+    let time_ns = recording.time(how.clock)?;
+    let (taken_before, late) = (recording.taken_before(), recording.late());
+    let rows = recording.sink_mut();
+    let stray_returns = rows.stray_returns();
+    let trace = rows.consumer_mut();
+    let bytes = trace
+        .write_end(&accounts, how, time_ns)
+        .map_err(Failure::Output)?;
+    Ok(Finished {
+        counts: std::mem::replace(&mut trace.counts, RowCounts::new(false)),
+        bytes,
+        is_loose: trace.writer.is_loose(),
+        accounts,
+        taken_before,
+        late,
+        stray_returns,
+    })
+}
+
+impl Finished {
+    /// What is to be said of it, when it is as small as can be.
+    fn ended(self, output: &mut Output) -> Ended {
+        let Self {
+            accounts,
+            counts,
+            mut bytes,
+            ..
+        } = self;
+        if self.is_loose {
+            let progress = Progress::new("compacted", true);
+            match output.compact(|rows| progress.show(rows)) {
+                Ok(compact) => bytes = compact.unwrap_or(bytes),
+                Err(error) => {
+                    drop(progress);
+                    note(&format!(
+                        "{} is larger than need be, since it could not be compacted: {error:#}",
+                        output.name()
+                    ));
+                }
+            }
+        }
+        let mut details = counts.lines(bytes);
+        if let Some(durations) = &counts.durations {
+            details.extend(text::durations::lines(durations, accounts.missed_returns));
+        }
+        Ended {
+            account: accounts.all,
+            tally: counts.tally,
+            taken_before: self.taken_before,
+            late: self.late,
+            stray_returns: self.stray_returns,
+            details,
+        }
+    }
+}
+
+/// The trace that is being written, and what the summary says of it.
+struct Trace<'a> {
+    writer: Writer<&'a mut Output>,
+    counts: RowCounts,
+}
+
+impl Trace<'_> {
+    /// Writes the account and the end; returns the bytes of all.
+    fn write_end(&mut self, accounts: &Accounts, how: &How, time_ns: u64) -> io::Result<u64> {
+        for row in account_rows(accounts, how, time_ns, self.counts.tally.attempts()) {
+            self.writer.push(&Row::Counter(row))?;
+        }
+        let bytes = self.writer.finish()?;
+        self.writer.set_account(&accounts.all)?;
+        Ok(bytes)
+    }
+}
+
+impl Consumer for Trace<'_> {
+    fn row(&mut self, row: &Row) -> io::Result<()> {
+        self.counts.add(row);
+        self.writer.push(row)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// The rows of the account, and the one that ends the trace.
+fn account_rows(accounts: &Accounts, how: &How, time_ns: u64, attempts: u64) -> Vec<CounterRow> {
+    let row = |counter, cpu, count| CounterRow {
+        counter,
+        time_ns,
+        cpu,
+        count,
+    };
+    let mut rows = Vec::new();
+    for (cpu, account) in &accounts.cpus {
+        let Account {
+            hits,
+            recorded,
+            dropped,
+            overwritten,
+            missed: _,
+            sideband_dropped,
+            deaf: _,
+        } = *account;
+        let cpu = Some(*cpu);
+        rows.extend([
+            row(Counter::Hits, cpu, hits),
+            row(Counter::Recorded, cpu, recorded),
+            row(Counter::Dropped, cpu, dropped),
+            row(Counter::Overwritten, cpu, overwritten),
+        ]);
+        if sideband_dropped != 0 {
+            rows.push(row(Counter::SidebandDropped, cpu, sideband_dropped));
+        }
+    }
+    rows.push(row(Counter::Missed, None, accounts.all.missed));
+    if accounts.all.deaf != 0 {
+        rows.push(row(Counter::Deaf, None, accounts.all.deaf));
+    }
+    if how.latency {
+        rows.push(row(Counter::MissedReturns, None, accounts.missed_returns));
+    }
+    rows.push(row(Counter::End, None, attempts));
+    rows
+}

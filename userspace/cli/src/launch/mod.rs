@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The way in of all recordings: a session for what the command line names, rounds until it has ended, and the end.
+//!
+//! ```text
+//! let launch = Launch::set_up(…)?;          the session is configured, a command waits for its exec
+//! let mut live = launch.start()?;           the session records
+//! while let Some(due) = live.next_round(…)? { … }
+//! live.end(…)                               the session is stopped, the command awaited
+//! ```
+
+use std::{
+    io,
+    process::{Child, ExitStatus},
+    rc::Rc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, Context as _};
+use fault_tracer_client::{Clock, Error, Hook, Mode, Session, Settings};
+use fault_tracer_recorder::Failure;
+
+mod command;
+mod events;
+mod observe;
+mod signals;
+mod target;
+
+pub use command::NotRun;
+pub use observe::{account_of, observe, require_target};
+
+use crate::{
+    args, exit, note, say,
+    text::{
+        numbers::{counted, duration},
+        summary::{contradiction, summary, Ended},
+    },
+};
+use events::Event;
+use target::Target;
+
+/// What recordings do differently before they start.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// See [`fault_tracer_client::Settings::sideband`].
+    pub sideband: bool,
+    /// See [`fault_tracer_client::Settings::latency`].
+    pub latency: bool,
+    /// What sees the faults.
+    pub hook: args::HookName,
+    /// See [`fault_tracer_client::Settings::clock`].
+    pub clock: Clock,
+    /// When to end in any case.
+    pub duration: Option<Duration>,
+}
+
+/// A signal ends a recording when the targets have ended, too, but no later than this: what they do at their end is
+/// part of it, and proves it.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// A command that ends later than this after the recording is waited for in so many words.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A session that is set up and not started.
+pub struct Launch {
+    session: Session,
+    settings: Settings,
+    /// Whether the kprobe may stand in for a hook that the kernel has not.
+    falls_back: bool,
+    target: Target,
+    what: String,
+    duration: Option<Duration>,
+    events: events::Sender,
+    received: events::Receiver,
+}
+
+impl Launch {
+    /// Sets up a session for what the command line names. A command is forked and waits.
+    pub fn set_up(arguments: &args::TargetArgs, how: &How) -> anyhow::Result<Self> {
+        let session = Session::open()?;
+        let (events, received) = events::channel()?;
+        let settings = settings(arguments, how);
+        let target = Target::set_up(arguments, &session, &settings)?;
+        Ok(Self {
+            session,
+            settings,
+            falls_back: how.hook == args::HookName::Auto,
+            what: target.to_string(),
+            target,
+            duration: how.duration,
+            events,
+            received,
+        })
+    }
+
+    fn start_session(&self) -> anyhow::Result<()> {
+        if matches!(self.target, Target::Adopted(_)) {
+            return Ok(());
+        }
+        match self.session.start() {
+            Err(Error::NoFtraceHook) if self.falls_back => {
+                self.session.configure(&Settings {
+                    hook: Hook::Kprobe,
+                    ..self.settings
+                })?;
+                Ok(self.session.start()?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Starts the session, then the command.
+    pub fn start(self) -> anyhow::Result<Live> {
+        self.start_session()?;
+        let Self {
+            session,
+            settings: _,
+            falls_back: _,
+            target,
+            what,
+            duration,
+            events,
+            received,
+        } = self;
+        let adopted = matches!(target, Target::Adopted(_));
+        let started = Instant::now();
+        let command = match target {
+            Target::Command(waiting, _) => {
+                signals::watch(events.clone(), Some(waiting.pidfd()))?;
+                Some(Command::watch(waiting.release()?, events)?)
+            }
+            Target::Processes(_) | Target::All | Target::Adopted(_) => {
+                signals::watch(events, None)?;
+                None
+            }
+        };
+        Ok(Live {
+            ring_bytes: session.info()?.ring_bytes,
+            session: Rc::new(session),
+            what,
+            adopted,
+            started,
+            deadline: duration.and_then(|time| started.checked_add(time)),
+            next_due: None,
+            is_last: false,
+            events: received,
+            command,
+            command_took: None,
+        })
+    }
+}
+
+/// How the session of a command line records.
+fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
+    let ring_kib = arguments.ring_kib.unwrap_or(args::RING_KIB_DEFAULT);
+    Settings {
+        ring_bytes: ring_kib * 1024,
+        mode: arguments.mode.map_or(Mode::Discard, Mode::from),
+        follow: !arguments.no_follow,
+        all: arguments.all,
+        sideband: how.sideband,
+        latency: how.latency,
+        hook: match how.hook {
+            // Returns are seen by the kprobe alone.
+            args::HookName::Auto if how.latency => Hook::Kprobe,
+            args::HookName::Kprobe => Hook::Kprobe,
+            args::HookName::Auto | args::HookName::Ftrace => Hook::Ftrace,
+        },
+        clock: how.clock,
+        watermark_bytes: 0,
+    }
+}
+
+/// A session that records.
+pub struct Live {
+    session: Rc<Session>,
+    what: String,
+    adopted: bool,
+    started: Instant,
+    deadline: Option<Instant>,
+    ring_bytes: u64,
+    /// When the next round is due; `None` before the first.
+    next_due: Option<Instant>,
+    /// The round that was asked for last takes the last of all targets.
+    is_last: bool,
+    events: events::Receiver,
+    command: Option<Command>,
+    command_took: Option<Duration>,
+}
+
+impl Live {
+    /// The session, for the recording to hold while rounds are waited for. It ends when nobody holds it.
+    pub fn session(&self) -> Rc<Session> {
+        Rc::clone(&self.session)
+    }
+
+    /// Whether it has a command, which shares the terminal.
+    pub fn has_command(&self) -> bool {
+        self.command.is_some()
+    }
+
+    /// What is traced, in words.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Waits until the rings are to be read: when one has filled up to the watermark (`Some(false)`) and once in each
+    /// `period` (`Some(true)`, due). `None` when the targets have ended, the time is over or a signal came: what
+    /// was not taken is still in the rings, and the session is stopped.
+    pub fn next_round(&mut self, period: Duration) -> Result<Option<bool>, Failure> {
+        if let Some(due) = self.next_due {
+            if self.is_last || self.wait(due)? {
+                self.stop()?;
+                return Ok(None);
+            }
+        }
+        // Asked before the round: whatever the targets did is in the rings when it says none is left.
+        let live = self.session.info()?.live_targets;
+        let now = Instant::now();
+        let next_due = self.next_due.unwrap_or(now + period);
+        let due = now >= next_due;
+        self.next_due = Some(if due { now + period } else { next_due });
+        self.is_last = live == 0 || self.deadline.is_some_and(|deadline| now >= deadline);
+        Ok(Some(due))
+    }
+
+    /// Waits until there is something to take or `due` has come. Whether the recording has ended.
+    fn wait(&mut self, due: Instant) -> Result<bool, Failure> {
+        let until = self.deadline.map_or(due, |deadline| deadline.min(due));
+        let timeout = until.saturating_duration_since(Instant::now());
+        let ready = self.session.wait(self.events.as_fd(), timeout)?;
+        if ready.other {
+            match self.events.next()? {
+                Event::Signal if self.command.is_none() => return Ok(true),
+                Event::Signal => {
+                    let grace = Instant::now() + GRACE;
+                    self.deadline = Some(self.deadline.map_or(grace, |old| old.min(grace)));
+                }
+                Event::CommandEnded(status, when) => self.command_ended(status, when)?,
+            }
+        } else if ready.ended && self.session.info()?.live_targets != 0 {
+            // Stopped from elsewhere.
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// The session of the module's parameters goes on: others may drain it later.
+    fn stop(&self) -> Result<(), Failure> {
+        if !self.adopted {
+            self.session.stop()?;
+        }
+        Ok(())
+    }
+
+    fn command_ended(
+        &mut self,
+        status: io::Result<ExitStatus>,
+        when: Instant,
+    ) -> Result<(), Failure> {
+        self.command_took = Some(when.saturating_duration_since(self.started));
+        let left = self.session.info()?.live_targets;
+        if left != 0 {
+            note(&format!(
+                "the command has ended; still traced: {} that it started; Ctrl-C ends the \
+                 recording",
+                counted(left.into(), "process", "processes")
+            ));
+        }
+        if let Some(command) = &mut self.command {
+            command.status = Some(status);
+        }
+        Ok(())
+    }
+
+    /// How long the command ran, if it has ended; else how long the recording runs.
+    pub fn took(&self) -> Duration {
+        self.command_took.unwrap_or_else(|| self.started.elapsed())
+    }
+
+    /// Says how the recording into the file `name` went, and waits for the command. Returns the exit status.
+    pub fn end(self, result: Result<Ended, Failure>, name: &str) -> anyhow::Result<u8> {
+        let took = self.started.elapsed();
+        let failed = match result {
+            Ok(ended) => {
+                for line in summary(&self.what, name, took, self.ring_bytes, &ended) {
+                    note(&line);
+                }
+                contradiction(&ended)
+            }
+            // Whoever reads the other end has seen enough.
+            Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                note(&format!(
+                    "the reader of {name} has left: the recording has ended after {}",
+                    duration(took)
+                ));
+                None
+            }
+            Err(Failure::Output(error)) => Some(anyhow!(error).context(format!(
+                "{name} cannot be written on: the recording ends here, and is incomplete"
+            ))),
+            Err(Failure::Module(error)) => Some(error.context(format!("{name} is incomplete"))),
+        };
+        self.close(failed)
+    }
+
+    /// Ends the recording, says why it `failed`, and waits for the command. Returns the exit status.
+    pub fn close(self, failed: Option<anyhow::Error>) -> anyhow::Result<u8> {
+        // Ends the recording in any case, before the rest of the command is awaited.
+        drop(self.session);
+        let Some(mut command) = self.command else {
+            return failed.map_or(Ok(0), Err);
+        };
+        // Said at once: the command may run for long.
+        if let Some(error) = &failed {
+            say(&format!("{error:#}"));
+        }
+        let status = command.wait(&self.events)?;
+        Ok(if failed.is_some() {
+            exit::FAILED_WITH_COMMAND
+        } else {
+            exit::of_command(status)
+        })
+    }
+}
+
+/// The command while it runs, and its status when it has ended.
+struct Command {
+    pid: u32,
+    status: Option<io::Result<ExitStatus>>,
+}
+
+impl Command {
+    /// Sends [`Event::CommandEnded`] when it has ended.
+    fn watch(mut child: Child, events: events::Sender) -> anyhow::Result<Self> {
+        let pid = child.id();
+        thread::Builder::new()
+            .name("command".into())
+            .spawn(move || {
+                let status = child.wait();
+                events.send(Event::CommandEnded(status, Instant::now()));
+            })?;
+        Ok(Self { pid, status: None })
+    }
+
+    /// Waits for its end.
+    fn wait(&mut self, events: &events::Receiver) -> anyhow::Result<ExitStatus> {
+        let mut said = false;
+        loop {
+            if let Some(status) = self.status.take() {
+                return status.context("the command's status cannot be had");
+            }
+            let patience = (!said).then_some(PATIENCE);
+            let Some(event) = events.next_within(patience)? else {
+                note(&format!(
+                    "the recording has ended; waiting for the command (process {}) to end, too; \
+                     Ctrl-C leaves it running",
+                    self.pid
+                ));
+                said = true;
+                continue;
+            };
+            match event {
+                Event::CommandEnded(status, _) => self.status = Some(status),
+                // The next signal ends the tool, see `signals`.
+                Event::Signal => {}
+            }
+        }
+    }
+}
+
+/// Name, release and machine of the running kernel.
+pub fn kernel() -> String {
+    let name = rustix::system::uname();
+    [name.sysname(), name.release(), name.machine()]
+        .map(|part| part.to_string_lossy())
+        .join(" ")
+}

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Rows of a trace → columns. Nothing else in this crate sees a row.
+
+use std::{
+    collections::{hash_map::Entry, HashMap},
+    sync::Arc,
+};
+
+use fault_tracer_trace::{
+    export::Symbols, Account, Fate, Kind, Loss, Metadata, Name, ResolvedFault, Row, ThreadEvent,
+};
+use rustc_hash::FxHashMap;
+
+use crate::Error;
+
+/// Stands for "none" in columns of indices.
+pub const NONE: u32 = u32::MAX;
+
+/// Bytes of a page: the grain of pictures.
+pub const PAGE: u64 = 4096;
+
+/// A duration that was not recorded.
+pub const NO_DURATION: u64 = u64::MAX;
+
+/// Faults that fit in one picture: indices of 32 bits, and room for [`NONE`].
+const FAULTS_MOST: usize = (u32::MAX - 1) as usize;
+
+/// Marks and losses that a picture keeps one by one; of more, the later ones are only counted.
+const EVENTS_MOST: usize = 1 << 20;
+
+/// Names, each once.
+#[derive(Default)]
+pub struct Names {
+    index: HashMap<Name, u32>,
+    /// The last names that came and their indices: batches share the allocations of theirs.
+    recent: Vec<Option<(Name, u32)>>,
+    /// The names by index.
+    pub list: Vec<Name>,
+}
+
+impl Names {
+    const RECENT: usize = 256;
+
+    /// The index of a name.
+    pub fn of(&mut self, name: &Name) -> u32 {
+        if self.recent.is_empty() {
+            self.recent.resize(Self::RECENT, None);
+        }
+        let slot = (Arc::as_ptr(name).addr() >> 4) % Self::RECENT;
+        if let Some((known, index)) = &self.recent[slot] {
+            if Arc::ptr_eq(known, name) {
+                return *index;
+            }
+        }
+        let index = match self.index.get(name) {
+            Some(&index) => index,
+            None => {
+                // CAST: there are fewer names than rows.
+                let index = self.list.len() as u32;
+                self.list.push(Arc::clone(name));
+                self.index.insert(Arc::clone(name), index);
+                index
+            }
+        };
+        self.recent[slot] = Some((Arc::clone(name), index));
+        index
+    }
+
+    /// The index of an optional name, or [`NONE`].
+    pub fn optional(&mut self, name: Option<&Name>) -> u32 {
+        name.map_or(NONE, |name| self.of(name))
+    }
+}
+
+/// What a fault's region is told by: the key of the layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Region {
+    /// The mapping, an index of [`Input::names`], or [`NONE`].
+    pub mapping: u32,
+    /// What is to be subtracted from an address to get the offset in the file, if there is one: whole pages.
+    pub base: Option<u64>,
+    /// Whether the mapping is writable.
+    pub writable: bool,
+    /// Which part of the address space.
+    pub area: Area,
+}
+
+/// Parts of the address space of Linux on x86-64, where no mapping tells more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Area {
+    /// Programs that are not position-independent, their heaps, and what else is below 4 GiB.
+    Low,
+    /// Position-independent programs and their heaps.
+    Program,
+    /// Everything between: mappings, and with five-level page tables those above 2^47.
+    Mapped,
+    /// The last 16 GiB below 2^47: the main stack, vDSO, arguments of exec.
+    Stack,
+    /// The half of the kernel.
+    Kernel,
+}
+
+impl Area {
+    /// The area of an address.
+    pub const fn of(address: u64) -> Self {
+        const GIB: u64 = 1 << 30;
+        match address {
+            0..=0xffff_ffff => Self::Low,
+            0x5555_5555_4000..=0x69ff_ffff_ffff => Self::Program,
+            _ if address >= (1 << 47) - 16 * GIB && address < 1 << 47 => Self::Stack,
+            _ if address >= 1 << 63 => Self::Kernel,
+            _ => Self::Mapped,
+        }
+    }
+}
+
+/// A thread with one pair of names: one that is renamed is another here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Thread {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the process: an index of [`Input::names`], or [`NONE`].
+    pub process: u32,
+    /// Name of the thread, likewise.
+    pub thread: u32,
+}
+
+/// What happened to a process or thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, in nanoseconds of the trace's clock.
+    pub time_ns: u64,
+    /// What.
+    pub what: ThreadEvent,
+    /// Which thread.
+    pub pid: u32,
+    /// Which thread.
+    pub tid: u32,
+    /// Name of the thread or, of an exec, the program: an index of [`Input::names`], or [`NONE`].
+    pub name: u32,
+    /// The parent of a fork, or 0.
+    pub parent: u32,
+}
+
+/// Faults that are not in the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// From when on, in nanoseconds of the trace's clock.
+    pub time_ns: u64,
+    /// Until when.
+    pub end_ns: u64,
+    /// How many.
+    pub count: u64,
+    /// How.
+    pub how: MissingHow,
+    /// The CPU of a loss, the thread of a gap.
+    pub whose: u32,
+}
+
+/// How faults got lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingHow {
+    /// A CPU's ring was full.
+    Dropped,
+    /// A CPU's ring was overwritten.
+    Overwritten,
+    /// A thread's counters rose by more than its faults.
+    Gap,
+}
+
+/// What a fault is coded by in [`Input::what`].
+pub fn what(kind: Kind, access: usize, fate: Fate) -> u16 {
+    // CAST: some tens of kinds, 3 accesses, 5 fates.
+    ((kind as usize * 3 + access) * Fate::ALL.len() + fate as usize) as u16
+}
+
+/// The columns of a trace: in each, a fault has the same index. In the order of time.
+pub struct Input {
+    /// What the trace says of itself.
+    pub metadata: Metadata,
+    /// When, in nanoseconds of the trace's clock.
+    pub time_ns: Vec<u64>,
+    /// The address.
+    pub address: Vec<u64>,
+    /// Index of [`Input::regions`].
+    pub region: Vec<u32>,
+    /// Index of [`Input::threads`].
+    pub thread: Vec<u32>,
+    /// Index of [`Input::codes`], or [`NONE`]. Empty if no fault has one.
+    pub code: Vec<u32>,
+    /// See [`what`].
+    pub what: Vec<u16>,
+    /// In nanoseconds, or [`NO_DURATION`]. Empty if no fault has one.
+    pub duration_ns: Vec<u64>,
+    /// The faults that took more than one attempt, and how many.
+    pub attempts: FxHashMap<u32, u32>,
+    /// All regions.
+    pub regions: Vec<Region>,
+    /// All threads.
+    pub threads: Vec<Thread>,
+    /// What stands at instruction pointers: a symbol, or the object alone, indices of [`Input::names`].
+    pub codes: Vec<(u32, u32)>,
+    /// All names.
+    pub names: Vec<Name>,
+    /// Forks, execs, exits, in the order of time.
+    pub events: Vec<Event>,
+    /// Losses and gaps, in the order of time.
+    pub missing: Vec<Missing>,
+    /// Events and losses beyond those kept.
+    pub left_out: u64,
+    /// The times of the first and the last row of a thread, in nanoseconds of the trace's clock.
+    pub bounds_ns: Option<(u64, u64)>,
+}
+
+/// Makes columns of rows.
+pub struct Builder<'a> {
+    input: Input,
+    names: Names,
+    symbols: &'a mut dyn Symbols,
+    regions: FxHashMap<Region, u32>,
+    threads: FxHashMap<Thread, u32>,
+    /// By object, build id and offset: asked for once.
+    codes: FxHashMap<(u32, u32, u64), u32>,
+    code_index: FxHashMap<(u32, u32), u32>,
+    /// Attempts of a thread whose fault is still to come.
+    attempts: FxHashMap<(u32, u32), u32>,
+    account: Account,
+    counted: bool,
+}
+
+impl<'a> Builder<'a> {
+    /// Begins with no rows.
+    pub fn new(metadata: Metadata, symbols: &'a mut dyn Symbols) -> Self {
+        Self {
+            input: Input {
+                metadata,
+                time_ns: Vec::new(),
+                address: Vec::new(),
+                region: Vec::new(),
+                thread: Vec::new(),
+                code: Vec::new(),
+                what: Vec::new(),
+                duration_ns: Vec::new(),
+                attempts: FxHashMap::default(),
+                regions: Vec::new(),
+                threads: Vec::new(),
+                codes: Vec::new(),
+                names: Vec::new(),
+                events: Vec::new(),
+                missing: Vec::new(),
+                left_out: 0,
+                bounds_ns: None,
+            },
+            names: Names::default(),
+            symbols,
+            regions: FxHashMap::default(),
+            threads: FxHashMap::default(),
+            codes: FxHashMap::default(),
+            code_index: FxHashMap::default(),
+            attempts: FxHashMap::default(),
+            account: Account::default(),
+            counted: false,
+        }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooMany`] where indices would not fit any more.
+    pub fn add(&mut self, row: &Row) -> Result<(), Error> {
+        match row {
+            Row::Fault(fault) => return self.fault(fault),
+            Row::Pending(_) | Row::Text(_) => {}
+            Row::Counter(row) => self.counted |= row.add_to(&mut self.account),
+            Row::Thread(row) => {
+                let time_ns = row.time_ns;
+                let (first, last) = self.input.bounds_ns.unwrap_or((time_ns, time_ns));
+                self.input.bounds_ns = Some((first.min(time_ns), last.max(time_ns)));
+                let name = match row.event {
+                    ThreadEvent::Exec => row.program.as_ref().or(row.thread.as_ref()),
+                    ThreadEvent::Fork | ThreadEvent::Exit => row.thread.as_ref(),
+                    ThreadEvent::Present | ThreadEvent::Rename | ThreadEvent::Alive => {
+                        return Ok(())
+                    }
+                };
+                let event = Event {
+                    time_ns: row.time_ns,
+                    what: row.event,
+                    pid: row.pid,
+                    tid: row.tid,
+                    name: self.names.optional(name),
+                    parent: row.parent.unwrap_or(0),
+                };
+                self.input.keep_event(event);
+            }
+            Row::Gap(row) => self.input.keep_missing(Missing {
+                time_ns: row.time_ns,
+                end_ns: row.end_ns,
+                count: row.count,
+                how: MissingHow::Gap,
+                whose: row.tid,
+            }),
+            Row::Lost(row) => self.input.keep_missing(Missing {
+                time_ns: row.time_ns,
+                end_ns: row.end_ns,
+                count: row.count,
+                how: match row.how {
+                    Loss::Dropped => MissingHow::Dropped,
+                    Loss::Overwritten => MissingHow::Overwritten,
+                },
+                whose: row.cpu,
+            }),
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, row: &ResolvedFault) -> Result<(), Error> {
+        let fault = &row.fault;
+        let id = (fault.pid, fault.tid);
+        if row.fate == Fate::Retried {
+            let before = self.attempts.entry(id).or_insert(0);
+            *before = before.saturating_add(row.attempts);
+            return Ok(());
+        }
+        let input = &mut self.input;
+        let index = input.time_ns.len();
+        if index >= FAULTS_MOST {
+            return Err(Error::TooMany);
+        }
+        // Those before have rows of their own where the recording kept them apart.
+        let before = self.attempts.remove(&id).unwrap_or(0);
+        let attempts = before.saturating_add(row.attempts);
+        if attempts > 1 {
+            // CAST: below FAULTS_MOST.
+            input.attempts.insert(index as u32, attempts);
+        }
+        input.time_ns.push(fault.time_ns);
+        input.address.push(fault.address);
+        input
+            .what
+            .push(what(row.kind, fault.access as usize, row.fate));
+        let place = row.place.as_ref();
+        let region = Region {
+            mapping: self.names.optional(place.map(|place| &place.name)),
+            base: place
+                .and_then(|place| place.file_offset)
+                .map(|offset| fault.address.wrapping_sub(offset))
+                .filter(|base| base % PAGE == 0),
+            writable: place.is_some_and(|place| place.permissions.as_bytes().get(1) == Some(&b'w')),
+            area: Area::of(fault.address),
+        };
+        let region = number(&mut self.regions, &mut input.regions, region);
+        input.region.push(region);
+        let thread = Thread {
+            pid: fault.pid,
+            tid: fault.tid,
+            process: self.names.optional(row.process.as_ref()),
+            thread: self.names.optional(row.thread.as_ref()),
+        };
+        let thread = number(&mut self.threads, &mut input.threads, thread);
+        input.thread.push(thread);
+        self.duration(index, row.duration_ns);
+        self.code(index, row);
+        Ok(())
+    }
+
+    fn duration(&mut self, index: usize, duration_ns: Option<u64>) {
+        let column = &mut self.input.duration_ns;
+        match duration_ns {
+            None if column.is_empty() => {}
+            _ => {
+                column.resize(index, NO_DURATION);
+                column.push(duration_ns.unwrap_or(NO_DURATION));
+            }
+        }
+    }
+
+    fn code(&mut self, index: usize, row: &ResolvedFault) {
+        let Some(code) = &row.code else {
+            if !self.input.code.is_empty() {
+                self.input.code.push(NONE);
+            }
+            return;
+        };
+        let object = self.names.of(&code.object.name);
+        let build_id = self.names.optional(code.object.build_id.digits());
+        let column = match self.codes.entry((object, build_id, code.offset)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let symbol = self.symbols.symbol(code, row.fault.time_ns);
+                let key = (
+                    self.names
+                        .optional(symbol.as_ref().map(|symbol| &symbol.name)),
+                    object,
+                );
+                *new.insert(number(&mut self.code_index, &mut self.input.codes, key))
+            }
+        };
+        self.input.code.resize(index, NONE);
+        self.input.code.push(column);
+    }
+
+    /// The columns, in the order of time.
+    pub fn finish(mut self) -> Input {
+        self.input.names = self.names.list;
+        if self.counted && self.input.metadata.account.is_none() {
+            self.input.metadata.account = Some(self.account);
+        }
+        if !self.input.code.is_empty() {
+            let faults = self.input.time_ns.len();
+            self.input.code.resize(faults, NONE);
+        }
+        if !self.input.duration_ns.is_empty() {
+            let faults = self.input.time_ns.len();
+            self.input.duration_ns.resize(faults, NO_DURATION);
+        }
+        self.input.sort();
+        self.input
+    }
+}
+
+/// The number of a key: that of its first appearance.
+fn number<K: Copy + Eq + std::hash::Hash>(
+    index: &mut FxHashMap<K, u32>,
+    list: &mut Vec<K>,
+    key: K,
+) -> u32 {
+    *index.entry(key).or_insert_with(|| {
+        list.push(key);
+        // CAST: there are fewer keys than faults.
+        (list.len() - 1) as u32
+    })
+}
+
+impl Input {
+    /// The number of faults.
+    pub fn len(&self) -> usize {
+        self.time_ns.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.time_ns.is_empty()
+    }
+
+    fn keep_event(&mut self, event: Event) {
+        if self.events.len() < EVENTS_MOST {
+            self.events.push(event);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn keep_missing(&mut self, missing: Missing) {
+        if self.missing.len() < EVENTS_MOST {
+            self.missing.push(missing);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Rows come nearly in the order of time: a fault is written when its fate is known.
+    fn sort(&mut self) {
+        self.events.sort_by_key(|event| event.time_ns);
+        self.missing.sort_by_key(|missing| missing.time_ns);
+        if self.time_ns.is_sorted() {
+            return;
+        }
+        // CAST: below FAULTS_MOST.
+        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        order.sort_by_key(|&index| self.time_ns[index as usize]);
+        fn gather<T: Copy>(column: &mut Vec<T>, order: &[u32]) {
+            if !column.is_empty() {
+                *column = order.iter().map(|&from| column[from as usize]).collect();
+            }
+        }
+        gather(&mut self.time_ns, &order);
+        gather(&mut self.address, &order);
+        gather(&mut self.region, &order);
+        gather(&mut self.thread, &order);
+        gather(&mut self.code, &order);
+        gather(&mut self.what, &order);
+        gather(&mut self.duration_ns, &order);
+        if !self.attempts.is_empty() {
+            let old = std::mem::take(&mut self.attempts);
+            for (to, from) in order.iter().enumerate() {
+                if let Some(&attempts) = old.get(from) {
+                    self.attempts.insert(to as u32, attempts);
+                }
+            }
+        }
+    }
+}

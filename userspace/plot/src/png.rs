@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The static picture as pixels: the SVG, drawn.
+
+use resvg::{
+    tiny_skia::{Pixmap, Transform},
+    usvg::{Options, Tree},
+};
+
+use crate::{scene::Scene, svg::svg, Error, Size};
+
+/// Draws a scene as PNG, with the fonts of this machine.
+///
+/// # Errors
+///
+/// [`Error::NoFont`], [`Error::Draw`].
+pub fn png(scene: &Scene, size: Size) -> Result<Vec<u8>, Error> {
+    let text = svg(scene, size)?;
+    let mut options = Options::default();
+    let fonts = options.fontdb_mut();
+    fonts.load_system_fonts();
+    let sans = crate::svg::FONTS
+        .split(", ")
+        .find(|name| {
+            fonts
+                .faces()
+                .any(|face| face.families.iter().any(|(family, _)| family == name))
+        })
+        .map(str::to_owned)
+        .or_else(|| {
+            let face = fonts.faces().next()?;
+            Some(face.families.first()?.0.clone())
+        })
+        .ok_or(Error::NoFont)?;
+    fonts.set_sans_serif_family(&sans);
+    options.font_family = sans;
+    let tree = Tree::from_str(&text, &options).map_err(|error| Error::Draw(error.into()))?;
+    let (width, height) = (tree.size().width() as u32, tree.size().height() as u32);
+    let mut pixels = Pixmap::new(width, height).ok_or_else(|| Error::Draw("no pixels".into()))?;
+    resvg::render(&tree, Transform::identity(), &mut pixels.as_mut());
+    pixels
+        .encode_png()
+        .map_err(|error| Error::Draw(error.into()))
+}

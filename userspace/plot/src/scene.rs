@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A trace laid out: what every picture is drawn from.
+
+use fault_tracer_trace::{export::Symbols, Fate, Kind, Metadata, Name, Row};
+use rustc_hash::FxHashMap;
+
+use crate::{
+    input::{Builder, Event, Input, Missing, Thread, NONE, PAGE},
+    layout::{layout, Panel},
+    regions::groups,
+    Error,
+};
+
+/// The longest time that a page counts in nanoseconds: what a double holds exactly.
+const SPAN_MOST: u64 = 1 << 53;
+
+/// What faults have in common that are told apart by colours and filters, but for the thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Class {
+    /// Index of [`Scene::panels`].
+    pub panel: u32,
+    /// Index of [`Scene::names`], or [`NONE`].
+    pub mapping: u32,
+    /// Index of [`Kind::ALL`].
+    pub kind: u8,
+    /// Index of [`fault_tracer_trace::Access::ALL`].
+    pub access: u8,
+    /// Index of [`Fate::ALL`].
+    pub fate: u8,
+}
+
+/// A trace laid out. In the columns, a fault has the same index; they are in the order of time.
+pub struct Scene {
+    pub(crate) metadata: Metadata,
+    /// Time 0 of the picture, in nanoseconds of the trace's clock.
+    pub(crate) start_ns: u64,
+    /// The last time, from 0.
+    pub(crate) span: u64,
+    /// Nanoseconds of a step of [`Scene::time`]: 1, but for recordings of months.
+    pub(crate) step_ns: u64,
+    pub(crate) time: Vec<u64>,
+    pub(crate) class: Vec<u32>,
+    pub(crate) thread: Vec<u32>,
+    pub(crate) y: Vec<u32>,
+    pub(crate) low: Vec<u16>,
+    pub(crate) place: Vec<u32>,
+    pub(crate) code: Vec<u32>,
+    pub(crate) duration_ns: Vec<u64>,
+    pub(crate) attempts: FxHashMap<u32, u32>,
+    pub(crate) classes: Vec<Class>,
+    pub(crate) panels: Vec<Panel>,
+    pub(crate) bases: Vec<u64>,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) codes: Vec<(u32, u32)>,
+    pub(crate) names: Vec<Name>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) missing: Vec<Missing>,
+    pub(crate) left_out: u64,
+}
+
+impl Scene {
+    /// Reads the rows of a trace, to the first error at most, and lays them out. What came before the error is
+    /// drawn; the error is given back beside the scene.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Empty`], [`Error::TooMany`], [`Error::TooWide`]; with the error of the rows, if there was one.
+    pub fn of<E>(
+        metadata: Metadata,
+        rows: impl Iterator<Item = Result<Row, E>>,
+        symbols: &mut dyn Symbols,
+    ) -> Result<(Self, Option<E>), (Error, Option<E>)> {
+        let mut builder = Builder::new(metadata, symbols);
+        let mut ended = None;
+        for row in rows {
+            match row {
+                Ok(row) => builder.add(&row).map_err(|error| (error, None))?,
+                Err(error) => {
+                    ended = Some(error);
+                    break;
+                }
+            }
+        }
+        match Self::new(builder.finish()) {
+            Ok(scene) => Ok((scene, ended)),
+            Err(error) => Err((error, ended)),
+        }
+    }
+
+    /// Lays columns out.
+    pub(crate) fn new(input: Input) -> Result<Self, Error> {
+        if input.is_empty() {
+            return Err(Error::Empty);
+        }
+        let groups = groups(&input);
+        let layout = layout(&input, &groups)?;
+        let Input {
+            metadata,
+            mut time_ns,
+            address,
+            mut region,
+            thread,
+            code,
+            what,
+            duration_ns,
+            attempts,
+            regions,
+            threads,
+            codes,
+            names,
+            events,
+            missing,
+            left_out,
+            bounds_ns,
+        } = input;
+        // CAST: 12 bits.
+        let low = address
+            .iter()
+            .map(|address| (address % PAGE) as u16)
+            .collect();
+        drop(address);
+
+        let firsts = [
+            time_ns.first().copied(),
+            bounds_ns.map(|bounds| bounds.0),
+            missing.first().map(|missing| missing.time_ns),
+        ];
+        let start_ns = firsts.into_iter().flatten().min().unwrap_or(0);
+        let ends = bounds_ns.into_iter().map(|bounds| bounds.1);
+        let ends = ends.chain(missing.iter().map(|missing| missing.end_ns));
+        let end_ns = ends
+            .chain(time_ns.last().copied())
+            .max()
+            .unwrap_or(start_ns);
+        let mut step_ns = 1;
+        while (end_ns - start_ns) / step_ns > SPAN_MOST {
+            step_ns *= 10;
+        }
+        for time in &mut time_ns {
+            *time = (*time - start_ns) / step_ns;
+        }
+
+        let classes = classes(&mut region, &what, &regions, &layout.panel_of);
+        Ok(Self {
+            metadata,
+            start_ns,
+            span: (end_ns - start_ns) / step_ns,
+            step_ns,
+            time: time_ns,
+            class: region,
+            thread,
+            y: layout.y,
+            low,
+            place: layout.place,
+            code,
+            duration_ns,
+            attempts,
+            classes,
+            panels: layout.panels,
+            bases: layout.bases,
+            threads,
+            codes,
+            names,
+            events,
+            missing,
+            left_out,
+        })
+    }
+
+    /// The number of faults.
+    pub fn faults(&self) -> usize {
+        self.time.len()
+    }
+
+    /// Faults of each class.
+    pub(crate) fn class_counts(&self) -> Vec<u64> {
+        counts(&self.class, self.classes.len())
+    }
+
+    /// Faults of each thread.
+    pub(crate) fn thread_counts(&self) -> Vec<u64> {
+        counts(&self.thread, self.threads.len())
+    }
+
+    /// Nanoseconds since 1970 of time 0.
+    pub(crate) fn wall_start_ns(&self) -> i128 {
+        i128::from(self.start_ns) + i128::from(self.metadata.wall_offset_ns)
+    }
+
+    /// A name by its index, if it is one.
+    pub(crate) fn name(&self, index: u32) -> Option<&str> {
+        (index != NONE).then(|| &*self.names[index as usize])
+    }
+}
+
+fn counts(column: &[u32], count: usize) -> Vec<u64> {
+    let mut counts = vec![0; count];
+    for &index in column {
+        counts[index as usize] += 1;
+    }
+    counts
+}
+
+/// Turns the column of regions into one of classes.
+fn classes(
+    region: &mut [u32],
+    what: &[u16],
+    regions: &[crate::input::Region],
+    panel_of: &[u32],
+) -> Vec<Class> {
+    let mut pairs: FxHashMap<(u32, u32), u32> = FxHashMap::default();
+    let pair_of: Vec<u32> = regions
+        .iter()
+        .zip(panel_of)
+        .map(|(region, &panel)| {
+            // CAST: there are fewer pairs than regions.
+            let next = pairs.len() as u32;
+            *pairs.entry((panel, region.mapping)).or_insert(next)
+        })
+        .collect();
+    let mut of_pair = vec![(0, 0); pairs.len()];
+    for (pair, index) in pairs {
+        of_pair[index as usize] = pair;
+    }
+    let mut classes = Vec::new();
+    let mut index: FxHashMap<(u32, u16), u32> = FxHashMap::default();
+    let mut last = None;
+    for (region, &what) in region.iter_mut().zip(what) {
+        let key = (pair_of[*region as usize], what);
+        *region = match last {
+            Some((same, class)) if same == key => class,
+            _ => *index.entry(key).or_insert_with(|| {
+                let (panel, mapping) = of_pair[key.0 as usize];
+                let fates = Fate::ALL.len();
+                // CAST: of an index of some tens of kinds, 3 accesses, 5 fates.
+                classes.push(Class {
+                    panel,
+                    mapping,
+                    kind: (usize::from(what) / fates / 3) as u8,
+                    access: (usize::from(what) / fates % 3) as u8,
+                    fate: (usize::from(what) % fates) as u8,
+                });
+                (classes.len() - 1) as u32
+            }),
+        };
+        last = Some((key, *region));
+    }
+    debug_assert!(classes
+        .iter()
+        .all(|class| (class.kind as usize) < Kind::ALL.len()));
+    classes
+}

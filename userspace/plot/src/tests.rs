@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! From rows to pictures: places, sums, encoding, texts.
+
+use std::io::Read as _;
+
+use base64::{engine::general_purpose::STANDARD, Engine as _};
+use fault_tracer_trace::{Fate, Row, ThreadEvent};
+use flate2::read::ZlibDecoder;
+use proptest::prelude::*;
+
+use crate::{
+    encode::{mark_chunk, raw_chunk, Less, CHUNK_FAULTS},
+    input::{NO_DURATION, PAGE},
+    page,
+    page::json_bytes,
+    png,
+    pyramid::pyramid,
+    raster::{heights, weights, Raster},
+    sample::{event, fault, many, scene},
+    scene::Scene,
+    svg, terminal, Error, PageOptions, Size,
+};
+
+fn address(scene: &Scene, index: usize) -> u64 {
+    let base = scene.bases[scene.place[index] as usize];
+    base.wrapping_add(u64::from(scene.y[index]))
+        .wrapping_mul(PAGE)
+        .wrapping_add(u64::from(scene.low[index]))
+}
+
+fn row(fault: fault_tracer_trace::ResolvedFault) -> Row {
+    Row::Fault(Box::new(fault))
+}
+
+#[test]
+fn files_lie_over_each_other_by_their_offsets() {
+    let file = |offset| Some(("/lib/a.so", "r-xp", Some(offset)));
+    let mut other = fault(2, 0x7e55_0000_3000, file(0x3000));
+    other.fault.pid = 8;
+    let scene = scene(vec![
+        row(fault(1, 0x7f00_0000_3123, file(0x3123))),
+        row(other),
+    ])
+    .unwrap();
+    assert_eq!(scene.panels.len(), 1);
+    assert_eq!(scene.y[0], scene.y[1]);
+    assert_eq!(address(&scene, 0), 0x7f00_0000_3123);
+    assert_eq!(address(&scene, 1), 0x7e55_0000_3000);
+    assert_eq!(scene.panels[0].segments[0].page, 3);
+}
+
+#[test]
+fn holes_are_cut_and_addresses_kept() {
+    let anon = Some(("[anon]", "rw-p", None));
+    let addresses = [
+        0x7f00_0000_0000,
+        0x7f00_0000_5000,
+        0x7f40_0000_0000,
+        0x7f40_0000_1fff,
+    ];
+    let rows = addresses.iter().enumerate();
+    let rows = rows
+        .map(|(time, &address)| row(fault(time as u64, address, anon)))
+        .collect();
+    let scene = scene(rows).unwrap();
+    let panel = &scene.panels[0];
+    assert!(panel.pages < 20, "{}", panel.pages);
+    assert_eq!(panel.segments.len(), 2);
+    assert_eq!(panel.segments[1].page, 0x7_f400_0000);
+    assert!(scene.y.is_sorted());
+    for (index, wanted) in addresses.into_iter().enumerate() {
+        assert_eq!(address(&scene, index), wanted);
+    }
+}
+
+#[test]
+fn address_spaces_are_aligned_at_the_edge_they_grow_from() {
+    let stack = |pid, time, address| {
+        let mut fault = fault(time, address, Some(("[stack]", "rw-p", None)));
+        fault.fault.pid = pid;
+        row(fault)
+    };
+    let scene = scene(vec![
+        stack(7, 1, 0x7ffd_0000_9000),
+        stack(7, 2, 0x7ffd_0000_8000),
+        stack(8, 3, 0x7ff1_0000_4000),
+        event(ThreadEvent::Fork, 4, 9, 8),
+        stack(9, 5, 0x7ff1_0000_4000),
+        stack(9, 6, 0x7ff1_0000_2000),
+    ])
+    .unwrap();
+    assert_eq!(scene.panels[0].spaces, 2, "a fork has its parent's layout");
+    assert_eq!(scene.y, [2, 1, 2, 2, 0]);
+}
+
+#[test]
+fn attempts_belong_to_the_fault_that_ends_them() {
+    let mut attempt = fault(1, 0x1000, None);
+    attempt.fate = Fate::Retried;
+    let scene = scene(vec![
+        row(attempt.clone()),
+        row(attempt),
+        row(fault(3, 0x1000, None)),
+        row(fault(4, 0x2000, None)),
+    ])
+    .unwrap();
+    assert_eq!(scene.faults(), 2);
+    assert_eq!(scene.attempts.get(&0), Some(&3));
+    assert_eq!(scene.attempts.get(&1), None);
+}
+
+#[test]
+fn rows_out_of_order_are_put_in_order() {
+    let scene = scene(vec![
+        row(fault(30, 0x3000, None)),
+        row(fault(10, 0x1000, None)),
+        row(fault(20, 0x2000, None)),
+    ])
+    .unwrap();
+    assert_eq!(scene.time, [0, 10, 20]);
+    assert_eq!(address(&scene, 1), 0x2000);
+}
+
+#[test]
+fn nothing_to_draw_is_said() {
+    let error = scene(vec![event(ThreadEvent::Exit, 1, 7, 1)])
+        .err()
+        .unwrap();
+    assert!(matches!(error, Error::Empty));
+    assert!(error.to_string().contains("no faults"));
+}
+
+#[test]
+fn recordings_of_years_are_counted_in_coarser_steps() {
+    let scene = scene(vec![
+        row(fault(0, 0x1000, None)),
+        row(fault(u64::MAX, 0x1000, None)),
+    ])
+    .unwrap();
+    assert!(scene.span <= 1 << 53);
+    assert!(scene.step_ns >= 1000);
+}
+
+/// Reads chunks as assets/decode.js does.
+struct Decoder(Vec<Vec<u8>>);
+
+impl Decoder {
+    fn new(chunk: &[u8]) -> Self {
+        let mut bytes = Vec::new();
+        ZlibDecoder::new(chunk).read_to_end(&mut bytes).unwrap();
+        let mut sections = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+            let (section, behind) = behind.split_at(u32::from_le_bytes(*length) as usize);
+            sections.push(section.to_vec());
+            rest = behind;
+        }
+        Self(sections)
+    }
+
+    fn planes(&self, section: usize, count: usize) -> Vec<u64> {
+        let bytes = &self.0[section];
+        (0..count)
+            .map(|index| {
+                (0..usize::from(bytes[0]))
+                    .map(|plane| u64::from(bytes[1 + plane * count + index]) << (8 * plane))
+                    .sum()
+            })
+            .collect()
+    }
+
+    fn varints(&self, section: usize, from: usize) -> std::vec::IntoIter<u64> {
+        let mut values = Vec::new();
+        let (mut value, mut bits) = (0u64, 0);
+        for &byte in &self.0[section][from..] {
+            value |= u64::from(byte & 0x7f) << bits;
+            bits += 7;
+            if byte < 0x80 {
+                values.push(value);
+                (value, bits) = (0, 0);
+            }
+        }
+        values.into_iter()
+    }
+}
+
+const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+#[test]
+fn raw_chunks_say_every_fault() {
+    let scene = many(3000);
+    let range = 500..2500;
+    let count = range.len();
+    let decoder = Decoder::new(&raw_chunk(&scene, range.clone(), Less::default()));
+    assert_eq!(decoder.0.len(), 11);
+    let threads: Vec<u64> = decoder.varints(2, 0).collect();
+    let columns = (
+        decoder.planes(0, count),
+        decoder.planes(1, count),
+        decoder.planes(3, count),
+    );
+    let low = decoder.planes(8, count);
+    let heads = decoder.planes(9, count);
+    let mut rest = decoder.varints(9, 1 + decoder.0[9][0] as usize * count);
+    let (mut ys, mut places) = (decoder.varints(4, 0), decoder.varints(5, 0));
+    let mut last = std::collections::HashMap::new();
+    let mut time = 0;
+    for (at, index) in range.enumerate() {
+        time += columns.0[at];
+        assert_eq!(time, scene.time[index]);
+        assert_eq!(columns.1[at], u64::from(scene.class[index]));
+        assert_eq!(
+            threads[columns.2[at] as usize],
+            u64::from(scene.thread[index])
+        );
+        let panel = scene.classes[scene.class[index] as usize].panel;
+        let (y, place) = last.entry((columns.2[at], panel)).or_insert((0, u64::MAX));
+        *y += unzigzag(ys.next().unwrap());
+        match places.next().unwrap() {
+            0 => {}
+            code => *place = code - 1,
+        }
+        assert_eq!(
+            (*y, *place),
+            (i64::from(scene.y[index]), u64::from(scene.place[index]))
+        );
+        assert_eq!(low[at], u64::from(scene.low[index]));
+        let duration = match heads[at] {
+            0 => NO_DURATION,
+            head => match ((head - 1) >> 3, (head - 1) & 7) {
+                (length @ 0..=3, digits) => {
+                    assert!(digits < 1 << length);
+                    digits
+                }
+                (4, digits) => 8 + digits,
+                (length, digits) => ((8 + digits) << (length - 4)) + rest.next().unwrap(),
+            },
+        };
+        assert_eq!(duration, scene.duration_ns[index]);
+    }
+    assert_eq!(ys.next().or(places.next()).or(rest.next()), None);
+    let less = Decoder::new(&raw_chunk(&scene, 0..10, Less { digits: true }));
+    assert!(less.0[8].is_empty());
+}
+
+#[test]
+fn sums_in_a_box_are_exact_at_every_level() {
+    let scene = many(40_000);
+    let levels = pyramid(&scene);
+    assert!(levels.len() >= 2);
+    assert!(levels[1].threads && !levels[0].threads);
+    for level in &levels {
+        // A box of whole cells: all marks in it, against the faults themselves.
+        let columns = scene.span >> level.column_bits;
+        let (from, to) = (columns / 3, columns / 2);
+        for panel in 0..scene.panels.len() {
+            let bits = level.row_bits[panel];
+            let top = ((scene.panels[panel].pages - 1) >> bits) as u32;
+            let (low, high) = (top / 4, top / 2 + 1);
+            let in_panel = |class: u32| scene.classes[class as usize].panel as usize == panel;
+            let marks = level.marks.iter().filter(|mark| {
+                (from..to).contains(&mark.column)
+                    && (low..high).contains(&mark.row)
+                    && in_panel(mark.class)
+            });
+            let faults = (0..scene.faults()).filter(|&index| {
+                (from..to).contains(&(scene.time[index] >> level.column_bits))
+                    && (low..high).contains(&(scene.y[index] >> bits))
+                    && in_panel(scene.class[index])
+            });
+            let (mut count, mut time, mut timed) = (0, 0, 0);
+            for mark in marks {
+                count += mark.count as usize;
+                time += mark.duration_ns;
+                timed += mark.durations as usize;
+            }
+            let faults: Vec<usize> = faults.collect();
+            let durations = faults.iter().map(|&index| scene.duration_ns[index]);
+            let known: Vec<u64> = durations
+                .filter(|&duration| duration != NO_DURATION)
+                .collect();
+            assert_eq!(count, faults.len());
+            assert_eq!((time, timed), (known.iter().sum::<u64>(), known.len()));
+        }
+        // And by class and thread over everything.
+        let mut by_class = vec![0u64; scene.classes.len()];
+        let mut by_thread = vec![0u64; scene.threads.len()];
+        for mark in &level.marks {
+            by_class[mark.class as usize] += u64::from(mark.count);
+            by_thread[mark.thread as usize] += u64::from(mark.count);
+        }
+        assert_eq!(by_class, scene.class_counts());
+        if level.threads {
+            assert_eq!(by_thread, scene.thread_counts());
+        }
+    }
+}
+
+#[test]
+fn marks_are_encoded_in_order() {
+    let scene = many(5000);
+    let level = &pyramid(&scene)[1];
+    let count = level.marks.len();
+    let decoder = Decoder::new(&mark_chunk(&level.marks, true));
+    let (mut columns, mut rows) = (decoder.varints(0, 0), decoder.varints(3, 0));
+    let counts: Vec<u64> = decoder.varints(4, 0).collect();
+    let (classes, threads) = (decoder.planes(1, count), decoder.planes(2, count));
+    let (mut column, mut row) = (0, 0);
+    for (index, mark) in level.marks.iter().enumerate() {
+        column += columns.next().unwrap();
+        row += unzigzag(rows.next().unwrap());
+        let decoded = (
+            column,
+            row as u32,
+            classes[index],
+            threads[index],
+            counts[index],
+        );
+        let wanted = (
+            mark.column,
+            mark.row,
+            u64::from(mark.class),
+            u64::from(mark.thread),
+            u64::from(mark.count),
+        );
+        assert_eq!(decoded, wanted);
+    }
+}
+
+fn page_text(scene: &Scene, options: PageOptions) -> String {
+    let mut bytes = Vec::new();
+    let report = page(scene, options, &mut bytes).unwrap().unwrap();
+    assert_eq!(report.bytes, bytes.len() as u64);
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_page_has_every_chunk_that_its_index_names_in_order() {
+    let scene = many(CHUNK_FAULTS as u64 + 10);
+    let text = page_text(&scene, PageOptions::default());
+    let order = [
+        "<style>",
+        "id=\"metadata\"",
+        "id=\"still\"",
+        "id=\"l0.0\"",
+        "\"use strict\"",
+        "id=\"tables\"",
+        "id=\"l1.0\"",
+        "id=\"r0\"",
+        "id=\"r1\"",
+    ];
+    let places: Vec<usize> = order.iter().map(|part| text.find(part).unwrap()).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    let chunk = text
+        .split("id=\"r1\">")
+        .nth(1)
+        .unwrap()
+        .split('<')
+        .next()
+        .unwrap();
+    let decoder = Decoder::new(&STANDARD.decode(chunk).unwrap());
+    assert_eq!(decoder.planes(1, 10).len(), 10);
+    assert!(
+        !text.contains("http://")
+            || text.matches("http://").count()
+                == text.matches("http://www.w3.org/2000/svg").count()
+    );
+    assert!(!text.contains("https://"));
+}
+
+#[test]
+fn a_page_that_must_be_small_says_what_it_lacks() {
+    let scene = many(30_000);
+    let whole = page_text(&scene, PageOptions::default());
+    let most = whole.len() as u64 - 60_000;
+    let text = page_text(
+        &scene,
+        PageOptions {
+            max_size: Some(most),
+        },
+    );
+    assert!((text.len() as u64) <= most);
+    assert!(text.contains("the places within pages"));
+    let mut bytes = Vec::new();
+    let error = page(
+        &scene,
+        PageOptions {
+            max_size: Some(1000),
+        },
+        &mut bytes,
+    )
+    .unwrap_err();
+    assert!(matches!(error, Error::TooBig { .. }));
+    assert!(bytes.is_empty());
+}
+
+#[test]
+fn hostile_names_end_no_element() {
+    let name = "</script><!--<script>\u{2028}]]>&\"'";
+    let mut fault = fault(1, 0x7f00_0000_0000, Some((name, "r-xp", Some(0))));
+    fault.process = Some(name.into());
+    let scene = scene(vec![row(fault)]).unwrap();
+    let text = page_text(&scene, PageOptions::default());
+    let count = |what: &str| text.matches(what).count();
+    // Ours: metadata, l0.0, the program, tables, l1.0, r0.
+    assert_eq!(count("</script"), 6);
+    assert_eq!(count("<script"), 6);
+    assert_eq!(count("<!--"), 0);
+    let picture = svg(&scene, Size::default()).unwrap();
+    assert!(!picture.contains("<script") && !picture.contains('\u{2028}'));
+}
+
+proptest! {
+    #[test]
+    fn json_is_the_same_behind_its_escapes(text in "\\PC*|[<>&\u{2028}\u{2029}\"\\\\/!-]*") {
+        let value = serde_json::json!({ "name": text });
+        let bytes = json_bytes(&value);
+        prop_assert!(!bytes.iter().any(|byte| b"<>&".contains(byte)));
+        prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(), value);
+    }
+
+    #[test]
+    fn any_address_is_laid_out_and_found_again(addresses in prop::collection::vec((any::<u64>(), 0..64u32), 1..60)) {
+        let addresses: Vec<u64> = addresses.into_iter().map(|(address, bits)| address >> bits).collect();
+        let rows = addresses.iter().enumerate();
+        let rows = rows.map(|(time, &address)| row(fault(time as u64, address, None))).collect();
+        let scene = scene(rows).unwrap();
+        for (index, &wanted) in addresses.iter().enumerate() {
+            prop_assert_eq!(address(&scene, index), wanted);
+            let panel = &scene.panels[scene.classes[scene.class[index] as usize].panel as usize];
+            prop_assert!(u64::from(scene.y[index]) < panel.pages);
+        }
+    }
+}
+
+#[test]
+fn every_fault_is_in_the_still_picture() {
+    let scene = many(10_000);
+    let frames = heights(&weights(&scene), 700, 5, 17);
+    let raster = Raster::new(&scene, 900, 700, &frames);
+    assert_eq!(raster.total(), 10_000);
+}
+
+#[test]
+fn the_still_picture_is_as_it_was() {
+    let scene = many(200);
+    let picture = svg(
+        &scene,
+        Size {
+            width: 800,
+            height: 500,
+        },
+    )
+    .unwrap();
+    // The image in it is deflated by a library, which may do so in another way some day.
+    let (head, rest) = picture.split_once("base64,").unwrap();
+    let (_, tail) = rest.split_once('"').unwrap();
+    let text = format!("{head}base64,\"{tail}").replace("><", ">\n<");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/golden.svg");
+    if std::env::var_os("FAULT_TRACER_GOLDEN").is_some() {
+        std::fs::write(golden, &text).unwrap();
+    }
+    let wanted = std::fs::read_to_string(golden).unwrap();
+    assert_eq!(
+        text, wanted,
+        "if it should be so: FAULT_TRACER_GOLDEN=1 cargo test -p fault-tracer-plot"
+    );
+}
+
+#[test]
+fn a_png_is_one_or_says_what_it_lacks() {
+    match png(&many(100), Size::default()) {
+        Ok(bytes) => assert!(bytes.starts_with(b"\x89PNG")),
+        Err(error) => assert!(matches!(error, Error::NoFont), "{error}"),
+    }
+}
+
+#[test]
+fn terminals_get_lines_of_their_width() {
+    let scene = many(2000);
+    for width in [40, 80, 200] {
+        let text = terminal(&scene, width, 24, false);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= width),
+            "{text}"
+        );
+        assert!(text.contains("heap") && text.contains("a.so"));
+        assert!(text.lines().count() <= 26);
+        assert!(!text.contains('\x1b'));
+    }
+    let text = terminal(&scene, 80, 24, true);
+    assert!(text.contains("\x1b[34m") && text.contains("\x1b[0m"));
+}

@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Which code a fault's instruction pointer points to.
+//!
+//! The mapping of a fault is that of its address. Where its instruction pointer lies is known from the
+//! faults in code that came before, of any thread of the process: the code that runs was faulted in once.
+//! A new process has the mappings of the one that made it, one that executes a program has none of those before.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use fault_tracer_client::Mapping;
+use fault_tracer_trace::{BuildId, Code, Fault, FileId, Name, Object, TextRow};
+use fault_tracer_uapi::mapping_flag;
+use rustc_hash::FxHashMap;
+
+/// The only code that is no file's and nevertheless has symbols.
+const VDSO: &str = "[vdso]";
+
+/// Mappings of a process that are found at once: its own code, and that of two or three libraries.
+const RECENT: usize = 4;
+
+/// What the file of a mapping says of itself, as far as it is an ELF file and could be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ElfPlace {
+    /// See [`Object::build_id`].
+    pub build_id: BuildId,
+    /// See [`Object::bias`], at the mapping's offset.
+    pub bias: Option<u64>,
+    /// See [`FileId::changed_ns`].
+    pub changed_ns: Option<i64>,
+}
+
+/// Looks at the file of a mapping that code is in, when it is first told of.
+pub trait LookAtFile: fmt::Debug + Send {
+    /// What the file says; [`BuildId::Unread`] where it cannot be read.
+    fn look(&mut self, mapping: &Mapping) -> ElfPlace;
+}
+
+/// Code of all processes.
+#[derive(Debug, Default)]
+pub(crate) struct Codes {
+    processes: FxHashMap<u32, Process>,
+    look: Option<Box<dyn LookAtFile>>,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    texts: Arc<Texts>,
+    /// What was last told of an object, by its name.
+    emitted: FxHashMap<Name, Emitted>,
+    /// Code of the last faults, of which nothing is to be emitted.
+    recent: [Option<Recent>; RECENT],
+    /// Which of them is the oldest.
+    oldest: usize,
+    /// Threads that have begun and not ended.
+    threads: u32,
+}
+
+/// Mappings of code that do not overlap, by their first addresses.
+type Texts = BTreeMap<u64, Text>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Text {
+    end: u64,
+    /// First address of the mapping, and its offset in the file.
+    start: u64,
+    offset: u64,
+    object: Arc<Object>,
+}
+
+impl Text {
+    fn base(&self) -> u64 {
+        self.start.wrapping_sub(self.offset)
+    }
+}
+
+#[derive(Debug)]
+struct Emitted {
+    object: Arc<Object>,
+    base: u64,
+    time_ns: u64,
+}
+
+/// A mapping of an object, as it was last told.
+#[derive(Debug)]
+struct Recent {
+    start: u64,
+    end: u64,
+    base: u64,
+    emitted_ns: u64,
+    object: Arc<Object>,
+}
+
+impl Codes {
+    /// Looks at files by `look`.
+    pub fn looking(look: Box<dyn LookAtFile>) -> Self {
+        Self {
+            look: Some(look),
+            ..Self::default()
+        }
+    }
+
+    /// Takes a mapping of a process, of whose name there is a copy.
+    pub fn mapping(&mut self, mapping: &Mapping, name: &Name) {
+        let Mapping { start, end, .. } = *mapping;
+        if start >= end {
+            return;
+        }
+        let is_file = mapping.flags & mapping_flag::FILE != 0;
+        let is_code = mapping.flags & mapping_flag::EXEC != 0 && (is_file || mapping.path == VDSO);
+        if !is_code {
+            // Whatever was there before is gone.
+            if let Some(process) = self.processes.get_mut(&mapping.pid) {
+                if overlapping(&process.texts, start, end).next().is_some() {
+                    process.recent = Default::default();
+                    cut(Arc::make_mut(&mut process.texts), start, end);
+                }
+            }
+            return;
+        }
+        let process = self.processes.entry(mapping.pid).or_default();
+        let offset = if is_file { mapping.offset } else { 0 };
+        if let Some(known) = process.texts.get(&start) {
+            // Emitted by another CPU, or of the parent.
+            if (known.end, known.offset) == (end, offset) && known.object.name == *name {
+                return;
+            }
+        }
+        let elf = match &mut self.look {
+            // A build id that the kernel told with the mapping would come first here: it is that of the very file.
+            Some(look) if is_file => look.look(mapping),
+            _ if is_file => ElfPlace::default(),
+            _ => ElfPlace {
+                build_id: BuildId::Absent,
+                ..ElfPlace::default()
+            },
+        };
+        process.recent = Default::default();
+        let texts = Arc::make_mut(&mut process.texts);
+        cut(texts, start, end);
+        texts.insert(
+            start,
+            Text {
+                end,
+                start,
+                offset,
+                object: Arc::new(Object {
+                    name: Arc::clone(name),
+                    build_id: elf.build_id,
+                    bias: elf.bias,
+                    file: is_file.then_some(FileId {
+                        device: mapping.device,
+                        inode: mapping.inode,
+                        changed_ns: elf.changed_ns,
+                    }),
+                }),
+            },
+        );
+    }
+
+    /// A thread has begun; `maker` is the process that made it.
+    pub fn begin(&mut self, pid: u32, tid: u32, maker: Option<u32>) {
+        if let (true, Some(maker)) = (pid == tid, maker) {
+            let texts = self.processes.get(&maker).map(|maker| &maker.texts);
+            let process = Process {
+                texts: texts.cloned().unwrap_or_default(),
+                ..Process::default()
+            };
+            self.processes.insert(pid, process);
+        }
+        self.processes.entry(pid).or_default().threads += 1;
+    }
+
+    /// A process executes a program: its other threads have ended.
+    pub fn exec(&mut self, pid: u32) {
+        let process = Process {
+            threads: 1,
+            ..Process::default()
+        };
+        self.processes.insert(pid, process);
+    }
+
+    /// Records are missing: what was mapped before need not be any more.
+    pub fn forget(&mut self) {
+        for process in self.processes.values_mut() {
+            process.texts = Arc::default();
+            process.recent = Default::default();
+        }
+    }
+
+    /// How many processes something is known of.
+    #[cfg(test)]
+    pub fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// A thread has ended.
+    pub fn end(&mut self, pid: u32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.threads = process.threads.saturating_sub(1);
+            if process.threads == 0 {
+                self.processes.remove(&pid);
+            }
+        }
+    }
+
+    /// Makes `code` that which a fault's instruction pointer points to. Returns what is to be emitted it before.
+    pub fn find(&mut self, fault: &Fault, code: &mut Option<Code>) -> Option<TextRow> {
+        let process = self.processes.get_mut(&fault.pid);
+        let recent = process.as_ref().and_then(|process| process.recent(fault));
+        if let Some(recent) = recent {
+            let offset = fault.ip.wrapping_sub(recent.base);
+            match code {
+                Some(code) if Arc::ptr_eq(&code.object, &recent.object) => code.offset = offset,
+                other => {
+                    *other = Some(Code {
+                        object: Arc::clone(&recent.object),
+                        offset,
+                    });
+                }
+            }
+            return None;
+        }
+        let (found, told) = process.and_then(|process| process.search(fault)).unzip();
+        *code = found;
+        told.flatten()
+    }
+}
+
+impl Process {
+    /// The code of a fault, if it is among the recent.
+    fn recent(&self, fault: &Fault) -> Option<&Recent> {
+        self.recent.iter().flatten().find(|recent| {
+            recent.start <= fault.ip && fault.ip < recent.end && recent.emitted_ns <= fault.time_ns
+        })
+    }
+
+    /// As [`Codes::find`], for code that is not among the recent.
+    fn search(&mut self, fault: &Fault) -> Option<(Code, Option<TextRow>)> {
+        let Self { texts, emitted, .. } = self;
+        let (&start, text) = texts.range(..=fault.ip).next_back()?;
+        if fault.ip >= text.end {
+            return None;
+        }
+        let base = text.base();
+        let object = &text.object;
+        let tell = match emitted.get(&object.name) {
+            // The last row until a time counts: what comes out of its order, or with two of one time, cannot
+            // be emitted.
+            Some(emitted) if emitted.time_ns > fault.time_ns => return None,
+            Some(emitted) if emitted.base == base && emitted.object == *object => false,
+            Some(emitted) if emitted.time_ns == fault.time_ns => return None,
+            _ => true,
+        };
+        let row = tell.then(|| {
+            let new = Emitted {
+                object: Arc::clone(object),
+                base,
+                time_ns: fault.time_ns,
+            };
+            emitted.insert(Arc::clone(&object.name), new);
+            // What was found of the object may be elsewhere.
+            self.recent = Default::default();
+            TextRow {
+                time_ns: fault.time_ns,
+                cpu: fault.cpu,
+                pid: fault.pid,
+                tid: fault.tid,
+                address: text.start,
+                file_offset: text.offset,
+                object: Arc::clone(object),
+            }
+        });
+        let code = Code {
+            object: Arc::clone(object),
+            offset: fault.ip.wrapping_sub(base),
+        };
+        self.recent[self.oldest] = Some(Recent {
+            start,
+            end: text.end,
+            base,
+            emitted_ns: emitted
+                .get(&object.name)
+                .map_or(u64::MAX, |emitted| emitted.time_ns),
+            object: Arc::clone(object),
+        });
+        self.oldest = (self.oldest + 1) % RECENT;
+        Some((code, row))
+    }
+}
+
+/// The mappings that share an address with a range.
+fn overlapping(texts: &Texts, start: u64, end: u64) -> impl Iterator<Item = (&u64, &Text)> {
+    let before = texts.range(..start).next_back();
+    before
+        .filter(|(_, text)| text.end > start)
+        .into_iter()
+        .chain(texts.range(start..end))
+}
+
+/// Takes a range out of the mappings; what lies around it stays.
+fn cut(texts: &mut Texts, start: u64, end: u64) {
+    let overlapping: Vec<_> = overlapping(texts, start, end).map(|(at, _)| *at).collect();
+    for at in overlapping {
+        let Some(text) = texts.remove(&at) else {
+            continue;
+        };
+        if text.end > end {
+            texts.insert(end, text.clone());
+        }
+        if at < start {
+            texts.insert(at, Text { end: start, ..text });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CODE: u32 = mapping_flag::FILE | mapping_flag::READ | mapping_flag::EXEC;
+
+    /// The code of a fault, and what is emitted it before.
+    fn of(codes: &mut Codes, fault: &Fault) -> Option<(Code, Option<TextRow>)> {
+        let mut code = None;
+        let told = codes.find(fault, &mut code);
+        assert!(code.is_some() || told.is_none());
+        code.map(|code| (code, told))
+    }
+
+    /// A mapping of process 7, 8 or 9.
+    fn mapping(pid: u32, start: u64, end: u64, offset: u64, flags: u32, path: &str) -> Mapping {
+        Mapping {
+            time_ns: 0,
+            tid: pid,
+            pid,
+            number: 0,
+            start,
+            end,
+            offset,
+            inode: 1,
+            device: 1,
+            flags,
+            path: path.into(),
+        }
+    }
+
+    fn add(codes: &mut Codes, mapping: &Mapping) {
+        codes.mapping(mapping, &mapping.path.as_str().into());
+    }
+
+    fn fault(pid: u32, ip: u64) -> Fault {
+        Fault {
+            time_ns: 5,
+            pid,
+            tid: pid,
+            ip,
+            ..Fault::default()
+        }
+    }
+
+    /// Object and offset.
+    fn code(codes: &mut Codes, pid: u32, ip: u64) -> Option<(String, u64)> {
+        let (code, _) = of(codes, &fault(pid, ip))?;
+        Some((code.object.name.to_string(), code.offset))
+    }
+
+    fn told(codes: &mut Codes, pid: u32, ip: u64) -> Option<u64> {
+        Some(of(codes, &fault(pid, ip))?.1?.base())
+    }
+
+    #[test]
+    fn code_is_that_of_the_process_and_its_parent() {
+        let mut codes = Codes::default();
+        codes.begin(7, 7, Some(1));
+        add(&mut codes, &mapping(7, 0x5000, 0x8000, 0x1000, CODE, "/a"));
+        assert_eq!(code(&mut codes, 7, 0x5123), Some(("/a".into(), 0x1123)));
+        assert_eq!(code(&mut codes, 7, 0x4fff), None);
+        assert_eq!(code(&mut codes, 7, 0x8000), None);
+        codes.begin(8, 8, Some(7));
+        // What the child maps, its parent has not.
+        add(&mut codes, &mapping(8, 0x9000, 0xa000, 0, CODE, "/b"));
+        assert_eq!(code(&mut codes, 8, 0x7fff), Some(("/a".into(), 0x3fff)));
+        assert_eq!(code(&mut codes, 8, 0x9000), Some(("/b".into(), 0)));
+        assert_eq!(code(&mut codes, 7, 0x9000), None);
+        codes.exec(8);
+        assert_eq!(code(&mut codes, 8, 0x7fff), None);
+        assert!(code(&mut codes, 7, 0x7fff).is_some());
+    }
+
+    #[test]
+    fn an_object_is_told_once_in_each_process_and_program() {
+        let mut codes = Codes::default();
+        codes.begin(7, 7, Some(1));
+        let text = mapping(7, 0x5000, 0x8000, 0x1000, CODE, "/a");
+        add(&mut codes, &text);
+        assert_eq!(told(&mut codes, 7, 0x5000), Some(0x4000));
+        add(&mut codes, &text);
+        assert_eq!(told(&mut codes, 7, 0x6000), None);
+        codes.begin(8, 8, Some(7));
+        assert_eq!(told(&mut codes, 8, 0x6000), Some(0x4000));
+        codes.exec(7);
+        add(&mut codes, &mapping(7, 0xf000, 0x10000, 0, CODE, "/a"));
+        assert_eq!(told(&mut codes, 7, 0xf000), Some(0xf000));
+        assert_eq!(code(&mut codes, 7, 0xf001), Some(("/a".into(), 1)));
+    }
+
+    #[test]
+    fn an_object_at_two_places_is_told_of_at_each_change() {
+        let mut codes = Codes::default();
+        add(&mut codes, &mapping(7, 0x5000, 0x6000, 0, CODE, "/a"));
+        add(&mut codes, &mapping(7, 0x7000, 0x8000, 0, CODE, "/a"));
+        let mut at = |time_ns, ip| {
+            let fault = Fault {
+                time_ns,
+                ..fault(7, ip)
+            };
+            let (code, row) = of(&mut codes, &fault)?;
+            assert_eq!((&*code.object.name, code.offset), ("/a", 1));
+            Some(row.map(|row| row.base()))
+        };
+        assert_eq!(at(1, 0x5001), Some(Some(0x5000)));
+        assert_eq!(at(2, 0x5001), Some(None));
+        assert_eq!(at(3, 0x7001), Some(Some(0x7000)));
+        // At the same time as the other, and before it.
+        assert_eq!(at(3, 0x5001), None);
+        assert_eq!(at(2, 0x7001), None);
+        assert_eq!(at(4, 0x5001), Some(Some(0x5000)));
+    }
+
+    #[test]
+    fn nothing_is_known_behind_missing_records_until_it_is_told_again() {
+        let mut codes = Codes::default();
+        let text = mapping(7, 0x5000, 0x6000, 0, CODE, "/a");
+        add(&mut codes, &text);
+        assert!(code(&mut codes, 7, 0x5001).is_some());
+        codes.forget();
+        assert_eq!(code(&mut codes, 7, 0x5001), None);
+        add(&mut codes, &text);
+        assert_eq!(code(&mut codes, 7, 0x5001), Some(("/a".into(), 1)));
+    }
+
+    #[test]
+    fn what_is_mapped_over_is_gone() {
+        let mut codes = Codes::default();
+        add(&mut codes, &mapping(7, 0x1000, 0x9000, 0x1000, CODE, "/a"));
+        let data = mapping_flag::READ | mapping_flag::WRITE;
+        add(&mut codes, &mapping(7, 0x3000, 0x4000, 0, data, "[heap]"));
+        add(&mut codes, &mapping(7, 0x5000, 0x6000, 0, CODE, "/b"));
+        let names: Vec<_> = (1..9).map(|page| code(&mut codes, 7, page << 12)).collect();
+        let a = |page: u64| Some(("/a".to_owned(), page << 12));
+        let b = Some(("/b".to_owned(), 0));
+        assert_eq!(names, [a(1), a(2), None, a(4), b, a(6), a(7), a(8)]);
+    }
+
+    #[test]
+    fn a_process_is_forgotten_with_its_last_thread() {
+        let mut codes = Codes::default();
+        codes.begin(7, 7, Some(1));
+        codes.begin(7, 70, Some(1));
+        add(&mut codes, &mapping(7, 0x1000, 0x2000, 0, CODE, "/a"));
+        codes.end(7);
+        assert!(code(&mut codes, 7, 0x1000).is_some());
+        codes.end(7);
+        assert!(codes.processes.is_empty());
+    }
+
+    #[test]
+    fn the_vdso_is_an_object_and_code_without_a_file_is_none() {
+        let mut codes = Codes::default();
+        let flags = mapping_flag::READ | mapping_flag::EXEC;
+        add(&mut codes, &mapping(7, 0x1000, 0x2000, 0, flags, VDSO));
+        add(&mut codes, &mapping(7, 0x3000, 0x4000, 0, flags, ""));
+        assert_eq!(code(&mut codes, 7, 0x1800), Some((VDSO.into(), 0x800)));
+        assert_eq!(code(&mut codes, 7, 0x3800), None);
+    }
+
+    #[test]
+    fn a_file_is_looked_at_when_its_mapping_is_new() {
+        #[derive(Debug)]
+        struct Looks(u64);
+        impl LookAtFile for Looks {
+            fn look(&mut self, _: &Mapping) -> ElfPlace {
+                self.0 += 1;
+                ElfPlace {
+                    build_id: BuildId::Of(self.0.to_string().into()),
+                    bias: Some(self.0),
+                    changed_ns: Some(7),
+                }
+            }
+        }
+        let mut codes = Codes::looking(Box::new(Looks(0)));
+        let text = mapping(7, 0x1000, 0x2000, 0x1000, CODE, "/a");
+        for _ in 0..2 {
+            add(&mut codes, &text);
+            let (code, _) = of(&mut codes, &fault(7, 0x1010)).unwrap();
+            assert_eq!(code.object.build_id, BuildId::Of("1".into()));
+            let file = FileId {
+                device: 1,
+                inode: 1,
+                changed_ns: Some(7),
+            };
+            assert_eq!(code.object.file, Some(file));
+        }
+        // Another file of that name.
+        add(&mut codes, &mapping(7, 0x1000, 0x3000, 0x1000, CODE, "/a"));
+        let later = Fault {
+            time_ns: 6,
+            ..fault(7, 0x1010)
+        };
+        let (_, row) = of(&mut codes, &later).unwrap();
+        let row = row.expect("it is told anew");
+        assert_eq!(row.object.build_id, BuildId::Of("2".into()));
+        assert_eq!(row.elf_address(), Some(0x1002));
+    }
+
+    proptest! {
+        /// Mappings as an array of pages says.
+        #[test]
+        fn the_last_mapping_of_a_page_counts(
+            mappings in prop::collection::vec((0..32u64, 1..8u64, any::<bool>()), 0..40),
+        ) {
+            let mut codes = Codes::default();
+            let mut pages = [None; 40];
+            for (number, (first, count, is_code)) in mappings.into_iter().enumerate() {
+                let flags = if is_code { CODE } else { mapping_flag::READ };
+                let (start, end) = (first << 12, (first + count) << 12);
+                add(&mut codes, &mapping(7, start, end, 0, flags, &number.to_string()));
+                for (page, at) in (first..first + count).enumerate() {
+                    pages[at as usize] = is_code.then_some((number, page as u64));
+                }
+            }
+            for (at, page) in pages.into_iter().enumerate() {
+                let found = code(&mut codes, 7, (at as u64) << 12);
+                let expected = page.map(|(number, page)| (number.to_string(), page << 12));
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The answers of `stat`, `report`, `diff`, `advise` and `top` on real programs, checked against what the kernel counts and
+//! against programs whose answers are known by construction.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
+
+use sandbox_tests::{
+    guest, module, program,
+    tool::{self, run},
+};
+use serde_json::Value;
+
+/// Transparent huge pages for those alone who ask, while this is there.
+struct Thp {
+    before: String,
+}
+
+const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+
+impl Thp {
+    fn on_request() -> Self {
+        let text = fs::read_to_string(THP).unwrap();
+        let chosen = text.split(['[', ']']).nth(1).expect("one is chosen");
+        fs::write(THP, "madvise").unwrap();
+        Self {
+            before: chosen.to_owned(),
+        }
+    }
+}
+
+impl Drop for Thp {
+    fn drop(&mut self) {
+        fs::write(THP, &self.before).expect("cannot restore the setting of huge pages");
+    }
+}
+
+/// A folder with traces.
+struct Traces(tempfile::TempDir);
+
+impl Traces {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Records a command, which must write nothing but what the tool says; returns the file and what both wrote.
+    fn record(&self, name: &str, command: &[&str]) -> (String, String) {
+        let file = self.0.path().join(name).to_str().unwrap().to_owned();
+        let arguments = [&["record", "--latency", "-o", &file, "--"], command].concat();
+        let said = run(&arguments, 0);
+        (file, said)
+    }
+
+    /// As `record`, of a habit of the workload.
+    fn habit(&self, habit: &str, options: &[&str]) -> (String, String) {
+        let workload = program::find(program::WORKLOAD);
+        let workload = workload.to_str().unwrap().to_owned();
+        let command = [&[&workload, "habit", habit], options].concat();
+        self.record(habit, &command)
+    }
+}
+
+/// What a command answers in JSON.
+fn answer(arguments: &[&str]) -> Value {
+    let output = tool::command(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+}
+
+fn number(value: &Value) -> u64 {
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// The number behind a word in what the workload wrote.
+fn behind(text: &str, word: &str) -> u64 {
+    let mut words = text.split_whitespace().skip_while(|found| *found != word);
+    words
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no number behind {word} in {text}"))
+}
+
+/// The advice of a rule, if there is one.
+fn advice<'a>(answer: &'a Value, rule: &str) -> Option<&'a Value> {
+    let all = answer["advice"].as_array().unwrap();
+    all.iter().find(|advice| advice["rule"] == rule)
+}
+
+/// Faults that a process has before it counts its own, and behind that.
+const MARGIN: u64 = 150;
+
+#[test]
+fn stat_counts_what_the_kernel_counts() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let _thp = Thp::on_request();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stat.json");
+        let file = file.to_str().unwrap();
+        let workload = program::find(program::WORKLOAD);
+        let command = [
+            workload.to_str().unwrap(),
+            "habit",
+            "whole",
+            "--pages",
+            "20000",
+        ];
+        let arguments = ["stat", "-r", "3", "--json", "-o", file, "--"];
+        let said = run(&[&arguments[..], &command].concat(), 0);
+        let counted = behind(&said, "faults");
+        let stat: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        let runs = stat["runs"].as_array().unwrap();
+        assert_eq!(runs.len(), 3);
+        for run in runs {
+            let faults = number(&run["totals"]["faults"]);
+            assert!(
+                faults.abs_diff(counted) <= MARGIN,
+                "{faults} against {counted}"
+            );
+            let zero_fill = &run["kinds"]["zero-fill"];
+            assert!((20_000..20_000 + MARGIN).contains(&number(&zero_fill["faults"])));
+            let time = number(&run["totals"]["time_ns"]);
+            let cpu = number(&run["user_ns"]) + number(&run["system_ns"]);
+            assert!(time > 0 && number(&run["wall_ns"]) > time / 2 && cpu > 0);
+            let steps = run["histogram"].as_array().unwrap().iter();
+            let sum: u64 = steps.map(|step| number(&step["faults"])).sum();
+            assert_eq!(sum, number(&run["totals"]["timed"]));
+        }
+        let text = run(&[&["stat", "--"], &command[..]].concat(), 0);
+        for part in ["of the wall time", "of the CPU time", "zero-fill", "|@@"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(
+            run(&["stat", "--", "sh", "-c", "exit 7"], 7)
+                .matches("exit 7")
+                .count(),
+            1
+        );
+        // The recorder's own priority is not for the commands.
+        let said = run(&["stat", "-r", "2", "--", "nice"], 0);
+        assert_eq!(
+            said.lines().filter(|line| *line == "0").count(),
+            2,
+            "{said}"
+        );
+        assert!(run(&["stat"], 1).contains("name what to trace"));
+    });
+}
+
+#[test]
+fn children_cost_what_the_kernel_counts_for_them() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let traces = Traces::new();
+        let script = "import os, resource, subprocess, sys\n\
+            for _ in range(20): subprocess.run(['ls', '/usr/lib'], stdout=subprocess.DEVNULL)\n\
+            of = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
+            print('faults', of.ru_minflt + of.ru_majflt, 'parent', os.getpid())";
+        let (file, said) = traces.record("children", &["python3", "-c", script]);
+        let report = answer(&[
+            "report",
+            &file,
+            "--json",
+            "--by",
+            "pid",
+            "--filter",
+            "fate=minor,major",
+        ]);
+        let parent = behind(&said, "parent");
+        let groups = report["tables"][0]["groups"].as_array().unwrap();
+        let children = groups
+            .iter()
+            .filter(|group| number(&group["pid"]) != parent);
+        let faults: u64 = children.map(|group| number(&group["faults"])).sum();
+        assert_eq!(faults, behind(&said, "faults"));
+        assert_eq!(number(&report["totals"]["execs"]), 21);
+        assert_eq!(report["verdict"]["outcome"], "complete");
+        let text = run(&["report", &file, "--by", "process,kind"], 0);
+        assert!(text.contains("ls") && text.contains("file-exec"), "{text}");
+    });
+}
+
+#[test]
+fn a_cold_start_shows_the_files_that_were_read() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let traces = Traces::new();
+        let script = "import json, resource\n\
+            print('major', resource.getrusage(resource.RUSAGE_SELF).ru_majflt)";
+        let start = |name: &str| traces.record(name, &["python3", "-c", script]);
+        rustix::fs::sync();
+        fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
+        let (cold, said) = start("cold");
+        let (warm, _) = start("warm");
+        let report = answer(&["report", &cold, "--json"]);
+        let files = report["cold"].as_array().unwrap();
+        let major: u64 = files.iter().map(|file| number(&file["major"])).sum();
+        let counted = behind(&said, "major");
+        assert!(counted > 0, "nothing was cold: {said}");
+        assert!(
+            major >= counted && major - counted <= 20,
+            "{major} against {counted}"
+        );
+        assert!(files.iter().all(|file| number(&file["time_ns"]) > 0));
+        assert!(run(&["report", &cold, "--cold"], 0).contains("python3"));
+        let diff = answer(&["diff", &cold, &warm, "--json"]);
+        let majors = &diff["totals"]["major"];
+        assert_eq!(majors["before"], major as f64);
+        assert!(
+            majors["after"].as_f64() < majors["before"].as_f64(),
+            "{majors}"
+        );
+        assert_eq!(majors["certainty"], "unknown");
+    });
+}
+
+#[test]
+fn leak_and_churn_are_told_apart() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let _thp = Thp::on_request();
+        let traces = Traces::new();
+        let of_program = |file: &str| {
+            let report = answer(&["report", file, "--json"]);
+            let programs = report["programs"].as_array().unwrap().clone();
+            let is_workload = |of: &Value| {
+                of["program"]
+                    .as_str()
+                    .is_some_and(|path| path.ends_with(program::WORKLOAD))
+            };
+            programs
+                .into_iter()
+                .find(is_workload)
+                .expect("the workload")
+        };
+        let touched = |program: &Value, name: &str| -> u64 {
+            let steps = program["growth"]["steps"].as_array().unwrap().iter();
+            steps.map(|step| number(&step[name])).sum()
+        };
+        let options = ["--pages", "64", "--passes", "100", "--pause", "10"];
+        let leak = of_program(&traces.habit("leak", &options).0);
+        assert!(
+            (6400..6400 + MARGIN).contains(&touched(&leak, "first")),
+            "{leak}"
+        );
+        assert!(touched(&leak, "again") <= 10, "{leak}");
+        // When it grew depends on the machine's load; that it grew to the end is known by construction.
+        assert!(leak["growth"]["late_part"].as_f64() > Some(0.0), "{leak}");
+        // 40 MiB: a mapping of its own, whatever was freed before.
+        let options = ["--pages", "10240", "--passes", "10"];
+        let churn = of_program(&traces.habit("churn", &options).0);
+        assert!(touched(&churn, "first") <= 10_241 + MARGIN, "{churn}");
+        assert!(touched(&churn, "again") >= 9 * 10_240, "{churn}");
+        let text = run(
+            &[
+                "report",
+                &traces.habit("leak", &["--passes", "3"]).0,
+                "--refault",
+            ],
+            0,
+        );
+        assert!(text.contains("touched first by ft-workload"), "{text}");
+    });
+}
+
+#[test]
+fn advice_is_for_those_who_deserve_it() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let _thp = Thp::on_request();
+        let traces = Traces::new();
+        let advise = |habit: &str| {
+            let (file, _) = traces.habit(habit, &["--pages", "16384", "--passes", "4"]);
+            answer(&["advise", &file, "--json"])
+        };
+        for (rule, deserves, near) in [
+            ("refault", "churn", "reuse"),
+            ("huge-pages", "whole", "sparse"),
+            ("read-then-write", "read-first", "write-first"),
+        ] {
+            let found = advise(deserves);
+            let of = advice(&found, rule).unwrap_or_else(|| panic!("{deserves}: {found}"));
+            let saving = number(&of["saving"]);
+            let wanted = match rule {
+                "refault" => 3 * 16_384,
+                "huge-pages" => 31 * 511,
+                _ => 16_384,
+            };
+            assert!(
+                saving.abs_diff(wanted) <= wanted / 20,
+                "{rule}: {saving} for {wanted}"
+            );
+            let found = advise(near);
+            assert!(advice(&found, rule).is_none(), "{near}: {found}");
+        }
+    });
+}
+
+#[test]
+fn what_is_predicted_is_measured() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let _thp = Thp::on_request();
+        let workload = program::find(program::WORKLOAD);
+        let workload = workload.to_str().unwrap();
+        for (rule, habit, passes) in [("refault", "churn", "10"), ("huge-pages", "whole", "1")] {
+            let habit = [
+                workload, "habit", habit, "--pages", "10240", "--passes", passes,
+            ];
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("verified.json");
+            // The workload writes to standard output, too.
+            let script = "out=$1; shift; exec fault-tracer advise --verify --runs 2 --json -- \
+                sh -c '\"$@\" >/dev/null' sh \"$@\" >\"$out\"";
+            let mut command = Command::new("sh");
+            command.args(["-c", script, "sh"]).arg(&file).args(habit);
+            assert!(command.status().unwrap().success());
+            let answer: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+            let tried = answer["verified"].as_array().unwrap();
+            let tried = tried.iter().find(|tried| tried["rule"] == rule);
+            let tried = tried.unwrap_or_else(|| panic!("{answer:#}"));
+            let predicted = tried["predicted_saving"].as_f64().unwrap();
+            let measured = tried["measured_saving"].as_f64().unwrap();
+            assert!(
+                (predicted - measured).abs() <= predicted / 10.0,
+                "{tried:#}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_change_is_told_from_chance() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let _thp = Thp::on_request();
+        let traces = Traces::new();
+        let workload = program::find(program::WORKLOAD);
+        let workload = workload.to_str().unwrap();
+        let record = |name: &str, pages: &str| {
+            traces
+                .record(name, &[workload, "habit", "whole", "--pages", pages])
+                .0
+        };
+        let small = ["a", "b", "c"].map(|name| record(name, "1000"));
+        let large = ["d", "e", "f"].map(|name| record(name, "3000"));
+        let arguments = |before: &[&str], after: &[&str]| -> Vec<String> {
+            let words = [&["diff", "--json", "--by", "kind"], before, &["--"], after].concat();
+            words.into_iter().map(str::to_owned).collect()
+        };
+        let compare = |before: &[&str], after: &[&str]| {
+            let words = arguments(before, after);
+            answer(&words.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let [a, b, c] = small.each_ref().map(String::as_str);
+        let large = large.each_ref().map(String::as_str);
+        let diff = compare(&[a, b, c], &large);
+        let zero_fill = &diff["tables"][0]["groups"][0];
+        assert_eq!(zero_fill["kind"], "zero-fill");
+        let faults = &zero_fill["faults"];
+        assert_eq!(faults["certainty"], "change", "{faults}");
+        let change = faults["after"].as_f64().unwrap() - faults["before"].as_f64().unwrap();
+        assert!((change - 2000.0).abs() < 50.0, "{change}");
+        let text = run(&["diff", a, large[0]], 0);
+        assert!(text.contains("does not tell change from chance"), "{text}");
+        assert!(run(&["diff", a, b, c], 1).contains("several on each side of --"));
+    });
+}
+
+/// A process that is killed at the end.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().expect("cannot kill it");
+        self.0.wait().expect("cannot wait for it");
+    }
+}
+
+#[test]
+fn top_shows_who_faults() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let mut command = Command::new(program::find(program::WORKLOAD));
+        command.arg("spin").stdout(Stdio::null());
+        let spin = Running(command.spawn().unwrap());
+        let pid = spin.0.id().to_string();
+        for target in [&["-p", &pid][..], &["-a"], &[]] {
+            let arguments = [&["top", "--batch", "-n", "2", "-d", "0.5"], target].concat();
+            let text = run(&arguments, 0);
+            let of_process = text.lines().filter(|line| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                words.contains(&pid.as_str()) && words.contains(&program::WORKLOAD)
+            });
+            assert!(of_process.count() >= 1, "{text}");
+            assert_eq!(text.matches("in all,").count(), 2, "{text}");
+        }
+        assert!(run(&["top"], 1).contains("--batch"));
+        assert!(run(&["top", "--batch", "--", "ls"], 1 + 124).contains("fault-tracer stat"));
+    });
+}
+
+#[test]
+fn a_database_and_a_sort_are_reported_whole() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let traces = Traces::new();
+        let insert = "import sqlite3; c = sqlite3.connect('/tmp/answers.db')\n\
+            c.execute('create table t(a, b)')\n\
+            c.executemany('insert into t values(?, ?)', ((n, str(n) * 9) for n in range(5000)))\n\
+            c.commit()";
+        let sort = "seq 50000 | sort -R | sort -n >/dev/null";
+        for (name, command) in [
+            ("sqlite", ["python3", "-c", insert]),
+            ("sort", ["sh", "-c", sort]),
+        ] {
+            let (file, _) = traces.record(name, &command);
+            let report = answer(&["report", &file, "--json", "--by", "symbol"]);
+            assert_eq!(report["verdict"]["outcome"], "complete");
+            assert_eq!(report["trace"]["whole"], true);
+            assert!(!report["stand_out"].as_array().unwrap().is_empty());
+            let groups = report["tables"][0]["groups"].as_array().unwrap();
+            let faults: u64 = groups.iter().map(|group| number(&group["faults"])).sum();
+            assert_eq!(faults, number(&report["totals"]["faults"]));
+            let found = groups
+                .iter()
+                .filter(|group| group["symbol"].is_string())
+                .count();
+            assert!(found > 5, "{found} symbols");
+        }
+        fs::remove_file("/tmp/answers.db").unwrap();
+    });
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An open device that was handed to somebody who could not have opened it lets that one read, and decide nothing.
+
+use std::{io, thread};
+
+use fault_tracer_uapi::state;
+use sandbox_tests::{
+    device::{Session, Setup},
+    guest, module,
+};
+
+/// `nobody`
+const NOBODY: libc::uid_t = 65534;
+
+/// Runs something in a thread that has no rights.
+fn without_rights<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: The system call itself, unlike libc's function, changes the calling thread alone.
+            let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
+            run()
+        });
+        thread.join().expect("the thread panicked")
+    })
+}
+
+fn errors(results: &[io::Result<()>]) -> Vec<Option<i32>> {
+    results
+        .iter()
+        .map(|result| result.as_ref().err().and_then(io::Error::raw_os_error))
+        .collect()
+}
+
+#[test]
+fn who_could_not_open_the_device_cannot_say_what_is_traced() {
+    guest::test(|log| {
+        let _module = module::load_idle();
+        let session = Session::open().unwrap();
+        let running = Session::running(Setup::default());
+        log.news();
+        let (opened, results, read) = without_rights(|| {
+            let results = [
+                session.configure(Setup::default()),
+                session.add(guest::own_pid()),
+                session.start(),
+                session.adopt(),
+                running.add(guest::own_pid()),
+            ];
+            (Session::open().is_ok(), results, running.drain(0).len())
+        });
+        assert!(!opened, "nobody opened the device");
+        assert_eq!(errors(&results), [Some(libc::EPERM); 5]);
+        assert_eq!(read, 0, "nothing was to be read");
+        let said = log.news();
+        assert_eq!(said.len(), 2, "each session says it once: {said:?}");
+        let info = session.info();
+        assert_eq!((info.state, info.live_targets), (state::IDLE, 0));
+        assert_eq!(running.info().live_targets, 0);
+        // Whoever has the rights goes on with it.
+        session.add(guest::own_pid()).unwrap();
+        session.start().unwrap();
+        // To stop one's own recording takes none.
+        without_rights(|| session.stop()).unwrap();
+    });
+}
+
+#[test]
+fn the_session_of_the_module_s_parameters_is_not_stopped_without_rights() {
+    guest::test(|_| {
+        let own = guest::own_pid();
+        let _module = module::load(&format!("pid={own}")).unwrap();
+        let session = Session::open().unwrap();
+        session.adopt().unwrap();
+        let results = without_rights(|| [session.stop(), session.remove(own)]);
+        assert_eq!(errors(&results), [Some(libc::EPERM); 2]);
+        let info = session.info();
+        assert_eq!((info.state, info.live_targets), (state::RUNNING, 1));
+        session.stop().unwrap();
+    });
+}

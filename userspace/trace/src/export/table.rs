@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The columns of the exports that are tables of typed columns (Parquet, Arrow).
+//!
+//! Types that do not surprise: numbers are signed, so that differences are right, times have a unit and a zone, and
+//! what each fault has is never null.
+
+use std::{io, sync::Arc};
+
+use arrow_array::{
+    builder::StringBuilder,
+    cast::AsArray as _,
+    types::{ArrowDictionaryKeyType, Int32Type, Int64Type, UInt16Type, UInt32Type, UInt64Type},
+    Array as _, ArrayRef, ArrowPrimitiveType, Int32Array, Int64Array, PrimitiveArray, RecordBatch,
+    StringArray, TimestampNanosecondArray,
+};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::{wall_time::WallTime, Symbol};
+use crate::{
+    file::{
+        batch::{Batch, SymbolNames},
+        schema::{fields, many, schema, FewKey, ManyKey},
+    },
+    BuildId, Metadata, Name, ResolvedFault, Row,
+};
+
+/// The zone of the times.
+const UTC: &str = "UTC";
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Text,
+    Time,
+    /// A signed number of 32 bits.
+    Number,
+    /// A signed number of 64 bits.
+    Long,
+}
+
+/// In which rows a column has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum In {
+    /// In each row.
+    All,
+    /// In each fault.
+    Faults,
+    /// In some faults.
+    SomeFaults,
+    /// In other events alone.
+    Events,
+}
+
+/// The columns and their order.
+const COLUMNS: [(&str, Holds, In); 35] = [
+    ("event", Holds::Text, In::Events),
+    ("time", Holds::Time, In::All),
+    ("time_ns", Holds::Long, In::All),
+    ("cpu", Holds::Number, In::Faults),
+    ("pid", Holds::Number, In::Faults),
+    ("tid", Holds::Number, In::Faults),
+    ("process", Holds::Text, In::SomeFaults),
+    ("thread", Holds::Text, In::SomeFaults),
+    ("program", Holds::Text, In::SomeFaults),
+    ("kind", Holds::Text, In::Faults),
+    ("fate", Holds::Text, In::Faults),
+    ("access", Holds::Text, In::Faults),
+    ("address", Holds::Long, In::Faults),
+    ("mapping", Holds::Text, In::SomeFaults),
+    ("permissions", Holds::Text, In::SomeFaults),
+    ("file_offset", Holds::Long, In::SomeFaults),
+    ("flags", Holds::Text, In::Faults),
+    ("ip", Holds::Long, In::Faults),
+    ("object", Holds::Text, In::SomeFaults),
+    ("ip_offset", Holds::Long, In::SomeFaults),
+    ("build_id", Holds::Text, In::SomeFaults),
+    ("symbol", Holds::Text, In::SomeFaults),
+    ("symbol_offset", Holds::Long, In::SomeFaults),
+    ("duration_ns", Holds::Long, In::SomeFaults),
+    ("attempts", Holds::Number, In::Faults),
+    ("returns", Holds::Number, In::Faults),
+    ("parent", Holds::Number, In::Events),
+    ("old_tid", Holds::Number, In::Events),
+    ("min_flt", Holds::Long, In::Events),
+    ("maj_flt", Holds::Long, In::Events),
+    ("end_ns", Holds::Long, In::Events),
+    ("count", Holds::Long, In::Events),
+    ("device", Holds::Long, In::Events),
+    ("inode", Holds::Long, In::Events),
+    ("changed_ns", Holds::Long, In::Events),
+];
+
+/// How texts are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texts {
+    /// As Arrow's plain strings.
+    Plain,
+    /// As dictionaries, for a writer that makes plain strings of them.
+    Dictionaries,
+}
+
+/// Rows, which become columns.
+pub struct Table {
+    events: bool,
+    texts: Texts,
+    schema: SchemaRef,
+    time: WallTime,
+    /// The columns that the trace file has, too.
+    batch: Batch,
+    more: More,
+}
+
+/// The columns that the trace file has not, or as something else.
+#[derive(Default)]
+struct More {
+    times: Vec<i64>,
+    ips: Vec<Option<i64>>,
+    ip_offsets: Vec<Option<i64>>,
+    returns: Vec<Option<i32>>,
+    build_ids: SymbolNames,
+    /// The build id of what has none.
+    no_build_id: Option<Name>,
+    symbols: SymbolNames,
+    symbol_offsets: Vec<Option<i64>>,
+}
+
+impl Table {
+    pub fn new(metadata: &Metadata, events: bool, texts: Texts) -> Self {
+        let ours = fields();
+        let fields = columns(events).map(|(name, holds, present)| {
+            let data_type = match holds {
+                Holds::Time => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
+                Holds::Number => DataType::Int32,
+                Holds::Long => DataType::Int64,
+                Holds::Text if texts == Texts::Plain => DataType::Utf8,
+                Holds::Text => ours
+                    .iter()
+                    .find(|field| field.name() == name)
+                    .map(|field| field.data_type().clone())
+                    .filter(|data_type| *data_type != DataType::Utf8)
+                    .unwrap_or_else(many),
+            };
+            let always = match present {
+                In::All => true,
+                In::Faults => !events,
+                In::SomeFaults => false,
+                In::Events => name == "event",
+            };
+            Field::new(name, data_type, !always)
+        });
+        let metadata_of = schema(metadata).metadata().clone();
+        let entries = metadata_of
+            .into_iter()
+            // Room for longer numbers is of no use here.
+            .map(|(key, value)| (key, value.trim_end().to_owned()));
+        let schema = Schema::new(fields.collect::<Vec<_>>()).with_metadata(entries.collect());
+        Self {
+            events,
+            texts,
+            schema: Arc::new(schema),
+            time: WallTime::new(metadata),
+            batch: Batch::default(),
+            more: More::default(),
+        }
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Whether it holds as many rows as a batch may.
+    pub fn is_full(&self) -> bool {
+        self.batch.is_full()
+    }
+
+    /// Adds a row, if it is to be exported.
+    ///
+    /// # Panics
+    ///
+    /// If it [is full](Table::is_full).
+    pub fn push(&mut self, row: &Row, symbol: Option<&Symbol>) {
+        if !self.events && !matches!(row, Row::Fault(_)) {
+            return;
+        }
+        let n = self.batch.rows();
+        self.batch.push(row);
+        let more = &mut self.more;
+        more.times.push(self.time.since_1970(row.time_ns()));
+        let fault = match row {
+            Row::Fault(fault) | Row::Pending(fault) => Some(&**fault),
+            _ => None,
+        };
+        more.push_fault(fault);
+        if let Row::Text(text) = row {
+            // CAST: a place in a file.
+            let address = text.elf_address().map(|address| address as i64);
+            if let Some(last) = more.ip_offsets.last_mut() {
+                *last = address;
+            }
+        }
+        let object = match row {
+            Row::Text(text) => Some(&text.object),
+            _ => fault.and_then(|fault| fault.code.as_ref().map(|code| &code.object)),
+        };
+        let build_id = match object.map(|object| &object.build_id) {
+            Some(BuildId::Of(build_id)) => Some(build_id),
+            Some(BuildId::Absent) => Some(&*more.no_build_id.get_or_insert_with(|| "".into())),
+            Some(BuildId::Unread) | None => None,
+        };
+        more.build_ids.set_option(n, build_id);
+        more.symbols
+            .set_option(n, symbol.map(|symbol| &symbol.name));
+        more.symbol_offsets
+            .push(symbol.map(|symbol| symbol.offset as i64));
+    }
+
+    /// All rows, of which none are left here.
+    pub fn take(&mut self) -> io::Result<RecordBatch> {
+        RecordBatch::try_new(Arc::clone(&self.schema), self.take_columns())
+            .map_err(io::Error::other)
+    }
+
+    fn take_columns(&mut self) -> Vec<ArrayRef> {
+        let rows = self.batch.rows();
+        let ours: Vec<_> = fields().into_iter().zip(self.batch.take()).collect();
+        let more = &mut self.more;
+        let times = TimestampNanosecondArray::from(std::mem::take(&mut more.times));
+        let longs = |numbers: &mut Vec<Option<i64>>| -> ArrayRef {
+            Arc::new(Int64Array::from(std::mem::take(numbers)))
+        };
+        let added: [(&str, ArrayRef); 7] = [
+            ("time", Arc::new(times.with_timezone(UTC))),
+            ("ip", longs(&mut more.ips)),
+            ("ip_offset", longs(&mut more.ip_offsets)),
+            ("symbol_offset", longs(&mut more.symbol_offsets)),
+            (
+                "returns",
+                Arc::new(Int32Array::from(std::mem::take(&mut more.returns))),
+            ),
+            ("build_id", more.build_ids.take(rows)),
+            ("symbol", more.symbols.take(rows)),
+        ];
+        let texts = self.texts;
+        let find = |name: &str| {
+            let added = added.iter().find(|(of, _)| *of == name);
+            let ours = || ours.iter().find(|(field, _)| field.name() == name);
+            added
+                .map(|(_, column)| column)
+                .or_else(|| ours().map(|(_, column)| column))
+        };
+        columns(self.events)
+            .filter_map(|(name, holds, _)| Some(converted(find(name)?, holds, texts)))
+            .collect()
+    }
+}
+
+impl More {
+    /// What faults alone have.
+    fn push_fault(&mut self, fault: Option<&ResolvedFault>) {
+        // CAST: addresses of programs are below 2^63, but for those of [vsyscall], which are negative.
+        self.ips.push(fault.map(|fault| fault.fault.ip as i64));
+        let code = fault.and_then(|fault| fault.code.as_ref());
+        self.ip_offsets.push(code.map(|code| code.offset as i64));
+        self.returns
+            .push(fault.map(|fault| i32::try_from(fault.returns).unwrap_or(i32::MAX)));
+    }
+}
+
+/// The columns of faults, or of all events.
+fn columns(events: bool) -> impl Iterator<Item = (&'static str, Holds, In)> {
+    COLUMNS
+        .into_iter()
+        .filter(move |(_, _, present)| events || *present != In::Events)
+}
+
+/// A column of ours as it is exported.
+fn converted(column: &ArrayRef, holds: Holds, texts: Texts) -> ArrayRef {
+    match (holds, column.data_type()) {
+        (Holds::Text, DataType::Dictionary(..)) if texts == Texts::Plain => plain(column),
+        (Holds::Number, DataType::UInt16) => {
+            let numbers = column.as_primitive::<UInt16Type>();
+            Arc::new(numbers.unary::<_, Int32Type>(i32::from))
+        }
+        // Process ids have 22 bits.
+        (Holds::Number, DataType::UInt32) => {
+            Arc::new(signed::<_, Int32Type>(column.as_primitive::<UInt32Type>()))
+        }
+        (Holds::Long, DataType::UInt64) => {
+            Arc::new(signed::<_, Int64Type>(column.as_primitive::<UInt64Type>()))
+        }
+        _ => Arc::clone(column),
+    }
+}
+
+/// The same bits as signed numbers of the same size.
+fn signed<T: ArrowPrimitiveType, S: ArrowPrimitiveType>(
+    numbers: &PrimitiveArray<T>,
+) -> PrimitiveArray<S> {
+    let bits = numbers.values().inner().clone();
+    let values = ScalarBuffer::new(bits, 0, numbers.len());
+    PrimitiveArray::new(values, numbers.nulls().cloned())
+}
+
+/// The texts of a dictionary.
+fn plain(column: &ArrayRef) -> ArrayRef {
+    fn of<K: ArrowDictionaryKeyType>(keys: &PrimitiveArray<K>, values: &StringArray) -> ArrayRef
+    where
+        K::Native: Into<i64>,
+    {
+        let mut texts = StringBuilder::with_capacity(keys.len(), 16 * keys.len());
+        for key in keys {
+            // CAST: keys are not negative.
+            texts.append_option(key.map(|key| values.value(key.into() as usize)));
+        }
+        Arc::new(texts.finish())
+    }
+    if let Some(dictionary) = column.as_dictionary_opt::<FewKey>() {
+        of(dictionary.keys(), dictionary.values().as_string())
+    } else {
+        let dictionary = column.as_dictionary::<ManyKey>();
+        of(dictionary.keys(), dictionary.values().as_string())
+    }
+}
