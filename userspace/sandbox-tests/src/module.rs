@@ -1,35 +1,67 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Loading and unloading the module.
+//! Loading and unloading the module, and the kernel's own driver of device memory.
 
 use std::{
     ffi::CString,
     fs::{self, File},
     io,
     os::fd::AsRawFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// The module's name.
 pub const NAME: &str = "fault_tracer";
 
-/// The module for the running kernel.
-pub fn path() -> PathBuf {
-    let release = rustix::system::uname()
+/// The kernel's own test driver of memory that a device has, `lib/test_hmm.c`.
+const DEVICE_MEMORY: &str = "test_hmm";
+
+/// The running kernel's release.
+fn release() -> String {
+    rustix::system::uname()
         .release()
         .to_string_lossy()
-        .into_owned();
-    format!("/lib/modules/{release}/updates/{NAME}.ko").into()
+        .into_owned()
+}
+
+/// The module for the running kernel.
+pub fn path() -> PathBuf {
+    format!("/lib/modules/{}/updates/{NAME}.ko", release()).into()
+}
+
+/// Whether the running kernel was built with an option.
+pub fn kernel_has(option: &str) -> bool {
+    let path = format!("/lib/modules/{}/config", release());
+    let options = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = format!("{option}=y");
+    options.lines().any(|option| option == line)
 }
 
 /// A module that is loaded: unloaded when this goes.
 #[must_use]
-pub struct Loaded(());
+pub struct Loaded(&'static str);
 
 /// Loads the module with parameters, as `insmod` does, but with the kernel's own error.
 pub fn load(parameters: &str) -> io::Result<Loaded> {
-    let file = File::open(path())
-        .unwrap_or_else(|error| panic!("cannot open {}: {error}", path().display()));
+    load_file(NAME, &path(), parameters)
+}
+
+/// Loads the driver of device memory, which `tests/guest/build-device-memory` builds. `None` on a kernel whose source
+/// the sandbox does not keep.
+pub fn load_device_memory() -> Option<Loaded> {
+    let release = release();
+    let series: Vec<_> = release.splitn(3, '.').take(2).collect();
+    let source = format!("/usr/src/linux-source-{}", series.join("."));
+    Path::new(&source).exists().then(|| {
+        let program = std::env::current_exe().expect("this program has a path");
+        let path = program.with_file_name(format!("{release}/device-memory/{DEVICE_MEMORY}.ko"));
+        load_file(DEVICE_MEMORY, &path, "").expect("the driver of device memory does not load")
+    })
+}
+
+fn load_file(name: &'static str, path: &Path, parameters: &str) -> io::Result<Loaded> {
+    let file =
+        File::open(path).unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
     let parameters = CString::new(parameters).expect("parameters have no zero byte");
     // SAFETY: `finit_module` reads the file and the string, both alive during the call.
     let result = unsafe {
@@ -41,7 +73,7 @@ pub fn load(parameters: &str) -> io::Result<Loaded> {
         )
     };
     if result == 0 {
-        Ok(Loaded(()))
+        Ok(Loaded(name))
     } else {
         Err(io::Error::last_os_error())
     }
@@ -54,7 +86,11 @@ pub fn load_idle() -> Loaded {
 
 /// Unloads the module, as `rmmod` does, but with the kernel's own error: `EWOULDBLOCK` if it is in use.
 pub fn unload() -> io::Result<()> {
-    let name = CString::new(NAME).expect("a name has no zero byte");
+    unload_named(NAME)
+}
+
+fn unload_named(name: &str) -> io::Result<()> {
+    let name = CString::new(name).expect("a name has no zero byte");
     // SAFETY: `delete_module` reads the string, alive during the call.
     let result = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
     if result == 0 {
@@ -67,7 +103,7 @@ pub fn unload() -> io::Result<()> {
 impl Loaded {
     /// Unloads it.
     pub fn unload(self) -> io::Result<()> {
-        let result = unload();
+        let result = unload_named(self.0);
         std::mem::forget(self);
         result
     }
@@ -75,7 +111,7 @@ impl Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        if let Err(error) = unload() {
+        if let Err(error) = unload_named(self.0) {
             // A test that fails already says why itself.
             assert!(
                 std::thread::panicking(),

@@ -2,7 +2,12 @@
 
 //! `entries`: pages whose page table entry is neither empty nor an ordinary page's.
 
-use std::{fs::File, num::NonZeroUsize, os::fd::AsFd, process::id};
+use std::{
+    fs::File,
+    num::NonZeroUsize,
+    os::fd::{AsFd, AsRawFd as _},
+    process::id,
+};
 
 use anyhow::{ensure, Context, Result};
 use clap::{Args, ValueEnum};
@@ -34,6 +39,10 @@ enum Entry {
     Broken,
     /// Fresh shared memory protected through userfaultfd, which is read
     WriteProtected,
+    /// Pages that a device has, which are read (needs the kernel's driver test_hmm)
+    DevicePrivate,
+    /// Pages that a device alone may use, which are read (needs the kernel's driver test_hmm)
+    DeviceExclusive,
     /// Pages that a child has made inaccessible for itself, which this process writes as a debugger does
     Protected,
 }
@@ -95,7 +104,7 @@ pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
             file.set_len((options.pages.get() * page_size()) as u64)?;
             let region = Region::shared(Some(&file), options.pages)?;
             uffd.register(&region.range(), Mode::Write)?;
-            uffd.write_protect(&region.range(), true)?;
+            uffd.protect(&region.range(), Mode::Write)?;
             truth.region(id(), &region.range());
             for page in 0..region.pages() {
                 region.touch(page, Access::Read);
@@ -107,12 +116,69 @@ pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
                 );
             }
         }
+        Entry::DevicePrivate => of_device(Device::MIGRATE, "device-private", options, &mut truth)?,
+        Entry::DeviceExclusive => {
+            of_device(Device::EXCLUSIVE, "device-exclusive", options, &mut truth)?;
+        }
         Entry::Protected => {
             let region = Region::anonymous(options.pages)?;
             poke(&region, &mut truth)?;
         }
     }
     truth.write()
+}
+
+/// A device that takes memory: the first of the driver `lib/test_hmm.c`.
+struct Device(File);
+
+impl Device {
+    /// `HMM_DMIRROR_MIGRATE_TO_DEV` and `HMM_DMIRROR_EXCLUSIVE` of `lib/test_hmm_uapi.h`.
+    const MIGRATE: libc::c_ulong = 0xc028_4802;
+    const EXCLUSIVE: libc::c_ulong = 0xc028_4805;
+
+    fn open() -> Result<Self> {
+        let mut options = File::options();
+        let file = options.read(true).write(true).open("/dev/hmm_dmirror0");
+        Ok(Self(file.context("no device that takes memory")?))
+    }
+
+    /// Has it take a region's pages.
+    fn take(&self, command: libc::c_ulong, region: &Region) -> Result<()> {
+        let range = region.range();
+        // What it reads of them. Written, so that the kernel needs no fault to copy it.
+        let mut copy = vec![7u8; range.len()];
+        let pages = region.pages() as u64;
+        let mut request = [range.start as u64, copy.as_mut_ptr() as u64, pages, 0, 0];
+        // SAFETY: The structure has the command's size, and the copy that of the pages.
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), command, request.as_mut_ptr()) };
+        ensure!(
+            done == 0 && request[3] == pages,
+            "the device took {} of {pages} pages: {}",
+            request[3],
+            std::io::Error::last_os_error()
+        );
+        Ok(())
+    }
+}
+
+/// Reads pages that a device has taken, of which the entries bear this flag.
+fn of_device(
+    command: libc::c_ulong,
+    flag: &str,
+    options: &Options,
+    truth: &mut Truth,
+) -> Result<()> {
+    let device = Device::open()?;
+    let region = Region::anonymous(options.pages)?;
+    truth.region(id(), &region.range());
+    write_all(&region, truth);
+    device.take(command, &region)?;
+    for page in 0..region.pages() {
+        region.touch(page, Access::Read);
+        let flags = format!("swap-entry,user,{flag}");
+        truth.fault(region.address(page), Access::Read, &flags, flag);
+    }
+    Ok(())
 }
 
 /// A child reads each page and takes all access away; then this process writes each as a debugger does.

@@ -24,7 +24,7 @@ pub struct Options {
     pages: NonZeroUsize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum Wait {
     /// Fresh memory to be filled, which is read
     Missing,
@@ -32,6 +32,8 @@ enum Wait {
     Write,
     /// Shared memory whose pages are there, which is read
     Minor,
+    /// Memory protected from reads and writes, which is read (from Linux 7.3 on)
+    Access,
 }
 
 pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
@@ -40,10 +42,12 @@ pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
         Wait::Missing => (Mode::Missing, 0),
         Wait::Write => (Mode::Write, feature::WP),
         Wait::Minor => (Mode::Minor, feature::MINOR_SHMEM),
+        Wait::Access => (Mode::Access, feature::RWP),
     };
+    let protected = matches!(options.wait, Wait::Write | Wait::Access);
     let uffd = Userfault::open(features)?;
     let region = match options.wait {
-        Wait::Missing | Wait::Write => Region::anonymous(options.pages)?,
+        Wait::Missing | Wait::Write | Wait::Access => Region::anonymous(options.pages)?,
         Wait::Minor => {
             let memfd = rustix::fs::memfd_create("lazy", rustix::fs::MemfdFlags::CLOEXEC)
                 .context("cannot make a file in memory")?;
@@ -54,18 +58,18 @@ pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
     };
     let range = region.range();
     truth.region(std::process::id(), &range);
-    if options.wait == Wait::Write {
+    if protected {
         for page in 0..region.pages() {
             region.touch(page, Access::Write);
             truth.fault(region.address(page), Access::Write, "user", "zero-fill");
         }
     }
     uffd.register(&range, mode)?;
-    if options.wait == Wait::Write {
-        uffd.write_protect(&range, true)?;
+    if protected {
+        uffd.protect(&range, mode)?;
     }
     let (access, flags, kind) = match options.wait {
-        Wait::Missing => (Access::Read, "present,user", "spurious"),
+        Wait::Missing | Wait::Access => (Access::Read, "present,user", "spurious"),
         Wait::Write => (Access::Write, "present,user", "copy-on-write"),
         Wait::Minor => (Access::Read, "present,file,shared,user", "spurious"),
     };

@@ -20,6 +20,7 @@ const UFFDIO_COPY: u64 = 0xc028_aa03;
 const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 const UFFDIO_CONTINUE: u64 = 0xc020_aa07;
 const UFFDIO_POISON: u64 = 0xc020_aa08;
+const UFFDIO_RWPROTECT: u64 = 0xc018_aa09;
 const EVENT_PAGEFAULT: u8 = 0x12;
 /// Words of a message; the first byte tells what it is of, the third word is the address.
 const MESSAGE_WORDS: usize = 4;
@@ -34,6 +35,8 @@ pub mod feature {
     pub const WP_SHMEM: u64 = 1 << 12;
     /// Pages marked as lost.
     pub const POISON: u64 = 1 << 14;
+    /// Protection from reads and writes.
+    pub const RWP: u64 = 1 << 17;
 }
 
 /// What a range is registered for: `UFFDIO_REGISTER_MODE_…`.
@@ -45,6 +48,8 @@ pub enum Mode {
     Write = 2,
     /// Pages that are there, but not in the page table.
     Minor = 4,
+    /// Reads and writes of protected pages (from Linux 7.3 on).
+    Access = 8,
 }
 
 /// An open userfaultfd.
@@ -87,10 +92,15 @@ impl Userfault {
         self.call(UFFDIO_REGISTER, [start, length, mode as u64, 0])
     }
 
-    /// Protects a range from writes, or no longer.
-    pub fn write_protect(&self, range: &Range<usize>, protect: bool) -> Result<()> {
+    /// Protects a range from what it is registered for.
+    pub fn protect(&self, range: &Range<usize>, mode: Mode) -> Result<()> {
         let [start, length] = words(range);
-        self.call(UFFDIO_WRITEPROTECT, [start, length, protect.into()])
+        let command = match mode {
+            Mode::Write => UFFDIO_WRITEPROTECT,
+            Mode::Access => UFFDIO_RWPROTECT,
+            Mode::Missing | Mode::Minor => bail!("nothing is protected by being missing"),
+        };
+        self.call(command, [start, length, 1])
     }
 
     /// Marks the content of a range as lost.
@@ -111,6 +121,7 @@ impl Userfault {
                     self.call(UFFDIO_COPY, [start, page.as_ptr() as u64, length, 0, 0])?;
                 }
                 Mode::Write => self.call(UFFDIO_WRITEPROTECT, [start, length, 0])?,
+                Mode::Access => self.call(UFFDIO_RWPROTECT, [start, length, 0])?,
                 Mode::Minor => self.call(UFFDIO_CONTINUE, [start, length, 0, 0])?,
             }
         }

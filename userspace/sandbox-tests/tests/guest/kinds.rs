@@ -231,16 +231,41 @@ fn record_names_the_kinds_of_odd_entries() {
     });
 }
 
+/// Memory that a device has, or that it alone may use. Newer kernels keep the source of a driver that gives it such.
+#[test]
+fn record_names_the_pages_that_a_device_has() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let Some(_driver) = module::load_device_memory() else {
+            println!("the sandbox keeps no source of this kernel, and so no driver");
+            return;
+        };
+        for (entry, kind) in [
+            ("device-private", "device-private"),
+            ("device-exclusive", "device-exclusive"),
+        ] {
+            let kinds = [("zero-fill", 20), (kind, 20)];
+            expect(&["entries", "--entry", entry], &kinds);
+        }
+    });
+}
+
 /// A fault that userfaultfd has a part in is such a one at its first attempt.
 #[test]
 fn a_fault_that_a_program_handles_is_what_its_first_attempt_was() {
     guest::test(|_| {
         let _module = module::load_idle();
+        // Kernels before 7.3 refuse the workload's protection from reads.
+        let from_reads = module::kernel_has("CONFIG_USERFAULTFD_RWP");
+        let from_reads = from_reads.then_some(("access", "uffd-rwp", "spurious"));
         for (wait, kind, last) in [
             ("missing", "uffd-missing", "spurious"),
             ("write", "uffd-wp", "copy-on-write"),
             ("minor", "uffd-minor", "spurious"),
-        ] {
+        ]
+        .into_iter()
+        .chain(from_reads)
+        {
             // As one fault, it is what its first attempt was.
             let lazy = ["lazy", "--pages", "50", "--wait", wait];
             let (truth, trace) = workload(&lazy);
