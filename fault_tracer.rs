@@ -16,7 +16,9 @@
 //! | `arch` | the processor: registers, per-CPU variables, page tables, clock | `uapi` |
 //! | `clock` | the clocks of the records | `arch` |
 //! | `translation` | what the page tables say of an address | `arch` |
-//! | `sideband` | records of mappings and tasks | `ring`, `translation` |
+//! | `elf` | a file's build id | nothing |
+//! | `page_cache` | what of a file is in memory | `elf`, `arch` |
+//! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache` |
 //! | `targets` | process id to sessions | `probe` |
 //! | `wake` | waking readers from the fault path | nothing |
 //! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe` |
@@ -42,10 +44,15 @@ mod boot;
 mod clock;
 #[path = "fault_tracer/device.rs"]
 mod device;
+#[expect(unreachable_pub, reason = "shared with the tests on the host")]
+#[path = "fault_tracer/elf.rs"]
+mod elf;
 #[path = "fault_tracer/ftrace.rs"]
 mod ftrace;
 #[path = "fault_tracer/latency.rs"]
 mod latency;
+#[path = "fault_tracer/page_cache.rs"]
+mod page_cache;
 #[path = "fault_tracer/plain.rs"]
 mod plain;
 #[path = "fault_tracer/probe.rs"]

@@ -22,6 +22,8 @@ use kernel::{
 };
 
 use super::{
+    elf::Described,
+    page_cache,
     ring::{Ring, SLOT_WORDS},
     translation,
     uapi::{self, fault_flag, mapping_flag, record_type},
@@ -34,8 +36,11 @@ const PATH_BYTES: usize = bindings::PATH_MAX as usize;
 /// Words of the fixed part of a `MAPPING` or `TASK` record.
 const FIXED_WORDS: usize = 2 * SLOT_WORDS;
 
+/// Words that tell more of a file, behind the path.
+const FILE_WORDS: usize = 2 * SLOT_WORDS;
+
 /// Words of the longest record.
-const RECORD_WORDS: usize = FIXED_WORDS + PATH_BYTES / 8;
+const RECORD_WORDS: usize = FIXED_WORDS + PATH_BYTES / 8 + FILE_WORDS;
 
 const _: () = assert!(RECORD_WORDS / SLOT_WORDS <= 0xff);
 
@@ -356,6 +361,7 @@ impl Side {
         let path_before = unsafe { path_of(vma) };
         let (mut inode_number, mut device) = (0, 0);
         let mut flags = 0;
+        let mut about_file = None;
         if !file.is_null() {
             // SAFETY: The dentry of an open file has an inode.
             unsafe {
@@ -364,6 +370,16 @@ impl Side {
                 // `MAJOR` and `MINOR` of `include/linux/kdev_t.h`.
                 let number = u64::from((*(*inode).i_sb).s_dev);
                 device = number >> 20 << 32 | number & 0xf_ffff;
+                if identity.flags & 1 << bindings::VMA_EXEC_BIT != 0 {
+                    let offset = identity.offset.wrapping_mul(PAGE_SIZE as u64);
+                    let said = page_cache::describe(file, offset);
+                    flags |= mapping_flag::IDENTITY;
+                    if let Some(said) = &said {
+                        let bias = said.bias.map_or(0, |_| mapping_flag::BIAS);
+                        flags |= mapping_flag::BUILD_ID | bias;
+                    }
+                    about_file = Some(file_words((*inode).i_generation, said.as_ref()));
+                }
             }
             flags |= mapping_flag::FILE;
         }
@@ -375,7 +391,14 @@ impl Side {
         let path = room_for_path(ring, scratch);
         // SAFETY: As this function's.
         let path_bytes = unsafe { name(vma, bytes_of(path)) };
-        let words = record_words(path_bytes);
+        let mut words = record_words(path_bytes);
+        if let Some(about_file) = about_file {
+            let behind = scratch.get_mut(words..);
+            if let Some(to) = behind.and_then(|words| words.first_chunk_mut::<FILE_WORDS>()) {
+                *to = about_file;
+                words = words.wrapping_add(FILE_WORDS);
+            }
+        }
         if let Some(fixed) = scratch.first_chunk_mut::<FIXED_WORDS>() {
             *fixed = [
                 // SAFETY: `task` is running.
@@ -579,7 +602,33 @@ unsafe fn header(task: *const bindings::task_struct, kind: u64, words: usize) ->
 /// The part of a record's memory that holds a path: as much as always fits in the ring.
 fn room_for_path<'a>(ring: &Ring<'_>, record: &'a mut [u64]) -> &'a mut [u64] {
     let words = (ring.longest() / 8).min(RECORD_WORDS as u64) as usize;
-    record.get_mut(FIXED_WORDS..words).unwrap_or(&mut [])
+    let end = words.saturating_sub(FILE_WORDS);
+    record.get_mut(FIXED_WORDS..end).unwrap_or(&mut [])
+}
+
+/// The words of a [`uapi::MappedFile`].
+fn file_words(generation: u32, said: Option<&Described>) -> [u64; FILE_WORDS] {
+    let id = said.map(|said| &said.build_id);
+    let length = id.map_or(0, |id| id.length);
+    let word = |number: usize| {
+        let from = number.wrapping_mul(8);
+        let bytes = id.and_then(|id| id.bytes.get(from..from.wrapping_add(8)));
+        u64::from_ne_bytes(
+            bytes
+                .and_then(|bytes| bytes.try_into().ok())
+                .unwrap_or([0; 8]),
+        )
+    };
+    [
+        u64::from(generation) | (length as u64) << 32,
+        word(0),
+        word(1),
+        word(2),
+        word(3),
+        said.and_then(|said| said.bias).unwrap_or(0),
+        0,
+        0,
+    ]
 }
 
 /// Words of a record with a path: whole slots.

@@ -97,6 +97,18 @@ struct ft_mapping_record {
 #define FT_MAPPING_GROWSDOWN		(1U << 5)
 #define FT_MAPPING_HUGETLB		(1U << 6)
 #define FT_MAPPING_LOCKED		(1U << 7)
+#define FT_MAPPING_IDENTITY		(1U << 8)	/* an ft_mapped_file follows the path */
+#define FT_MAPPING_BUILD_ID		(1U << 9)	/* what it says of the build id is known */
+#define FT_MAPPING_BIAS			(1U << 10)	/* its bias is known */
+
+/* Which file code is of. Behind the last slot of the mapping's path. */
+struct ft_mapped_file {
+	__u32 generation;	/* of the inode, 0 where it has none */
+	__u32 build_id_bytes;	/* 0: the file has none */
+	__u8 build_id[32];
+	__u64 bias;		/* an offset in the file plus this is an address of its symbols */
+	__u64 reserved[2];
+};
 
 /* A thread and what it is called. For PRESENT and EXEC, its program's path may follow. */
 struct ft_task_record {

@@ -123,7 +123,8 @@ pub const COUNTER_MASK: u64 = 0xf;
 
 /// What precedes the first fault that refers to a mapping, on each CPU.
 ///
-/// Its path follows: `path_bytes` bytes and zeros up to the end of the last slot. The path is what the
+/// Its path follows: `path_bytes` bytes and zeros up to the end of the last slot; and behind it, of code, a
+/// [`MappedFile`]. The path is what the
 /// process itself would read in `/proc/self/maps`: a file's path (with ` (deleted)` where it is), the
 /// kernel's own name of the mapping in brackets (`[heap]`, `[stack]`, `[vdso]`, ...), or nothing for other
 /// anonymous memory; names given by `prctl(PR_SET_VMA_ANON_NAME)` are not told. A path of more than 4095
@@ -172,6 +173,31 @@ pub mod mapping_flag {
     pub const HUGETLB: u32 = 1 << 6;
     /// Locked in memory (`mlock`).
     pub const LOCKED: u32 = 1 << 7;
+    /// A [`MappedFile`](super::MappedFile) follows the path. Set for code (`PROT_EXEC`) of a file.
+    pub const IDENTITY: u32 = 1 << 8;
+    /// What it says of the build id is known.
+    pub const BUILD_ID: u32 = 1 << 9;
+    /// Its bias is known.
+    pub const BIAS: u32 = 1 << 10;
+}
+
+/// Which file a mapping is of. It follows the last slot of the path, where [`mapping_flag::IDENTITY`] says so.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    /// Generation of the inode, as `FS_IOC_GETVERSION` tells it (`i_generation`): an inode number that is given to
+    /// another file has another one. 0 where the file system has none.
+    pub generation: u32,
+    /// Length of the build id in bytes; 0 where the file has none. Means something with [`mapping_flag::BUILD_ID`]
+    /// alone: without it, the file's head was not in memory, or the file is an unusual one.
+    pub build_id_bytes: u32,
+    /// The build id (the note `NT_GNU_BUILD_ID` of the ELF file), and zeros behind it. A longer one is not told.
+    pub build_id: [u8; 32],
+    /// What is to be added (modulo 2^64) to an offset in the file, of the mapped code, to get the address that the
+    /// file's symbols use. Means something with [`mapping_flag::BIAS`] alone.
+    pub bias: u64,
+    /// 0.
+    pub reserved: [u64; 2],
 }
 
 /// Why a [`TaskRecord`] is written.
@@ -778,6 +804,7 @@ const _: () = {
     assert!(core::mem::size_of::<CpuCounters>() == 64);
     assert!(core::mem::size_of::<SessionInfo>() == 128);
     assert!(core::mem::size_of::<MappingRecord>() == 2 * SLOT_BYTES);
+    assert!(core::mem::size_of::<MappedFile>() == 2 * SLOT_BYTES);
     assert!(core::mem::size_of::<TaskRecord>() == 2 * SLOT_BYTES);
     assert!(core::mem::size_of::<ExitRecord>() == SLOT_BYTES);
     assert!(core::mem::size_of::<LostRecord>() == SLOT_BYTES);

@@ -125,6 +125,23 @@ pub(crate) unsafe fn preempt_enable() {
     }
 }
 
+/// Where a page lies in the kernel's own map of all memory: `page_to_virt`.
+///
+/// # Safety
+///
+/// `page` is the `struct page` of a page frame.
+pub(crate) unsafe fn address_of(page: *const bindings::page) -> *const u8 {
+    // SAFETY: Both variables are constant after boot.
+    let (memory_map, direct_map) = unsafe {
+        (
+            bindings::vmemmap_base as usize,
+            bindings::page_offset_base as usize,
+        )
+    };
+    let frame = (page as usize).wrapping_sub(memory_map) / size_of::<bindings::page>();
+    direct_map.wrapping_add(frame << bindings::PAGE_SHIFT) as *const u8
+}
+
 /// `endbr64`, which functions begin with that may be called indirectly.
 const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 /// The first bytes of a near call and of a near jump, either of which ftrace puts in the place of the nop.

@@ -21,7 +21,9 @@ pub use error::{Error, Result};
 pub use fault_tracer_uapi as uapi;
 pub use horizon::{settle, Clock, Time, WallOffset};
 pub use merge::{Merge, Timed};
-pub use record::{Damaged, Exit, Lost, Mapping, Overrun, Record, Records, Return, Task, TaskEvent};
+pub use record::{
+    Damaged, Exit, Lost, MappedFile, Mapping, Overrun, Record, Records, Return, Task, TaskEvent,
+};
 #[doc(hidden)]
 pub use rings::take_from;
 pub use rings::Rings;

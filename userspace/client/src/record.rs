@@ -4,7 +4,7 @@
 //!
 //! Whatever the bytes are, reading them ends, and no length in them is believed.
 
-use fault_tracer_uapi::{self as uapi, record_type, FaultRecord};
+use fault_tracer_uapi::{self as uapi, mapping_flag, record_type, FaultRecord};
 
 use crate::merge::Timed;
 
@@ -50,6 +50,19 @@ pub struct Mapping {
     pub flags: u32,
     /// What `/proc/PID/maps` calls it, [escaped](uapi::names::escape).
     pub path: String,
+    /// More of its file, of code.
+    pub file: Option<MappedFile>,
+}
+
+/// Which file code is of, as the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    /// See [`uapi::MappedFile::generation`].
+    pub generation: u32,
+    /// The build id, empty if the file has none; `None` if that is not known.
+    pub build_id: Option<Vec<u8>>,
+    /// See [`uapi::MappedFile::bias`].
+    pub bias: Option<u64>,
 }
 
 /// Why there is a [`Task`].
@@ -207,6 +220,7 @@ impl Record {
                 device,
                 flags: (packed >> 32) as u32,
                 path: name(path, (packed >> 16) as u16 as usize),
+                file: mapped_file((packed >> 32) as u32, path, (packed >> 16) as u16 as usize),
             })),
             (record_type::TASK, &[_, time_ns, origin, ref comm @ ..]) if comm.len() >= 5 => {
                 let (comm, rest) = comm.split_at(2);
@@ -270,6 +284,25 @@ fn bytes(words: &[u64]) -> Vec<u8> {
 fn name(words: &[u64], length: usize) -> String {
     let bytes = bytes(words);
     uapi::names::escape(&bytes[..length.min(bytes.len())])
+}
+
+/// What stands behind a path of so many bytes in some words, if a mapping's flags say so.
+fn mapped_file(flags: u32, words: &[u64], path_bytes: usize) -> Option<MappedFile> {
+    if flags & mapping_flag::IDENTITY == 0 {
+        return None;
+    }
+    let behind = words.get(path_bytes.div_ceil(uapi::SLOT_BYTES) * SLOT_WORDS..)?;
+    let &[first, ref build_id @ .., bias, _, _] = behind.first_chunk::<{ 2 * SLOT_WORDS }>()?;
+    let mut build_id = bytes(build_id);
+    // CAST: the two fields of one word, in memory's order.
+    let length = (first >> 32) as u32 as usize;
+    let is_known = flags & mapping_flag::BUILD_ID != 0 && length <= build_id.len();
+    build_id.truncate(length);
+    Some(MappedFile {
+        generation: first as u32,
+        build_id: is_known.then_some(build_id),
+        bias: (flags & mapping_flag::BIAS != 0).then_some(bias),
+    })
 }
 
 /// Splits a drained buffer into the words of each record. After an `Err` it ends.
@@ -446,9 +479,68 @@ mod tests {
                 device: 6,
                 flags: 0x8000_0001,
                 path: path.into(),
+                file: None,
             };
             assert_eq!(read(&words), [Record::Mapping(Box::new(expected))]);
         }
+    }
+
+    #[test]
+    fn the_file_of_code_stands_behind_its_path() {
+        let of = |path: &str, flags, file: &[u64]| {
+            let record = uapi::MappingRecord {
+                header: header(record_type::MAPPING, 0),
+                time_ns: 1,
+                start: 2,
+                end: 3,
+                offset: 4,
+                inode: 5,
+                device: 6,
+                number: 0,
+                path_bytes: path.len() as u16,
+                flags,
+            };
+            let mut words = [&laid_out(record, path)[..], file].concat();
+            let slots = (words.len() / SLOT_WORDS) as u64;
+            words[0] = header(record_type::MAPPING, 0) & !(0xff << uapi::HEADER_SLOTS_SHIFT)
+                | slots << uapi::HEADER_SLOTS_SHIFT;
+            let [Record::Mapping(mapping)] = &read(&words)[..] else {
+                panic!("{words:x?}")
+            };
+            assert_eq!(mapping.path, path);
+            mapping.file.clone()
+        };
+        let both = mapping_flag::IDENTITY | mapping_flag::BUILD_ID;
+        let word = u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
+        for path in ["", "/a", "/tmp/0123456789012345678901234567"] {
+            let told = |build_id: Option<&[u8]>, bias| {
+                Some(MappedFile {
+                    generation: 9,
+                    build_id: build_id.map(<[u8]>::to_vec),
+                    bias,
+                })
+            };
+            let of = |flags, words: [u64; 5], bias| {
+                of(path, flags, &[&words[..], &[bias, 0, 0]].concat())
+            };
+            let id = &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2];
+            let words = [9 | 10 << 32, word, word, 0, 0];
+            assert_eq!(of(both, words, 7), told(Some(id), None));
+            let all = both | mapping_flag::BIAS;
+            assert_eq!(of(all, words, 7), told(Some(id), Some(7)));
+            assert_eq!(of(all, [9, 0, 0, 0, 0], 0), told(Some(&[]), Some(0)));
+            assert_eq!(
+                of(mapping_flag::IDENTITY, [9, 0, 0, 0, 0], 0),
+                told(None, None)
+            );
+            // Longer than there is room for.
+            assert_eq!(
+                of(both, [9 | 99 << 32, word, word, word, word], 0),
+                told(None, None)
+            );
+        }
+        // Not there at all.
+        assert_eq!(of("/a", both, &[]), None);
     }
 
     #[test]

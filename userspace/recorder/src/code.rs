@@ -30,10 +30,17 @@ pub struct ElfPlace {
     pub changed_ns: Option<i64>,
 }
 
-/// Looks at the file of a mapping that code is in, when it is first told of.
+/// Looks at the files of running processes, when they are first told of.
 pub trait LookAtFile: fmt::Debug + Send {
-    /// What the file says; [`BuildId::Unread`] where it cannot be read.
+    /// What the file of a mapping that code is in says; [`BuildId::Unread`] where it cannot be read.
     fn look(&mut self, mapping: &Mapping) -> ElfPlace;
+
+    /// A path as a process sees it, whose root may be another. `path` is as this program sees it, as the kernel prints it
+    /// for whoever begins a recording. `None` where both see the same, or where that is not known.
+    fn seen_by(&self, pid: u32, path: &str) -> Option<String> {
+        let _ = (pid, path);
+        None
+    }
 }
 
 /// Code of all processes.
@@ -54,6 +61,9 @@ struct Process {
     oldest: usize,
     /// Threads that have begun and not ended.
     threads: u32,
+    /// What it had mapped before the recording is known, and will not be said again. It is kept when no thread is
+    /// known: that the first one has ended may be told before the others are.
+    is_listed: bool,
 }
 
 /// Mappings of code that do not overlap, by their first addresses.
@@ -71,6 +81,18 @@ struct Text {
 impl Text {
     fn base(&self) -> u64 {
         self.start.wrapping_sub(self.offset)
+    }
+
+    /// Whether it is a mapping that is told of once more, with a build id that is known or nothing new.
+    fn is(&self, mapping: &Mapping, offset: u64, name: &Name, build_id: Option<&BuildId>) -> bool {
+        let Mapping {
+            end, device, inode, ..
+        } = *mapping;
+        let file = self.object.file.as_ref();
+        (self.end, self.offset) == (end, offset)
+            && self.object.name == *name
+            && file.is_none_or(|file| (file.device, file.inode) == (device, inode))
+            && build_id.is_none_or(|build_id| self.object.build_id == *build_id)
     }
 }
 
@@ -100,6 +122,11 @@ impl Codes {
         }
     }
 
+    /// See [`LookAtFile::seen_by`].
+    pub fn seen_by(&self, pid: u32, path: &str) -> Option<String> {
+        self.look.as_ref()?.seen_by(pid, path)
+    }
+
     /// Takes a mapping of a process, of whose name there is a copy.
     pub fn mapping(&mut self, mapping: &Mapping, name: &Name) {
         let Mapping { start, end, .. } = *mapping;
@@ -120,14 +147,16 @@ impl Codes {
         }
         let process = self.processes.entry(mapping.pid).or_default();
         let offset = if is_file { mapping.offset } else { 0 };
+        // That of the very file, which may be gone.
+        let file = mapping.file.as_ref();
+        let build_id = file.and_then(|file| Some(BuildId::of_bytes(file.build_id.as_deref()?)));
         if let Some(known) = process.texts.get(&start) {
             // Emitted by another CPU, or of the parent.
-            if (known.end, known.offset) == (end, offset) && known.object.name == *name {
+            if known.is(mapping, offset, name, build_id.as_ref()) {
                 return;
             }
         }
-        let elf = match &mut self.look {
-            // A build id that the kernel told with the mapping would come first here: it is that of the very file.
+        let mut elf = match &mut self.look {
             Some(look) if is_file => look.look(mapping),
             _ if is_file => ElfPlace::default(),
             _ => ElfPlace {
@@ -135,6 +164,16 @@ impl Codes {
                 ..ElfPlace::default()
             },
         };
+        if let Some(told) = build_id {
+            if elf.build_id != told {
+                // What was looked at is another file in its place, or none.
+                elf = ElfPlace {
+                    build_id: told,
+                    ..ElfPlace::default()
+                };
+            }
+            elf.bias = elf.bias.or(file.and_then(|file| file.bias));
+        }
         process.recent = Default::default();
         let texts = Arc::make_mut(&mut process.texts);
         cut(texts, start, end);
@@ -156,6 +195,14 @@ impl Codes {
                 }),
             },
         );
+    }
+
+    /// Takes a mapping that a process had before the recording.
+    pub fn listed(&mut self, mapping: &Mapping, name: &Name) {
+        self.mapping(mapping, name);
+        if let Some(process) = self.processes.get_mut(&mapping.pid) {
+            process.is_listed = true;
+        }
     }
 
     /// A thread has begun; `maker` is the process that made it.
@@ -198,7 +245,7 @@ impl Codes {
     pub fn end(&mut self, pid: u32) {
         if let Some(process) = self.processes.get_mut(&pid) {
             process.threads = process.threads.saturating_sub(1);
-            if process.threads == 0 {
+            if process.threads == 0 && !process.is_listed {
                 self.processes.remove(&pid);
             }
         }
@@ -317,6 +364,7 @@ fn cut(texts: &mut Texts, start: u64, end: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fault_tracer_client::MappedFile;
     use proptest::prelude::*;
 
     const CODE: u32 = mapping_flag::FILE | mapping_flag::READ | mapping_flag::EXEC;
@@ -343,6 +391,7 @@ mod tests {
             device: 1,
             flags,
             path: path.into(),
+            file: None,
         }
     }
 
@@ -464,6 +513,109 @@ mod tests {
         assert!(code(&mut codes, 7, 0x1000).is_some());
         codes.end(7);
         assert!(codes.processes.is_empty());
+    }
+
+    #[test]
+    fn what_a_process_had_mapped_stays_when_its_first_thread_ends_before_the_others_are_known() {
+        let mut codes = Codes::default();
+        let text = mapping(7, 0x1000, 0x2000, 0, CODE, "/a");
+        codes.listed(&text, &text.path.as_str().into());
+        codes.begin(7, 7, None);
+        codes.end(7);
+        codes.begin(7, 70, None);
+        assert_eq!(code(&mut codes, 7, 0x1001), Some(("/a".into(), 1)));
+        // Another process has its id.
+        codes.end(7);
+        codes.begin(7, 7, Some(1));
+        assert_eq!(code(&mut codes, 7, 0x1001), None);
+        codes.end(7);
+        assert!(codes.processes.is_empty());
+    }
+
+    /// Finds the same in every file.
+    #[derive(Debug)]
+    struct Same(ElfPlace);
+
+    impl LookAtFile for Same {
+        fn look(&mut self, _: &Mapping) -> ElfPlace {
+            self.0.clone()
+        }
+    }
+
+    /// What is known of an object's file where the kernel and a look at it say this.
+    fn known(said: Option<&[u8]>, bias: Option<u64>, looked: ElfPlace) -> ElfPlace {
+        let mut codes = Codes::looking(Box::new(Same(looked)));
+        let mapping = Mapping {
+            file: Some(MappedFile {
+                generation: 0,
+                build_id: said.map(<[u8]>::to_vec),
+                bias,
+            }),
+            ..mapping(7, 0x1000, 0x2000, 0, CODE, "/a")
+        };
+        add(&mut codes, &mapping);
+        let (code, _) = of(&mut codes, &fault(7, 0x1000)).unwrap();
+        let object = &code.object;
+        ElfPlace {
+            build_id: object.build_id.clone(),
+            bias: object.bias,
+            changed_ns: object.file.unwrap().changed_ns,
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_found_in_a_file_counts() {
+        let read = |digits: &str| ElfPlace {
+            build_id: BuildId::Of(digits.into()),
+            bias: Some(5),
+            changed_ns: Some(6),
+        };
+        let kernels = |bias| ElfPlace {
+            build_id: BuildId::Of("0aff".into()),
+            bias,
+            changed_ns: None,
+        };
+        let id = Some(&[0x0a, 0xff][..]);
+        assert_eq!(known(id, Some(9), read("0aff")), read("0aff"));
+        // The file is gone; another has taken its place.
+        assert_eq!(known(id, Some(9), ElfPlace::default()), kernels(Some(9)));
+        assert_eq!(known(id, None, read("12")), kernels(None));
+        let none = ElfPlace {
+            build_id: BuildId::Absent,
+            ..ElfPlace::default()
+        };
+        assert_eq!(known(Some(&[]), None, read("12")), none);
+        // The kernel does not know.
+        assert_eq!(known(None, None, read("12")), read("12"));
+    }
+
+    #[test]
+    fn what_was_listed_gets_the_build_id_that_the_kernel_tells_later() {
+        let mut codes = Codes::looking(Box::new(Same(ElfPlace::default())));
+        let text = mapping(7, 0x1000, 0x2000, 0, CODE, "/a");
+        codes.listed(&text, &text.path.as_str().into());
+        let build_id = |codes: &mut Codes, time_ns| {
+            let at = Fault {
+                time_ns,
+                ..fault(7, 0x1000)
+            };
+            of(codes, &at).unwrap().0.object.build_id.clone()
+        };
+        assert_eq!(build_id(&mut codes, 1), BuildId::Unread);
+        let file = MappedFile {
+            generation: 0,
+            build_id: Some(vec![1]),
+            bias: None,
+        };
+        let told = Mapping {
+            file: Some(file),
+            ..text.clone()
+        };
+        add(&mut codes, &told);
+        assert_eq!(build_id(&mut codes, 2), BuildId::Of("01".into()));
+        // Another CPU's record, for which the head of the file was no longer in memory.
+        add(&mut codes, &text);
+        assert_eq!(build_id(&mut codes, 3), BuildId::Of("01".into()));
     }
 
     #[test]

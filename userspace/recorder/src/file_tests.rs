@@ -9,13 +9,18 @@ use std::{
     process::Command,
 };
 
-use fault_tracer_client::Mapping;
+use fault_tracer_client::{MappedFile, Mapping};
 use fault_tracer_symbols::Elf;
 use fault_tracer_trace::BuildId;
 use fault_tracer_uapi::mapping_flag;
 use rustix::fs::{major, minor};
 
-use crate::{mapped_code, maps::code, parse_maps, Files, LookAtFile as _};
+use crate::{
+    files::{below, generation},
+    mapped_code,
+    maps::code,
+    parse_maps, Files, LookAtFile as _,
+};
 
 fn run(command: &mut Command) {
     let status = command.status();
@@ -52,6 +57,7 @@ fn mapping_of(path: &Path) -> Mapping {
         device: u64::from(major(metadata.dev())) << 32 | u64::from(minor(metadata.dev())),
         flags: mapping_flag::FILE | mapping_flag::EXEC,
         path: path.to_str().unwrap().into(),
+        file: None,
     }
 }
 
@@ -132,6 +138,46 @@ fn a_number_that_is_given_to_another_file_is_read_again() {
     fs::remove_file(&path).unwrap();
     run(Command::new("mkfifo").arg(&path));
     assert_eq!(files.look(&mapping).build_id, BuildId::Unread);
+}
+
+#[test]
+fn an_inode_of_another_generation_is_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    build(&path, "wanted");
+    let own = generation(&File::open(&path).unwrap());
+    let mut files = Files::new();
+    let mut looks = |generation| {
+        let mapping = Mapping {
+            file: Some(MappedFile {
+                generation,
+                build_id: None,
+                bias: None,
+            }),
+            ..mapping_of(&path)
+        };
+        files.look(&mapping).build_id != BuildId::Unread
+    };
+    // The kernel tells none, and the same.
+    assert!(looks(0));
+    assert!(looks(own.unwrap_or(7)));
+    // Where the file system tells none, none is another.
+    assert_eq!(looks(own.unwrap_or(0).wrapping_add(1)), own.is_none());
+}
+
+#[test]
+fn a_process_sees_paths_below_its_root() {
+    let seen = |root, path| below(root, path);
+    assert_eq!(
+        seen("/srv/root", "/srv/root/bin/sh").as_deref(),
+        Some("/bin/sh")
+    );
+    assert_eq!(seen("/srv/root", "/srv/root2/bin/sh"), None);
+    assert_eq!(seen("/", "/bin/sh"), None);
+    // In another mount namespace, it is printed as it is seen there.
+    assert_eq!(seen("/srv/root", "/bin/sh"), None);
+    let own = Files::new().seen_by(std::process::id(), "/bin/sh");
+    assert_eq!(own, None);
 }
 
 #[test]

@@ -7,19 +7,22 @@ use std::{
     fs::{File, Metadata, OpenOptions},
     os::{
         fd::AsRawFd as _,
-        unix::{ffi::OsStringExt as _, fs::OpenOptionsExt as _},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::OpenOptionsExt as _,
+        },
     },
     path::PathBuf,
     sync::Arc,
 };
 
-use fault_tracer_client::Mapping;
+use fault_tracer_client::{MappedFile, Mapping};
 use fault_tracer_symbols::{changed_ns, is_file_of, Elf};
 use fault_tracer_trace::BuildId;
-use fault_tracer_uapi::names::unescape;
+use fault_tracer_uapi::names::{escape, unescape};
 use rustix::fs::OFlags;
 
-use crate::{ElfPlace, LookAtFile};
+use crate::{maps::is_in_initial_namespace, ElfPlace, LookAtFile};
 
 /// What `d_path` puts behind the name of a file that has none any more.
 const DELETED: &str = " (deleted)";
@@ -29,7 +32,8 @@ const FILES_MOST: usize = 1 << 14;
 
 /// Reads the build ids and segments of files, each once.
 ///
-/// A file that is gone, that another has taken the place of, or that may not be read is none.
+/// A file that is gone, that another has taken the place of, or that may not be read is none. It is another one if its
+/// device, its inode or that inode's generation is another, or its build id is not that which the kernel found.
 #[derive(Debug, Default)]
 pub struct Files {
     known: HashMap<(u64, u64), Known>,
@@ -39,7 +43,20 @@ pub struct Files {
 struct Known {
     /// Its last change: the number of a file that is gone is given to another.
     changed_ns: i64,
+    /// See [`generation`].
+    generation: Option<u32>,
     elf: Arc<Elf>,
+}
+
+impl Known {
+    /// Whether the mapped file may be this one: all that is known of both is the same.
+    fn may_be(&self, mapped: Option<&MappedFile>) -> bool {
+        let differs = |file: &MappedFile| {
+            // The kernel's own is 0 where the file system gives none.
+            file.generation != 0 && self.generation.is_some_and(|own| own != file.generation)
+        };
+        !mapped.is_some_and(differs)
+    }
 }
 
 impl LookAtFile for Files {
@@ -54,6 +71,20 @@ impl LookAtFile for Files {
             changed_ns: Some(changed_ns),
         }
     }
+
+    fn seen_by(&self, pid: u32, path: &str) -> Option<String> {
+        if !is_in_initial_namespace().ok()? {
+            return None;
+        }
+        let root = std::fs::read_link(format!("/proc/{pid}/root")).ok()?;
+        below(&escape(root.as_os_str().as_bytes()), path)
+    }
+}
+
+/// A path below a root that is not the root of all.
+pub(crate) fn below(root: &str, path: &str) -> Option<String> {
+    let rest = path.strip_prefix(root)?;
+    (root != "/" && rest.starts_with('/')).then(|| rest.to_owned())
 }
 
 impl Files {
@@ -69,30 +100,39 @@ impl Files {
         let changed_ns = changed_ns(&metadata);
         if let Some(known) = self.known.get(&key) {
             if known.changed_ns == changed_ns {
-                return Some((Arc::clone(&known.elf), changed_ns));
+                let elf = Arc::clone(&known.elf);
+                return known
+                    .may_be(mapping.file.as_ref())
+                    .then_some((elf, changed_ns));
             }
         }
+        let opened = reopened(&file)?;
         // What is no ELF file has no build id.
-        let elf = Arc::new(Elf::read(&reopened(&file)?).ok()?.unwrap_or_default());
+        let elf = Arc::new(Elf::read(&opened).ok()?.unwrap_or_default());
         if self.known.len() >= FILES_MOST {
             self.known.clear();
         }
         let known = Known {
             changed_ns,
+            generation: generation(&opened),
             elf: Arc::clone(&elf),
         };
+        let is_it = known.may_be(mapping.file.as_ref());
         self.known.insert(key, known);
-        Some((elf, changed_ns))
+        is_it.then_some((elf, changed_ns))
     }
 }
 
 /// Finds the file of a mapping, as a mere reference to it.
 fn find(mapping: &Mapping) -> Option<(File, Metadata)> {
     let Mapping {
-        pid, start, end, ..
+        pid,
+        tid,
+        start,
+        end,
+        ..
     } = mapping;
     let mut paths: Vec<(PathBuf, String)> = Vec::new();
-    let mounts = format!("/proc/{pid}/mountinfo");
     let path = unescape(&mapping.path);
     let has_name = !mapping.path.ends_with(DELETED) && path.starts_with(b"/");
     let path_in = |root: &str| {
@@ -102,11 +142,15 @@ fn find(mapping: &Mapping) -> Option<(File, Metadata)> {
     };
     // While the process lives: as it sees the path, whatever its mount namespace and its root are, and the mapped file
     // itself.
-    if has_name {
-        paths.push((path_in(&format!("/proc/{pid}/root")), mounts.clone()));
+    // The process has neither any more when its first thread has ended; another thread has them.
+    for task in [pid, tid].into_iter().take(if pid == tid { 1 } else { 2 }) {
+        let mounts = format!("/proc/{task}/mountinfo");
+        if has_name {
+            paths.push((path_in(&format!("/proc/{task}/root")), mounts.clone()));
+        }
+        let mapped = format!("/proc/{task}/map_files/{start:x}-{end:x}");
+        paths.push((mapped.into(), mounts));
     }
-    let mapped = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
-    paths.push((mapped.into(), mounts));
     // Afterwards as we see it: in another namespace that is another file, with another device and inode.
     if has_name {
         paths.push((path_in(""), "/proc/self/mountinfo".into()));
@@ -122,6 +166,14 @@ fn find(mapping: &Mapping) -> Option<(File, Metadata)> {
         is_file_of(&file, &metadata, (mapping.device, mapping.inode), &mounts)
             .then_some((file, metadata))
     })
+}
+
+/// The generation of a file's inode: `FS_IOC_GETVERSION` of `include/uapi/linux/fs.h`, which writes an `int`. `None`
+/// where its file system tells none.
+pub(crate) fn generation(file: &File) -> Option<u32> {
+    const GET: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<std::ffi::c_long>(b'v', 1);
+    // SAFETY: The operation takes a pointer to a number and writes 32 bits there.
+    unsafe { rustix::ioctl::ioctl(file, rustix::ioctl::Getter::<GET, u32>::new()) }.ok()
 }
 
 /// The file of a reference, for reading.

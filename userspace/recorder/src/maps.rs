@@ -23,24 +23,27 @@ const NEWLINE: &[u8] = b"\\012";
 ///
 /// Those of reading `/proc`.
 pub fn mapped_code(pid: u32) -> io::Result<Vec<Mapping>> {
-    if fs::read_link("/proc/self/ns/pid")?.as_os_str() != INITIAL_NAMESPACE {
+    if !is_in_initial_namespace()? {
         return Ok(Vec::new());
     }
     let mut maps = read_or_nothing(&format!("/proc/{pid}/maps"))?;
+    let mut tid = pid;
     if maps.is_empty() {
         for thread in threads(pid)? {
             maps = read_or_nothing(&format!("/proc/{pid}/task/{thread}/maps"))?;
             if !maps.is_empty() {
+                tid = thread;
                 break;
             }
         }
     }
     let mut mappings = parse_maps(pid, &maps);
     for mapping in &mut mappings {
+        mapping.tid = tid;
         // It may be a newline, or those four characters. A link is not escaped.
         if mapping.path.contains("\\012") {
             let link = format!(
-                "/proc/{pid}/map_files/{:x}-{:x}",
+                "/proc/{tid}/map_files/{:x}-{:x}",
                 mapping.start, mapping.end
             );
             if let Ok(path) = fs::read_link(link) {
@@ -51,6 +54,11 @@ pub fn mapped_code(pid: u32) -> io::Result<Vec<Mapping>> {
     Ok(mappings)
 }
 
+/// Whether the ids of `/proc` are those of the records.
+pub(crate) fn is_in_initial_namespace() -> io::Result<bool> {
+    Ok(fs::read_link("/proc/self/ns/pid")?.as_os_str() == INITIAL_NAMESPACE)
+}
+
 /// A file of `/proc`; nothing where what it is of has ended.
 fn read_or_nothing(path: &str) -> io::Result<Vec<u8>> {
     match fs::read(path) {
@@ -59,12 +67,21 @@ fn read_or_nothing(path: &str) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The ids of a process's threads, as `/proc` writes them; none of one that has ended.
-fn threads(pid: u32) -> io::Result<Vec<String>> {
+/// The ids of a process's threads; none of one that has ended.
+fn threads(pid: u32) -> io::Result<Vec<u32>> {
     match fs::read_dir(format!("/proc/{pid}/task")) {
-        Ok(entries) => entries
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect(),
+        Ok(entries) => {
+            let mut threads = Vec::new();
+            for entry in entries {
+                threads.extend(
+                    entry?
+                        .file_name()
+                        .to_str()
+                        .and_then(|id| id.parse::<u32>().ok()),
+                );
+            }
+            Ok(threads)
+        }
         Err(error) if has_ended(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -113,6 +130,7 @@ pub(crate) fn code(pid: u32, line: &[u8]) -> Option<Mapping> {
         device: hexadecimal(major)? << 32 | hexadecimal(minor)?,
         flags,
         path: escape(&with_newlines(path)),
+        file: None,
     })
 }
 

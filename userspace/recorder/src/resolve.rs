@@ -198,7 +198,7 @@ impl Resolver {
     /// number means nothing.
     pub fn add_mapping(&mut self, mapping: &Mapping) {
         let name = self.names.of(called(&mapping.path));
-        self.codes.mapping(mapping, &name);
+        self.codes.listed(mapping, &name);
     }
 
     /// Takes the next record of a CPU, and adds the rows that come of it to `out`.
@@ -469,7 +469,12 @@ impl Resolver {
         }
         thread.begun |= begins;
         thread.name = Some(Arc::clone(&name));
-        let program = (!task.path.is_empty()).then(|| self.names.of(&task.path));
+        // All other paths are as the process sees them.
+        let inside = (task.event == TaskEvent::Present && !task.path.is_empty())
+            .then(|| self.codes.seen_by(task.pid, &task.path))
+            .flatten();
+        let path = inside.as_ref().unwrap_or(&task.path);
+        let program = (!path.is_empty()).then(|| self.names.of(path));
         self.describe_process(task, &name, program.as_ref());
         out.push(Row::Thread(Box::new(ThreadRow {
             event,
@@ -738,6 +743,7 @@ mod tests {
             device: 0,
             flags,
             path: path.into(),
+            file: None,
         }))
     }
 

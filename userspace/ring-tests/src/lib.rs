@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The module's ring, compiled for the host so that it can be tested there.
+//! What of the module knows nothing of the kernel, compiled for the host so that it can be tested there: the ring,
+//! and the reader of build ids.
 //!
 //! `fault_tracer/ring.rs` is included as it is, with `core`'s atomics or, under `--cfg loom`, with loom's:
 //!
@@ -10,6 +11,8 @@
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=../build/cargo-loom cargo test -p ring-tests --release --test loom
 //! ```
 
+#[path = "../../../fault_tracer/elf.rs"]
+pub mod elf;
 #[path = "../../../fault_tracer/ring.rs"]
 pub mod ring;
 

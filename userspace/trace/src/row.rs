@@ -50,6 +50,15 @@ pub enum BuildId {
 }
 
 impl BuildId {
+    /// It is this, or, if it is empty, there is none.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Self::Absent;
+        }
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::Of(digits.into())
+    }
+
     /// Its hexadecimal digits, if they are known.
     pub fn digits(&self) -> Option<&Name> {
         match self {

@@ -38,6 +38,8 @@ fn wait_for(file: &Path) {
 }
 
 fn go_on(options: &Options, mut truth: Truth) -> Result<()> {
+    // The code that touches pages is faulted in before anybody records: only `/proc` tells where it is.
+    Region::anonymous(options.pages)?.touch(0, Access::Write);
     wait_for(&options.until);
     let region = Region::anonymous(options.pages)?;
     truth.region(std::process::id(), &region.range());

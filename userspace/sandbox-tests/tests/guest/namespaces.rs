@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! `record` inside of a pid namespace, as in a container: processes are named by their ids there, and told
-//! by those of the initial namespace.
+//! by those of the initial namespace. And of a process with another root: paths are as it sees them.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
 use sandbox_tests::{
     guest, module, program,
-    trace::{matches, Trace},
+    trace::{matches, Row, Trace},
     truth::Truth,
 };
 
@@ -93,5 +93,53 @@ fn a_command_and_a_process_of_a_pid_namespace() {
             BTreeSet::from([inner.trim().parse().unwrap()]),
             "the process that was named"
         );
+    });
+}
+
+#[test]
+fn the_program_of_a_process_with_another_root_is_as_it_sees_it() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        // The program waits until it is recorded, which the first row of the trace tells.
+        let script = r#"
+            mkdir root
+            mount --bind / root
+            mkfifo gate
+            chroot root sh -c 'read -r go; cat /etc/passwd >/dev/null' <gate &
+            target=$!
+            exec 3>gate
+            until [ "$(readlink /proc/$target/root)" = "$PWD/root" ]; do :; done
+            until [ "$(cat /proc/$target/comm)" = sh ]; do :; done
+            fault-tracer record -o faults.arrows -p $target &
+            recorder=$!
+            until [ -s faults.arrows ]; do :; done
+            echo go >&3
+            exec 3>&-
+            wait $target
+            wait $recorder
+            umount root
+            "#;
+        let output = Command::new("sh")
+            .args(["-euc", script])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        let trace = Trace::of_file(&folder.path().join("faults.arrows"));
+        trace.assert_balance();
+        let shell = fs::canonicalize("/bin/sh").unwrap();
+        let rows = trace.rows();
+        let present = rows.iter().find(|row| row.event == "present").unwrap();
+        assert_eq!(present.program.as_deref(), shell.to_str());
+        let of_shell = |row: &&Row| row.event == "fault" && row.pid == present.pid;
+        let mut of_shell = rows.iter().filter(of_shell).peekable();
+        assert!(of_shell.peek().is_some());
+        assert!(of_shell.all(|row| row.program.as_deref() == shell.to_str()));
+        // Told by itself, when it executed.
+        let exec = rows.iter().find(|row| row.event == "exec").unwrap();
+        let cat = fs::canonicalize("/bin/cat").unwrap();
+        assert_eq!(exec.program.as_deref(), cat.to_str());
     });
 }

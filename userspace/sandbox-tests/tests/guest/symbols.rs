@@ -266,6 +266,80 @@ fn symbols_are_those_of_the_program_that_ran() {
     });
 }
 
+/// Runs the program of a folder while the recorder is stopped, and then a line of a shell there. The trace.
+#[track_caller]
+fn record_blindly(folder: &Path, then: &str) -> PathBuf {
+    let trace = folder.join("faults.arrows");
+    let script = format!(
+        "cd {} && kill -STOP $PPID && ./program; {then}; kill -CONT $PPID",
+        folder.display()
+    );
+    run(tool(&[])
+        .args(["record", "-o"])
+        .arg(&trace)
+        .args(["--", "sh", "-c", &script]));
+    trace
+}
+
+/// What the trace says of the build id of the folder's program; all of the same.
+#[track_caller]
+fn build_id_of_program(trace: &Path) -> Value {
+    let rows = rows(trace);
+    let mut ids = rows
+        .iter()
+        .filter(|row| row["event"] == "text")
+        .filter(|row| row["object"].as_str().unwrap().contains("/program"))
+        .map(|row| row["build_id"].clone());
+    let id = ids.next().expect("a row of the program");
+    assert!(ids.all(|other| other == id));
+    id
+}
+
+#[test]
+fn a_program_that_is_gone_before_anybody_could_read_it_is_known() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        build(folder, "touch_of_gone", 64);
+        let debug = fs::read_dir(folder.join("debug/.build-id")).unwrap();
+        let first = debug.map(|entry| entry.unwrap()).next().unwrap();
+        let rest = fs::read_dir(first.path()).unwrap().next().unwrap().unwrap();
+        let rest = rest.file_name().into_string().unwrap();
+        let first = first.file_name().into_string().unwrap();
+        let id = Value::from(format!("{first}{}", rest.strip_suffix(".debug").unwrap()));
+        let other = folder.join("other");
+        fs::create_dir(&other).unwrap();
+        build(&other, "touch_of_other", 63);
+
+        // Gone; another in its place; another in its very inode.
+        for then in [
+            "mv program kept",
+            "mv program kept; cp other/program .",
+            "cp program kept; cat other/program > program",
+        ] {
+            let trace = record_blindly(folder, then);
+            assert_eq!(build_id_of_program(&trace), id, "{then}");
+            let (text, _) = export(&trace, "folded", &[]);
+            assert!(!text.contains("touch_of"), "{then}:\n{text}");
+            // Its debug file does not say where in the program's file its code was.
+            let kept = folder.join("debug");
+            let (text, _) = export(&trace, "folded", &["--debug-dir", kept.to_str().unwrap()]);
+            assert!(text.contains(";touch_of_gone 64\n"), "{then}:\n{text}");
+            fs::rename(folder.join("kept"), folder.join("program")).unwrap();
+        }
+
+        // It has no build id, and what is there afterwards is not believed.
+        run(Command::new("objcopy")
+            .args(["--remove-section", ".note.gnu.build-id"])
+            .arg(folder.join("program")));
+        let trace = record_blindly(folder, "cp program kept; mv kept program");
+        assert_eq!(build_id_of_program(&trace), Value::from(""));
+        let (text, _) = export(&trace, "folded", &[]);
+        assert!(!text.contains("touch_of"), "{text}");
+    });
+}
+
 /// Its first thread has ended, and with it what `/proc/PID` tells of its memory and its program.
 #[test]
 fn a_process_whose_first_thread_has_ended_has_a_name_a_program_and_code() {
@@ -299,14 +373,12 @@ fn a_process_whose_first_thread_has_ended_has_a_name_a_program_and_code() {
             std::thread::yield_now();
         }
         fs::write(&go, "").unwrap();
-        // Its code is read while it lives: however slow the recorder is, it does not end before that.
-        let has_read = || {
-            let rows = tool(&["export", &file, "-f", "jsonl", "--events"])
-                .output()
-                .unwrap();
-            String::from_utf8_lossy(&rows.stdout).contains(r#""event":"text""#)
+        // Where its code is, is read while it lives: however slow the recorder is, it does not end before that.
+        let has_rows = || {
+            let rows = tool(&["export", &file, "-f", "jsonl"]).output().unwrap();
+            String::from_utf8_lossy(&rows.stdout).contains(r#""kind":"zero-fill""#)
         };
-        while !has_read() {
+        while !has_rows() {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
         fs::write(&end, "").unwrap();
