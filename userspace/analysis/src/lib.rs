@@ -14,6 +14,7 @@
 //! | `pages` | what a fault is to its page: the first, again, a copy |
 //! | `patterns` | in which order pages fault |
 //! | `regions` | all that of the mappings of each program |
+//! | `executed` | which functions fault when they are executed |
 //! | `series` | when |
 //! | `standout` | what is worth a look first |
 //! | `advice` | what would save faults, and how many |
@@ -26,6 +27,7 @@ mod bits;
 mod counts;
 pub mod diff;
 mod durations;
+mod executed;
 mod filter;
 mod groups;
 mod keys;
@@ -46,6 +48,7 @@ mod verdict;
 pub use bits::{BLOCK_PAGES, PAGE_SHIFT};
 pub use counts::{fault_of, Counts, Powers, POWERS};
 pub use durations::{Durations, DurationsByKind};
+pub use executed::Executed;
 pub use filter::{Filter, FilterError};
 pub use groups::{Group, Groups, Order};
 pub use keys::{Context, Key, Value};

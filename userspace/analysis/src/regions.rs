@@ -52,6 +52,10 @@ pub struct Region {
     pub counts: Counts,
     /// Different pages of completed faults, those of different processes apart.
     pub pages: u64,
+    /// First touches over time.
+    pub growth: Series<1>,
+    /// How many of them came in the second half of the trace's time.
+    pub late_touches: u64,
     /// By [`Touch::ALL`].
     pub touches: [Cost; Touch::ALL.len()],
     /// What its blocks of 2 MiB come to.
@@ -170,6 +174,9 @@ impl Regions {
         let (touch, is_new) = self.states.fault(fault, place);
         region.pages += u64::from(is_new);
         region.touches[touch as usize].add(fault);
+        if touch == Touch::First {
+            region.growth.add(time_ns, 0);
+        }
         if let Some(step) = self.walks.step(fault, number, mapping) {
             region.steps.add(step);
         }
@@ -244,22 +251,14 @@ impl Regions {
                 (Origin::Before, _) => {}
             }
         }
+        // Of all of the trace's time: a program that ended early did not grow late.
+        let half_ns = self.last_ns / 2;
         for program in programs.values_mut() {
-            // Of all of the trace's time: a program that ended early did not grow late.
-            let half_ns = self.last_ns / 2;
-            let step_ns = program.growth.step_ns();
-            let (mut early, mut late) = (0, 0);
-            for (n, [first, _]) in program.growth.steps().iter().enumerate() {
-                if n as u64 * step_ns >= half_ns {
-                    late += first;
-                } else {
-                    early += first;
-                }
-            }
-            program.late_part = match early + late {
-                0 => None,
-                all => Some(late as f64 / all as f64),
-            };
+            let (all, late) = program.growth.since(half_ns, 0);
+            program.late_part = (all != 0).then(|| late as f64 / all as f64);
+        }
+        for region in &mut regions {
+            region.late_touches = region.growth.since(half_ns, 0).1;
         }
         regions.sort_by(|one, other| {
             let by = |region: &Region| std::cmp::Reverse(region.counts.faults);

@@ -6,6 +6,7 @@ use fault_tracer_trace::{export::Symbols, Account, Row};
 
 use crate::{
     counts::fault_of,
+    executed::{Code, Executed},
     filter::Filter,
     groups::Groups,
     keys::{Context, Key},
@@ -26,6 +27,8 @@ pub struct Wanted {
     pub step_ns: u64,
     /// Whether the regions are wanted, which take memory for all pages.
     pub regions: bool,
+    /// Whether the functions are wanted that faulted when they were executed.
+    pub code: bool,
 }
 
 /// Takes the rows of a trace.
@@ -34,6 +37,7 @@ pub struct Analysis {
     overview: Overview,
     spaces: Spaces,
     regions: Option<Regions>,
+    code: Option<Code>,
     groups: Vec<Groups>,
     proof: Proof,
     /// Time of the first fault.
@@ -49,6 +53,8 @@ pub struct Report {
     pub groups: Vec<Groups>,
     /// Where they were wanted.
     pub regions: Option<RegionsFound>,
+    /// Likewise.
+    pub code: Option<Vec<Executed>>,
     /// Whether the trace is complete; the filter does not matter.
     pub verdict: Verdict,
 }
@@ -65,6 +71,7 @@ impl Analysis {
             overview: Overview::default(),
             spaces: Spaces::default(),
             regions: wanted.regions.then(Regions::default),
+            code: wanted.code.then(Code::default),
             groups: groups.collect(),
             proof: Proof::new(account),
             start_ns: None,
@@ -95,6 +102,9 @@ impl Analysis {
         for groups in &mut self.groups {
             groups.add(fault, space, &mut context);
         }
+        if let Some(code) = &mut self.code {
+            code.add(fault, space, context.symbols);
+        }
         if let Some(regions) = &mut self.regions {
             regions.add(fault, space, self.spaces.space(space), time_ns);
         }
@@ -104,6 +114,7 @@ impl Analysis {
     pub fn finish(self) -> Report {
         Report {
             regions: self.regions.map(|regions| regions.found(&self.spaces)),
+            code: self.code.map(Code::found),
             overview: self.overview,
             groups: self.groups,
             verdict: self.proof.close(),
@@ -124,6 +135,7 @@ mod tests {
             groups: vec![vec![Key::Kind], vec![Key::Mapping]],
             step_ns: 1,
             regions: true,
+            code: false,
         };
         let mut analysis = Analysis::new(&wanted, None);
         for row in [

@@ -58,6 +58,18 @@ impl<const N: usize> Series<N> {
         &self.steps
     }
 
+    /// All of `what`, and those in the steps that begin at a time, in nanoseconds, or later.
+    pub fn since(&self, time_ns: u64, what: usize) -> (u64, u64) {
+        let (mut all, mut late) = (0, 0);
+        for (n, step) in self.steps.iter().enumerate() {
+            all += step[what];
+            if n as u64 * self.step_ns >= time_ns {
+                late += step[what];
+            }
+        }
+        (all, late)
+    }
+
     /// Of `what`, the part (0 to 1) in the second half of the steps; `None` if there is none.
     pub fn late_part(&self, what: usize) -> Option<f64> {
         let sum = |steps: &[[u64; N]]| steps.iter().map(|step| step[what]).sum::<u64>();

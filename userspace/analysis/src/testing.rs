@@ -3,6 +3,7 @@
 //! Rows for the tests of the analyses.
 
 use fault_tracer_trace::{
+    export::{Symbol, Symbols},
     Access, BuildId, Code, Fate, Fault, Kind, Object, Place, ResolvedFault, Row, ThreadEvent,
     ThreadRow,
 };
@@ -101,12 +102,34 @@ impl Builder {
         self
     }
 
+    /// An instruction of a file's code at an offset.
+    pub fn executed(self, file: &str, offset: u64) -> Self {
+        self.kind(Kind::FileExecute)
+            .mapping(file)
+            .code(file, offset)
+    }
+
     pub fn build(self) -> ResolvedFault {
         self.0
     }
 
     pub fn row(self) -> Row {
         Row::Fault(Box::new(self.0))
+    }
+}
+
+/// Code in which a function begins every so many bytes: `f0`, `f1` and so on.
+pub struct Functions {
+    pub bytes: u64,
+}
+
+impl Symbols for Functions {
+    fn symbol(&mut self, code: &Code, _: u64) -> Option<Symbol> {
+        Some(Symbol {
+            name: format!("f{}", code.offset / self.bytes).into(),
+            offset: code.offset % self.bytes,
+            bytes: Some(self.bytes),
+        })
     }
 }
 

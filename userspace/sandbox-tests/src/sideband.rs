@@ -37,6 +37,17 @@ pub struct Mapping {
     pub flags: u32,
     /// Its name.
     pub path: String,
+    /// More of its file, of code.
+    pub file: Option<MappedFile>,
+}
+
+/// What follows the path of a `MAPPING` record of code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    /// The inode's generation.
+    pub generation: u32,
+    /// The build id in hexadecimal digits, empty without one; `None` if it is not told.
+    pub build_id: Option<String>,
 }
 
 impl Mapping {
@@ -167,6 +178,12 @@ fn one(words: &[u64]) -> Option<Record> {
         record_type::FAULT => Record::Fault(FaultRecord::from_words(words.try_into().unwrap())),
         record_type::MAPPING => {
             let path_bytes = (words[7] >> 16 & 0xffff) as usize;
+            let flags = (words[7] >> 32) as u32;
+            let has_file = flags & mapping_flag::IDENTITY != 0;
+            let code = mapping_flag::EXEC | mapping_flag::FILE;
+            assert_eq!(has_file, flags & code == code, "{words:x?}");
+            let file_words = if has_file { 2 * SLOT_WORDS } else { 0 };
+            let (words, file) = words.split_at(words.len() - file_words);
             Record::Mapping(Mapping {
                 pid,
                 time_ns: words[1],
@@ -176,8 +193,9 @@ fn one(words: &[u64]) -> Option<Record> {
                 inode: words[5],
                 device: ((words[6] >> 32) as u32, words[6] as u32),
                 number: words[7] as u16,
-                flags: (words[7] >> 32) as u32,
+                flags,
                 path: path(words, path_bytes),
+                file: has_file.then(|| mapped_file(flags, file)),
             })
         }
         record_type::TASK => Record::Task(Task {
@@ -231,6 +249,23 @@ fn path(words: &[u64], length: usize) -> String {
         &tail[length..]
     );
     String::from_utf8(tail[..length].to_vec()).expect("the tests use paths of text alone")
+}
+
+fn mapped_file(flags: u32, words: &[u64]) -> MappedFile {
+    let length = (words[0] >> 32) as usize;
+    let id = bytes(&words[1..5]);
+    let (id, behind) = id.split_at(length);
+    assert!(
+        behind.iter().all(|byte| *byte == 0),
+        "behind a build id: {behind:x?}"
+    );
+    assert_eq!(words[6..], [0, 0], "the reserved words");
+    let is_known = flags & mapping_flag::BUILD_ID != 0;
+    assert!(is_known || length == 0, "{words:x?}");
+    MappedFile {
+        generation: words[0] as u32,
+        build_id: is_known.then(|| id.iter().map(|byte| format!("{byte:02x}")).collect()),
+    }
 }
 
 fn comm(words: &[u64]) -> String {

@@ -44,6 +44,7 @@ impl PerfMap {
         (address < function.end).then(|| Symbol {
             name: Arc::clone(&function.name),
             offset: address - function.start,
+            bytes: Some(function.end - function.start),
         })
     }
 

@@ -263,6 +263,10 @@ impl Found {
                 Some(Symbol {
                     name: symbol.name.as_ref().into(),
                     offset: symbol.offset as u64,
+                    bytes: symbol
+                        .size
+                        .map(|bytes| bytes as u64)
+                        .filter(|bytes| *bytes != 0),
                 })
             }
             _ => None,

@@ -14,7 +14,7 @@ use std::{
 
 use fault_tracer_trace::{
     export::{Symbol, Symbols as _},
-    BuildId, Code, FileId, Metadata, Object,
+    BuildId, Code, FileId, Metadata, Name, Object,
 };
 use fault_tracer_uapi::names::escape;
 use proptest::prelude::*;
@@ -143,11 +143,15 @@ fn symbolizer(debug_dirs: &[&Path]) -> Symbolizer {
     Symbolizer::new(&here(0), &dirs)
 }
 
-fn symbol(name: &str, offset: u64) -> Option<Symbol> {
-    Some(Symbol {
-        name: name.into(),
-        offset,
-    })
+fn symbol(name: &str, offset: u64) -> Option<(Name, u64)> {
+    Some((name.into(), offset))
+}
+
+/// Its name, and how far behind its beginning the place is.
+fn place(symbol: Symbol) -> (Name, u64) {
+    let bytes = symbol.bytes.expect("the table says how long it is");
+    assert!(symbol.offset < bytes, "{symbol:?}");
+    (symbol.name, symbol.offset)
 }
 
 #[test]
@@ -155,16 +159,16 @@ fn symbols_of_the_file_that_ran() {
     let program = Program::new("wanted", 100);
     let mut code = program.code_of("wanted");
     let mut symbols = symbolizer(&[]);
-    assert_eq!(symbols.symbol(&code, 0), symbol("wanted", 0));
+    assert_eq!(symbols.symbol(&code, 0).map(place), symbol("wanted", 0));
     code.offset += 5;
-    assert_eq!(symbols.symbol(&code, 0), symbol("wanted", 5));
+    assert_eq!(symbols.symbol(&code, 0).map(place), symbol("wanted", 5));
     // Where the trace does not tell the address, the file does.
     let object = Object {
         bias: None,
         ..(*code.object).clone()
     };
     code.object = Arc::new(object);
-    assert_eq!(symbols.symbol(&code, 0), symbol("wanted", 5));
+    assert_eq!(symbols.symbol(&code, 0).map(place), symbol("wanted", 5));
     assert!(symbols.notes().is_empty());
 }
 
@@ -177,7 +181,7 @@ fn lines_and_inlined_functions() {
     let line = symbols.line(&code, 0).expect("a line");
     // The program's source has `wanted` on its second line.
     assert!(line.ends_with("/program.c:2"), "{line}");
-    assert_eq!(symbols.symbol(&code, 0), symbol("wanted", 0));
+    assert_eq!(symbols.symbol(&code, 0).map(place), symbol("wanted", 0));
 
     let source = "static inline __attribute__((always_inline)) void inner(int *p) {\n\
                   *(volatile int *)p = 1; }\n\
@@ -212,7 +216,7 @@ fn lines_and_inlined_functions() {
 fn names_are_demangled() {
     let program = Program::new("_ZN5hello5worldEi", 0);
     let code = program.code_of("_ZN5hello5worldEi");
-    let found = symbolizer(&[]).symbol(&code, 0);
+    let found = symbolizer(&[]).symbol(&code, 0).map(place);
     assert_eq!(found, symbol("hello::world(int)", 0));
 }
 
@@ -223,11 +227,14 @@ fn code_that_does_not_lie_at_its_address() {
     program.build("wanted", 70, &["-no-pie", "-Wl,-Ttext-segment=0x10000000"]);
     let code = program.code_of("wanted");
     assert_ne!(code.object.bias, Some(0));
-    assert_eq!(symbolizer(&[]).symbol(&code, 0), symbol("wanted", 0));
+    assert_eq!(
+        symbolizer(&[]).symbol(&code, 0).map(place),
+        symbol("wanted", 0)
+    );
     let kept = tempfile::tempdir().unwrap();
     program.keep_debug(kept.path());
     program.build("other", 0, &[]);
-    let found = symbolizer(&[kept.path()]).symbol(&code, 0);
+    let found = symbolizer(&[kept.path()]).symbol(&code, 0).map(place);
     assert_eq!(found, symbol("wanted", 0));
 }
 
@@ -244,7 +251,7 @@ fn symbols_are_never_those_of_a_file_that_took_the_place() {
             offset,
             ..code.clone()
         };
-        assert_eq!(symbols.symbol(&code, 0), None);
+        assert_eq!(symbols.symbol(&code, 0).map(place), None);
     }
     let notes = symbols.notes();
     let [note] = &notes[..] else {
@@ -259,18 +266,18 @@ fn symbols_are_never_those_of_a_file_that_took_the_place() {
     let folder = kept.path().join(".build-id");
     for dir in [kept.path(), &folder] {
         let mut symbols = symbolizer(&[Path::new("/no/such/folder"), dir]);
-        assert_eq!(symbols.symbol(&code, 0), symbol("wanted", 0));
+        assert_eq!(symbols.symbol(&code, 0).map(place), symbol("wanted", 0));
         assert!(symbols.notes().is_empty());
     }
 
     // A debug file under a wrong id is none.
     fs::copy(&program.path, debug).unwrap();
-    assert_eq!(symbolizer(&[kept.path()]).symbol(&code, 0), None);
+    assert_eq!(symbolizer(&[kept.path()]).symbol(&code, 0).map(place), None);
 
     // A pipe in their place keeps nobody waiting.
     fs::remove_file(&program.path).unwrap();
     run(Command::new("mkfifo").arg(&program.path));
-    assert_eq!(symbolizer(&[]).symbol(&code, 0), None);
+    assert_eq!(symbolizer(&[]).symbol(&code, 0).map(place), None);
 }
 
 #[test]
@@ -282,14 +289,14 @@ fn a_copy_below_a_debug_folder_is_found_by_its_path() {
     fs::create_dir_all(copy.parent().unwrap()).unwrap();
     fs::rename(&program.path, copy).unwrap();
     let mut symbols = symbolizer(&[]);
-    assert_eq!(symbols.symbol(&code, 0), None);
+    assert_eq!(symbols.symbol(&code, 0).map(place), None);
     assert!(
         symbols.notes()[0].contains("No such file"),
         "{:?}",
         symbols.notes()
     );
     assert_eq!(
-        symbolizer(&[root.path()]).symbol(&code, 0),
+        symbolizer(&[root.path()]).symbol(&code, 0).map(place),
         symbol("wanted", 0)
     );
 }
@@ -317,7 +324,7 @@ fn a_file_without_build_id_is_believed_while_it_is_the_same_and_has_not_changed(
         found
     };
     let ran = program.file();
-    assert_eq!(of(Some(ran), &here(0)), symbol("wanted", 0));
+    assert_eq!(of(Some(ran), &here(0)).map(place), symbol("wanted", 0));
     let elsewhere = Metadata {
         host: "another machine".into(),
         ..here(0)
@@ -331,7 +338,7 @@ fn a_file_without_build_id_is_believed_while_it_is_the_same_and_has_not_changed(
         object: Arc::new(object),
         ..code.clone()
     };
-    assert_eq!(symbols.symbol(&there, 1), None);
+    assert_eq!(symbols.symbol(&there, 1).map(place), None);
     let [note] = &symbols.notes()[..] else {
         panic!("{:?}", symbols.notes());
     };
@@ -405,7 +412,10 @@ fn names_that_are_no_text_find_their_files() {
         name: escape(&path).into(),
         ..(*code.object).clone()
     });
-    assert_eq!(symbolizer(&[]).symbol(&code, 0), symbol("wanted", 0));
+    assert_eq!(
+        symbolizer(&[]).symbol(&code, 0).map(place),
+        symbol("wanted", 0)
+    );
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 //! `habit`: programs that use memory in a way that deserves advice, and for each one that looks like it and does not.
 
-use std::{ffi::c_void, num::NonZeroUsize, thread, time::Duration};
+use std::{ffi::c_void, num::NonZeroUsize, ptr, thread, time::Duration};
 
 use anyhow::{ensure, Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -23,6 +23,9 @@ pub struct Options {
     /// Time between two passes, in milliseconds
     #[arg(long, default_value = "0")]
     pause: u64,
+    /// Memory that is mapped, rather than the allocator's
+    #[arg(long)]
+    mapped: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -43,19 +46,48 @@ enum Habit {
     Leak,
 }
 
-/// Memory of the C library's allocator, which the advice is about.
+/// Memory of the C library's allocator, which the advice is about, or of the system's.
 struct Block {
     start: *mut u8,
     pages: usize,
+    mapped: bool,
 }
 
 impl Block {
-    fn new(pages: usize) -> Result<Self> {
+    fn new(pages: usize, mapped: bool) -> Result<Self> {
         let bytes = pages.checked_mul(page_size()).context("too many pages")?;
+        if mapped {
+            // By the C library's function, which another library may stand before.
+            // SAFETY: A new mapping, of any size.
+            let start = unsafe {
+                libc::mmap(
+                    ptr::null_mut(),
+                    bytes,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                )
+            };
+            ensure!(
+                start != libc::MAP_FAILED,
+                "there is no memory for {pages} pages"
+            );
+            let start = start.cast();
+            return Ok(Self {
+                start,
+                pages,
+                mapped,
+            });
+        }
         // SAFETY: An allocation of any size can be asked for.
         let start = unsafe { libc::malloc(bytes) }.cast::<u8>();
         ensure!(!start.is_null(), "there is no memory for {pages} pages");
-        Ok(Self { start, pages })
+        Ok(Self {
+            start,
+            pages,
+            mapped,
+        })
     }
 
     fn write(&self, step: usize) {
@@ -73,13 +105,21 @@ impl Block {
     }
 
     fn free(self) {
-        // SAFETY: `malloc` gave it, and nothing refers to it any more.
-        unsafe { libc::free(self.start.cast::<c_void>()) };
+        let start = self.start.cast::<c_void>();
+        // SAFETY: `malloc` or `mmap` gave it, and nothing refers to it any more.
+        unsafe {
+            if self.mapped {
+                libc::munmap(start, self.pages * page_size());
+            } else {
+                libc::free(start);
+            }
+        };
     }
 }
 
 pub fn run(options: &Options) -> Result<()> {
     let pages = options.pages.get();
+    let block_of = |pages| Block::new(pages, options.mapped);
     let pass = |body: &mut dyn FnMut() -> Result<()>| -> Result<()> {
         for _ in 0..options.passes.get() {
             body()?;
@@ -89,31 +129,31 @@ pub fn run(options: &Options) -> Result<()> {
     };
     match options.habit {
         Habit::Churn => pass(&mut || {
-            let block = Block::new(pages)?;
+            let block = block_of(pages)?;
             block.write(1);
             block.free();
             Ok(())
         })?,
         Habit::Leak => pass(&mut || {
-            Block::new(pages)?.write(1);
+            block_of(pages)?.write(1);
             Ok(())
         })?,
         Habit::Reuse => {
-            let block = Block::new(pages)?;
+            let block = block_of(pages)?;
             pass(&mut || {
                 block.write(1);
                 Ok(())
             })?;
         }
-        Habit::Whole => Block::new(pages)?.write(1),
-        Habit::Sparse => Block::new(pages)?.write(8),
+        Habit::Whole => block_of(pages)?.write(1),
+        Habit::Sparse => block_of(pages)?.write(8),
         Habit::ReadFirst => {
-            let block = Block::new(pages)?;
+            let block = block_of(pages)?;
             block.read();
             block.write(1);
         }
         Habit::WriteFirst => {
-            let block = Block::new(pages)?;
+            let block = block_of(pages)?;
             block.write(1);
             block.read();
         }

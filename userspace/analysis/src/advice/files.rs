@@ -9,7 +9,7 @@ use crate::{
     counts::Counts,
     pages::{Blocks, Touch, WINDOWS},
     patterns::Pattern,
-    regions::{Cost, Region, RegionsFound},
+    regions::{Cost, Program, Region, RegionsFound},
     report::Report,
 };
 
@@ -65,6 +65,41 @@ pub fn fault_around(report: &Report, found: &RegionsFound) -> Vec<Advice> {
             Bound::AtMost,
         )
     }]
+}
+
+/// Functions that fault when they are executed lie in W windows of 64 KiB, and fill fewer: the rest is saved at most in each
+/// process where the linker puts them side by side. Functions that are executed without a fault do not count: there
+/// may be more windows than these.
+pub fn order(report: &Report, found: &RegionsFound) -> Vec<Advice> {
+    const WINDOW_BYTES: u64 = 64 << 10;
+    let timed = report.overview.counts.timed != 0;
+    let code = report.code.iter().flatten();
+    code.map(|code| {
+        let windows = code.bytes.div_ceil(WINDOW_BYTES).max(1) * code.spaces;
+        let saving = code.faults.faults.saturating_sub(windows);
+        let of_program = |program: &&Program| program.path == code.program;
+        let program = found.programs.iter().find(of_program);
+        let time_ns = timed.then(|| mean_time(&costs(&code.faults), saving));
+        Advice {
+            program: code.program.clone(),
+            mapping: Some(Name::clone(&code.mapping)),
+            time_ns: time_ns.flatten(),
+            evidence: vec![
+                ("functions", code.functions.len() as u64),
+                ("function-kib", code.bytes / 1024),
+                ("faults-in-functions", code.faults.faults),
+                ("processes", code.spaces),
+            ],
+            functions: code.functions.clone(),
+            ..Advice::new(
+                Rule::OrderFile,
+                program.map_or(0, |program| program.counts.faults),
+                saving,
+                Bound::AtMost,
+            )
+        }
+    })
+    .collect()
 }
 
 /// A mapping of a file is read from end to end: one call maps all of it.
@@ -223,5 +258,18 @@ mod tests {
             (900, Some("/db"))
         );
         assert_eq!(by(Rule::DirtyAgain, (0..100).map(|n| write(n).row())), None);
+    }
+
+    #[test]
+    fn functions_that_lie_apart() {
+        // One function in each MiB, of 4 KiB.
+        let apart = |n: u64| fault().program("/bin/a").executed("/bin/a", n << 20);
+        let advice = by(Rule::OrderFile, (0..400).map(|n| apart(n).took(2).row())).unwrap();
+        assert_eq!((advice.saving, advice.time_ns), (400 - 25, Some(2 * 375)));
+        assert_eq!(advice.functions.len(), 400);
+        assert_eq!(&*advice.functions[1], "f256");
+        // As many, of processes each of which executes one function: none has a window less.
+        let one = |n: u32| fault().pid(n + 1).program("/bin/a").executed("/bin/a", 0);
+        assert_eq!(by(Rule::OrderFile, (0..400).map(|n| one(n).row())), None);
     }
 }

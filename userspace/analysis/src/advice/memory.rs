@@ -9,6 +9,7 @@ use crate::{
     bits::BLOCK_PAGES,
     counts::Counts,
     pages::Touch,
+    patterns::Pattern,
     regions::{Region, RegionsFound},
     report::Report,
 };
@@ -105,6 +106,30 @@ pub fn read_then_write(report: &Report, found: &RegionsFound) -> Vec<Advice> {
         .collect()
 }
 
+/// Memory is touched first in the second half of the run, in no order: it was mapped before, and is not taken piece by
+/// piece as it is needed. Of programs that ran once: of the others, late in the trace is not late in a run. Such faults
+/// are not saved but moved to the start.
+pub fn late_touch(_: &Report, found: &RegionsFound) -> Vec<Advice> {
+    by_program(found)
+        .zip(&found.programs)
+        .filter(|(_, program)| program.execs <= 1)
+        .filter_map(|((program, faults, regions), _)| {
+            let late = |region: &&&Region| {
+                is_anonymous(region) && region.steps.pattern() == Pattern::Random
+            };
+            let late: Vec<_> = regions.iter().filter(late).collect();
+            let touches: u64 = late.iter().map(|region| region.late_touches).sum();
+            let most = late.iter().max_by_key(|region| region.late_touches)?;
+            Some(Advice {
+                program: program.clone(),
+                mapping: most.mapping.clone(),
+                evidence: vec![("late-touches", touches)],
+                ..Advice::new(Rule::LateTouch, faults, touches, Bound::Concerned)
+            })
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::by;
@@ -160,5 +185,29 @@ mod tests {
         assert_eq!(advice.time_ns, Some(4 * 4096));
         let read = (0..4096).map(|page| fault().page(page).kind(Kind::ZeroPage).row());
         assert_eq!(by(Rule::ReadThenWrite, read), None);
+    }
+
+    #[test]
+    fn memory_that_is_touched_late() {
+        let second = 1_000_000_000;
+        // In no order, over the whole run.
+        let scattered = |n: u64| {
+            let page = n.reverse_bits() >> 53;
+            fault().program("/bin/a").page(page).time(n * second)
+        };
+        let advice = by(Rule::LateTouch, (0..2000).map(|n| scattered(n).row())).unwrap();
+        assert_eq!(advice.bound, Bound::Concerned);
+        // Half of them, but for the step in the middle.
+        assert!((950..=1000).contains(&advice.saving), "{}", advice.saving);
+        // At the start alone; and memory that grows.
+        let early = (0..2000).map(|n| scattered(n).time(n).row());
+        let last = fault()
+            .program("/bin/a")
+            .page(4097)
+            .time(2000 * second)
+            .row();
+        assert_eq!(by(Rule::LateTouch, early.chain([last])), None);
+        let grows = (0..2000).map(|n| fault().program("/bin/a").page(n).time(n * second).row());
+        assert_eq!(by(Rule::LateTouch, grows), None);
     }
 }

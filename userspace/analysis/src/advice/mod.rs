@@ -28,6 +28,10 @@ pub enum Rule {
     HugePages,
     /// Pages are read before they are written.
     ReadThenWrite,
+    /// Memory is touched first long after the start, in no order.
+    LateTouch,
+    /// Functions that are executed lie far from one another.
+    OrderFile,
     /// Files are mapped in windows that are too small.
     FaultAround,
     /// A file is read through a mapping from end to end.
@@ -52,10 +56,12 @@ pub enum Rule {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Refault,
         Self::HugePages,
         Self::ReadThenWrite,
+        Self::LateTouch,
+        Self::OrderFile,
         Self::FaultAround,
         Self::PopulateFile,
         Self::Prefetch,
@@ -74,6 +80,8 @@ impl Rule {
             Self::Refault => "refault",
             Self::HugePages => "huge-pages",
             Self::ReadThenWrite => "read-then-write",
+            Self::LateTouch => "late-touch",
+            Self::OrderFile => "order-file",
             Self::FaultAround => "fault-around",
             Self::PopulateFile => "populate-file",
             Self::Prefetch => "prefetch",
@@ -133,6 +141,8 @@ pub struct Advice {
     pub evidence: Vec<(&'static str, u64)>,
     /// Files that are to be read before, the slowest first; of [`Rule::Prefetch`] alone.
     pub files: Vec<Name>,
+    /// Functions in the order in which they faulted first; of [`Rule::OrderFile`] alone.
+    pub functions: Vec<Name>,
 }
 
 impl Advice {
@@ -148,6 +158,7 @@ impl Advice {
             cost_pages: 0,
             evidence: Vec::new(),
             files: Vec::new(),
+            functions: Vec::new(),
         }
     }
 
@@ -166,6 +177,8 @@ pub fn advise(report: &Report) -> Vec<Advice> {
         memory::refault,
         memory::huge_pages,
         memory::read_then_write,
+        memory::late_touch,
+        files::order,
         files::fault_around,
         files::populate,
         files::prefetch,
@@ -205,18 +218,19 @@ fn mean_time(counts: &crate::Counts, faults: u64) -> Option<u64> {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
-    use crate::{Analysis, Wanted};
+    use crate::{testing::Functions, Analysis, Wanted};
     use fault_tracer_trace::Row;
 
-    /// The advice on some rows.
+    /// The advice on some rows, where each function of a file has 4,096 bytes.
     pub fn on(rows: impl IntoIterator<Item = Row>) -> Vec<Advice> {
         let wanted = Wanted {
             regions: true,
+            code: true,
             ..Wanted::default()
         };
         let mut analysis = Analysis::new(&wanted, None);
         for row in rows {
-            analysis.add(&row, &mut ());
+            analysis.add(&row, &mut Functions { bytes: 4096 });
         }
         advise(&analysis.finish())
     }

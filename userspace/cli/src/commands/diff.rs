@@ -115,6 +115,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         groups,
         step_ns: 1_000_000_000,
         regions: false,
+        code: false,
     };
     let mut status = 0;
     let mut side = |paths: &[PathBuf]| -> anyhow::Result<Vec<Report>> {

@@ -227,6 +227,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         step_ns: arguments.step,
         // Whoever asks for tables gets these alone.
         regions: arguments.by.is_empty() || special || arguments.json,
+        code: false,
     };
     let read = read(&arguments.file, &wanted, &arguments.debug_dirs)?;
     let text = if arguments.json {

@@ -119,6 +119,8 @@ impl Consumer for Counting {
 pub struct Usage {
     /// Faults that the kernel counts for them.
     pub faults: u64,
+    /// The major ones of them.
+    pub major: u64,
     /// Their time on processors.
     pub cpu: Cpu,
 }
@@ -140,6 +142,7 @@ pub fn children_usage() -> anyhow::Result<Usage> {
     Ok(Usage {
         // CAST: counters.
         faults: (usage.ru_minflt + usage.ru_majflt) as u64,
+        major: usage.ru_majflt as u64,
         cpu: Cpu {
             user: time(usage.ru_utime),
             system: time(usage.ru_stime),

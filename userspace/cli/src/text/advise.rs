@@ -41,6 +41,8 @@ fn headline(advice: &Advice) -> String {
         Rule::Refault => "Keep freed memory",
         Rule::HugePages => "Use huge pages",
         Rule::ReadThenWrite => "Write memory first, or populate it",
+        Rule::LateTouch => "Touch memory at the start",
+        Rule::OrderFile => "Put functions that are executed side by side",
         Rule::FaultAround => "Map more of a file at each fault",
         Rule::PopulateFile => "Map the file's pages at once",
         Rule::Prefetch => "Read files before they are needed",
@@ -104,6 +106,17 @@ fn reason(advice: &Advice) -> String {
         Rule::ReadThenWrite => format!(
             "{} of anonymous memory: a read maps the page of zeros, a write replaces it",
             counted(of("pages"), "page", "pages")
+        ),
+        Rule::LateTouch => format!(
+            "{} of memory came in the second half of the run, in no order",
+            counted(of("late-touches"), "first touch", "first touches")
+        ),
+        Rule::OrderFile => format!(
+            "{}, of {} KiB together, faulted {} in {}",
+            counted(of("functions"), "function", "functions"),
+            grouped(of("function-kib")),
+            counted(of("faults-in-functions"), "time", "times"),
+            counted(of("processes"), "process", "processes")
         ),
         Rule::FaultAround => format!(
             "{} of files faulted in {} of {} KiB ({} of 64 KiB, the kernel's default)",
@@ -171,6 +184,8 @@ fn cost(advice: &Advice) -> String {
             0 => "no memory: the blocks are full".into(),
             pages => format!("{} that is not touched now", memory(pages)),
         },
+        Rule::LateTouch => "a slower start; pages that are never needed are filled, too".into(),
+        Rule::OrderFile => "a new build of the program".into(),
         Rule::FaultAround => "larger page tables; for all programs of the machine".into(),
         Rule::PopulateFile => "pages are read that may not be needed".into(),
         Rule::Prefetch => "the memory of the files' pages, earlier".into(),
@@ -188,6 +203,13 @@ fn what_to_do(advice: &Advice) -> Vec<String> {
     let program = advice.program.as_deref().map_or("PROGRAM", file_name);
     let set = settings(advice.rule);
     let mut lines = Vec::new();
+    if advice.rule == Rule::ReadThenWrite {
+        lines.push(
+            "madvise(address, length, MADV_POPULATE_WRITE) before the first read; or, for what"
+                .into(),
+        );
+        lines.push("the program maps itself, from outside:".into());
+    }
     if !set.is_empty() {
         let words = set.iter().map(|set| format!("{}={}", set.name, set.value));
         lines.push(format!(
@@ -202,15 +224,21 @@ fn what_to_do(advice: &Advice) -> Vec<String> {
             "mimalloc: MIMALLOC_PURGE_DELAY=-1; or reuse the buffers",
         ],
         Rule::HugePages => &[
-            "needs always or madvise in /sys/kernel/mm/transparent_hugepage/enabled; or, in the",
-            "program: madvise(address, length, MADV_HUGEPAGE)",
+            "needs always or madvise in /sys/kernel/mm/transparent_hugepage/enabled; it is for the",
+            "memory of malloc; for other memory, in the program: madvise(address, length, MADV_HUGEPAGE)",
         ],
-        Rule::ReadThenWrite => {
-            &["madvise(address, length, MADV_POPULATE_WRITE) before the first read"]
-        }
         Rule::PopulateFile => {
             &["madvise(address, length, MADV_POPULATE_READ), or read() instead of mmap()"]
         }
+        Rule::LateTouch => &[
+            "mlockall(MCL_CURRENT | MCL_FUTURE) or MAP_POPULATE before the work begins;",
+            "Java: -XX:+AlwaysPreTouch. The faults are not saved, they come earlier",
+        ],
+        Rule::OrderFile => &[
+            "fault-tracer advise FILE --json | jq -r '.advice[] | select(.rule == \"order-file\") |",
+            ".functions[]' > order.txt; then compile with -ffunction-sections, and link by lld with",
+            "-Wl,--symbol-ordering-file=order.txt (names of C++ and Rust: mangle them first)",
+        ],
         Rule::DirtyAgain => &[
             "sysctl vm.dirty_expire_centisecs=12000 vm.dirty_writeback_centisecs=6000,",
             "or the file on tmpfs",
@@ -231,7 +259,7 @@ fn what_to_do(advice: &Advice) -> Vec<String> {
         Rule::Contention => &[
             "perf trace -e mmap,munmap,mprotect,madvise: what changes mappings while threads fault",
         ],
-        Rule::FaultAround | Rule::Prefetch => &[],
+        Rule::ReadThenWrite | Rule::FaultAround | Rule::Prefetch => &[],
     };
     lines.extend(further.iter().map(|line| (*line).to_owned()));
     match advice.rule {
@@ -269,6 +297,7 @@ pub fn verified(tried: &[Verified], runs: u32, style: Style) -> String {
     ))];
     let mut table = Table::new(&[
         ("rule", Side::Left),
+        ("", Side::Left),
         ("faults before", Side::Right),
         ("after", Side::Right),
         ("predicted", Side::Right),
@@ -282,6 +311,7 @@ pub fn verified(tried: &[Verified], runs: u32, style: Style) -> String {
         let predicted = of.faults.before.mean - of.predicted as f64;
         table.push(vec![
             of.rule.name().to_owned(),
+            if of.major { "(major)" } else { "" }.to_owned(),
             mean(of.faults.before.mean),
             mean(of.faults.after.mean),
             mean(predicted.max(0.0)),
@@ -320,7 +350,7 @@ fn certainty(change: &Change) -> &'static str {
 pub fn json(subject: &str, advice: &[Advice], tried: Option<&[Verified]>) -> String {
     let one = |of: &Advice| {
         let evidence = of.evidence.iter();
-        let set = settings(of.rule).iter();
+        let set = settings(of.rule).into_iter();
         json!({
             "rule": of.rule.name(),
             "program": of.program.as_deref(),
@@ -334,6 +364,7 @@ pub fn json(subject: &str, advice: &[Advice], tried: Option<&[Verified]>) -> Str
                 .map(|(name, number)| ((*name).to_owned(), (*number).into()))
                 .collect::<serde_json::Map<_, _>>(),
             "files": of.files.iter().map(|file| &**file).collect::<Vec<_>>(),
+            "functions": of.functions.iter().map(|name| &**name).collect::<Vec<_>>(),
             "environment": set
                 .map(|set| (set.name.to_owned(), set.value.into()))
                 .collect::<serde_json::Map<_, _>>(),
@@ -355,6 +386,7 @@ pub fn json(subject: &str, advice: &[Advice], tried: Option<&[Verified]>) -> Str
             .map(|of| {
                 json!({
                     "rule": of.rule.name(),
+                    "major": of.major,
                     "predicted_saving": of.predicted,
                     "measured_saving": of.saved(),
                     "faults": change(&of.faults),
@@ -374,11 +406,11 @@ pub fn json(subject: &str, advice: &[Advice], tried: Option<&[Verified]>) -> Str
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
-    use fault_tracer_analysis::diff::Side as Measured;
 
-    fn advice(rule: Rule) -> Advice {
+    /// A piece of advice.
+    pub fn advice(rule: Rule) -> Advice {
         Advice {
             rule,
             program: Some("/usr/bin/churn".into()),
@@ -390,8 +422,15 @@ mod tests {
             cost_pages: 256,
             evidence: vec![("window-kib", 512), ("pages", 100)],
             files: vec!["/data/a".into()],
+            functions: vec!["main".into()],
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::advice, *};
+    use fault_tracer_analysis::diff::Side as Measured;
 
     #[test]
     fn advice_says_what_it_saves_and_what_to_type() {
@@ -435,6 +474,7 @@ mod tests {
         let tried = Verified {
             rule: Rule::Refault,
             predicted: 900,
+            major: false,
             faults: change(&[1000, 1000], &[110, 110]),
             wall_ns: change(&[1000, 1002], &[500, 502]),
             cpu_ns: change(&[100, 200], &[110, 190]),

@@ -619,6 +619,7 @@ mod tests {
             },
             step_ns: 1_000_000_000,
             regions: true,
+            code: false,
         };
         let mut analysis = Analysis::new(&wanted, None);
         for n in 0..320u64 {

@@ -302,36 +302,78 @@ fn advice_is_for_those_who_deserve_it() {
     });
 }
 
+/// What `advise --verify` measures of a rule with a command, which may write to its standard output.
+fn verified(rule: &str, command: &[&str]) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("verified.json");
+    let script = "out=$1; shift; exec fault-tracer advise --verify --runs 2 --json -- \
+        sh -c '\"$@\" >/dev/null' sh \"$@\" >\"$out\"";
+    let mut advise = Command::new("sh");
+    advise.args(["-c", script, "sh"]).arg(&file).args(command);
+    assert!(advise.status().unwrap().success());
+    let answer: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let tried = answer["verified"].as_array().unwrap();
+    let tried = tried.iter().find(|tried| tried["rule"] == rule);
+    tried.unwrap_or_else(|| panic!("{answer:#}")).clone()
+}
+
+/// That the prediction was right within a tenth.
+fn assert_as_predicted(tried: &Value) {
+    let predicted = tried["predicted_saving"].as_f64().unwrap();
+    let measured = tried["measured_saving"].as_f64().unwrap();
+    assert!(
+        (predicted - measured).abs() <= predicted / 10.0,
+        "{tried:#}"
+    );
+}
+
 #[test]
 fn what_is_predicted_is_measured() {
     guest::test(|_| {
         let _module = module::load_idle();
         let _thp = Thp::on_request();
         let workload = program::find(program::WORKLOAD);
-        let workload = workload.to_str().unwrap();
-        for (rule, habit, passes) in [("refault", "churn", "10"), ("huge-pages", "whole", "1")] {
-            let habit = [
-                workload, "habit", habit, "--pages", "10240", "--passes", passes,
-            ];
-            let folder = tempfile::tempdir().unwrap();
-            let file = folder.path().join("verified.json");
-            // The workload writes to standard output, too.
-            let script = "out=$1; shift; exec fault-tracer advise --verify --runs 2 --json -- \
-                sh -c '\"$@\" >/dev/null' sh \"$@\" >\"$out\"";
-            let mut command = Command::new("sh");
-            command.args(["-c", script, "sh"]).arg(&file).args(habit);
-            assert!(command.status().unwrap().success());
-            let answer: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-            let tried = answer["verified"].as_array().unwrap();
-            let tried = tried.iter().find(|tried| tried["rule"] == rule);
-            let tried = tried.unwrap_or_else(|| panic!("{answer:#}"));
-            let predicted = tried["predicted_saving"].as_f64().unwrap();
-            let measured = tried["measured_saving"].as_f64().unwrap();
-            assert!(
-                (predicted - measured).abs() <= predicted / 10.0,
-                "{tried:#}"
-            );
+        let habit = [workload.to_str().unwrap(), "habit"];
+        // Of the allocator's memory, and of what the program maps itself.
+        for (rule, options) in [
+            ("refault", &["churn", "--passes", "10"][..]),
+            ("huge-pages", &["whole"]),
+            ("huge-pages", &["whole", "--mapped"]),
+            ("read-then-write", &["read-first", "--mapped"]),
+        ] {
+            let command = [&habit, options, &["--pages", "10240"]].concat();
+            let tried = verified(rule, &command);
+            assert_as_predicted(&tried);
+            assert_eq!(tried["major"], false);
         }
+    });
+}
+
+#[test]
+fn files_that_are_read_before_cost_no_major_faults() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let release = rustix::system::uname();
+        let file = format!(
+            "/lib/modules/{}/vmlinuz",
+            release.release().to_string_lossy()
+        );
+        // The kernel reads no page before it is asked for.
+        let script = format!(
+            "import mmap\n\
+             file = mmap.mmap(open('{file}', 'rb').fileno(), 0, prot=mmap.PROT_READ)\n\
+             file.madvise(mmap.MADV_RANDOM)\n\
+             print(sum(file[at] for at in range(0, len(file), 4096 * 8)))"
+        );
+        rustix::fs::sync();
+        fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+        let tried = verified("prefetch", &["python3", "-c", &script]);
+        assert_eq!(tried["major"], true);
+        assert!(
+            tried["predicted_saving"].as_f64() > Some(300.0),
+            "{tried:#}"
+        );
+        assert_as_predicted(&tried);
     });
 }
 

@@ -106,7 +106,7 @@ fn the_program_of_a_process_with_another_root_is_as_it_sees_it() {
             mkdir root
             mount --bind / root
             mkfifo gate
-            chroot root sh -c 'read -r go; cat /etc/passwd >/dev/null' <gate &
+            chroot root sh -c 'read -r go; cat /etc/passwd' <gate >/dev/null &
             target=$!
             exec 3>gate
             until [ "$(readlink /proc/$target/root)" = "$PWD/root" ]; do :; done

@@ -112,6 +112,24 @@ fn maps(pid: i32) -> Vec<Line> {
         .collect()
 }
 
+/// The build id of a file, as another program reads it.
+fn build_id(path: &str) -> String {
+    let output = Command::new("readelf").args(["--notes", path]).output();
+    let notes = String::from_utf8(output.unwrap().stdout).unwrap();
+    let id = notes.split_once("Build ID: ").map_or("", |(_, id)| id);
+    id.lines().next().unwrap_or("").trim().to_owned()
+}
+
+/// The generation of a file's inode, where its file system tells it.
+fn generation(path: &str) -> Option<u32> {
+    const FS_IOC_GETVERSION: libc::c_ulong = 0x8008_7601;
+    let file = fs::File::open(path).unwrap();
+    let mut generation = 0u32;
+    // SAFETY: The call writes 32 bits.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_GETVERSION, &raw mut generation) };
+    (result == 0).then_some(generation)
+}
+
 #[test]
 fn a_mapping_is_told_as_proc_maps_shows_it() {
     guest::test(|_| {
@@ -157,6 +175,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
         let executable = executable.to_str().unwrap();
         let mut kinds = BTreeSet::new();
         let mut problems = Vec::new();
+        let mut with_file = 0;
         for line in &lines {
             let Some(mapping) = told.get(&(line.start, line.end)) else {
                 continue;
@@ -180,6 +199,12 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
                 line.inode != 0,
                 "{mapping:x?}"
             );
+            if let Some(file) = &mapping.file {
+                assert_eq!(file.build_id.as_deref(), Some(&*build_id(&line.path)));
+                let generation = generation(&line.path);
+                assert!(generation.is_none_or(|of_file| of_file == file.generation));
+                with_file += 1;
+            }
             let pages = (line.end - line.start) as usize / PAGE;
             kinds.insert(match line.path.as_str() {
                 path if path == executable => format!("program {}", line.rights),
@@ -188,6 +213,8 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
             });
         }
         assert!(problems.is_empty(), "{}", problems.join("\n"));
+        // The program and the C library.
+        assert!(with_file >= 2, "{with_file} files of code");
         for kind in [
             &format!("program {}", "r-xp"),
             &format!("program {}", "rw-p"),

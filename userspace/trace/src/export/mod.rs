@@ -73,6 +73,8 @@ pub struct Symbol {
     pub name: Name,
     /// How far behind its beginning the place is.
     pub offset: u64,
+    /// How long it is in bytes, where that is known.
+    pub bytes: Option<u64>,
 }
 
 /// Finds symbols.

@@ -57,7 +57,7 @@ impl Export for PerfScript {
         )?;
         write!(out, "\t{:>16x} ", record.ip)?;
         match symbol {
-            Some(Symbol { name, offset }) => {
+            Some(Symbol { name, offset, .. }) => {
                 let name = name.replace(char::is_control, "?");
                 write!(out, "{name}+{offset:#x}")?;
             }

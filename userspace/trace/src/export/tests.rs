@@ -61,6 +61,7 @@ impl Symbols for One {
         (time_ns == 2).then(|| Symbol {
             name: "f(int, char)".into(),
             offset: 0x10,
+            bytes: None,
         })
     }
 }

@@ -2,29 +2,27 @@
 
 //! `fault-tracer advise`: what would save faults; with `--verify`, whether it does.
 
-use std::{
-    ffi::OsString,
-    io,
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsString, io, path::PathBuf, time::Duration};
 
-use anyhow::{bail, Context as _};
+use anyhow::bail;
 use clap::Args;
 use fault_tracer_analysis::{
     advice::{advise, Advice, Rule},
-    diff::{Change, Side},
+    diff::Change,
     Analysis, Wanted,
 };
 use fault_tracer_client::Clock;
 use fault_tracer_recorder::Consumer;
 use fault_tracer_trace::Row;
 
+mod apply;
+mod measure;
+
+pub use apply::settings;
+
 use super::report::read;
 use crate::{
     args::{HookName, TargetArgs},
-    exit,
     launch::{self, How, Launch},
     output, say,
     text::{self, style::Style},
@@ -36,8 +34,10 @@ Each piece of advice says what the trace shows, how many faults it saves, what i
 predicted from traces of `record --latency` alone. Savings of several pieces overlap.
 
 With --verify, CMD is recorded once. Then it runs N times as it is, and N times with each piece of advice that can be applied \
-from outside: allocator settings in the environment. Faults are those that the kernel counts for CMD and the children \
-that it waited for. CMD must do the same each time.
+from outside: allocator settings in the environment, a library in front of mmap (LD_PRELOAD), and files that are read before \
+the start. Of files, each run with them and each without begins with these files dropped from memory, as far as nobody else \
+uses them; major faults are compared. Faults are those that the kernel counts for CMD and the children that it waited for. \
+CMD must do the same each time.
 
 Exit status: 0, also if there is no advice; 1 if the trace is damaged; with --verify 125 if it failed, else that of CMD if it \
 is not 0.
@@ -76,42 +76,6 @@ pub struct Arguments {
     pub command: Vec<OsString>,
 }
 
-/// What is set in a command's environment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// The variable.
-    pub name: &'static str,
-    /// Its value.
-    pub value: &'static str,
-}
-
-/// Blocks from this size on have mappings of their own, and so much may be free at the heap's end.
-const REFAULT: [Setting; 2] = [
-    Setting {
-        name: "MALLOC_MMAP_THRESHOLD_",
-        value: "1073741824",
-    },
-    // One without the other makes it worse: what is freed would be given back from the heap.
-    Setting {
-        name: "MALLOC_TRIM_THRESHOLD_",
-        value: "1073741824",
-    },
-];
-
-const HUGE_PAGES: [Setting; 1] = [Setting {
-    name: "GLIBC_TUNABLES",
-    value: "glibc.malloc.hugetlb=1",
-}];
-
-/// What can be set from outside for a rule; nothing for those that need more.
-pub fn settings(rule: Rule) -> &'static [Setting] {
-    match rule {
-        Rule::Refault => &REFAULT,
-        Rule::HugePages => &HUGE_PAGES,
-        _ => &[],
-    }
-}
-
 /// Advice that was tried.
 #[derive(Clone, Debug)]
 pub struct Verified {
@@ -119,6 +83,8 @@ pub struct Verified {
     pub rule: Rule,
     /// Faults that were to be saved.
     pub predicted: u64,
+    /// Whether these, and those that were counted, are major faults alone.
+    pub major: bool,
     /// Faults before and after.
     pub faults: Change,
     /// Wall time before and after, in nanoseconds.
@@ -145,6 +111,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Some(file) => {
             let wanted = Wanted {
                 regions: true,
+                code: true,
                 ..Wanted::default()
             };
             let read = read(file, &wanted, &[])?;
@@ -183,25 +150,7 @@ fn verify(arguments: &Arguments) -> anyhow::Result<u8> {
         ));
         return Ok(status);
     }
-    let mut tried = Vec::new();
-    let mut rules: Vec<Rule> = advice.iter().map(|advice| advice.rule).collect();
-    rules.retain(|rule| !settings(*rule).is_empty());
-    rules.sort_by_key(|rule| rule.name());
-    rules.dedup();
-    if !rules.is_empty() {
-        let before = measure(arguments, &[])?;
-        for rule in rules {
-            let after = measure(arguments, settings(rule))?;
-            let of_rule = advice.iter().filter(|advice| advice.rule == rule);
-            tried.push(Verified {
-                rule,
-                predicted: of_rule.map(|advice| advice.saving).sum(),
-                faults: change(&before, &after, |run| run.faults),
-                wall_ns: change(&before, &after, |run| run.wall_ns),
-                cpu_ns: change(&before, &after, |run| run.cpu_ns),
-            });
-        }
-    }
+    let tried = measure::try_all(arguments, &advice)?;
     output::print(&if arguments.json {
         text::advise::json(&what, &advice, Some(&tried))
     } else {
@@ -249,57 +198,5 @@ fn record(command: &[OsString]) -> anyhow::Result<(String, Vec<Advice>, u8)> {
             live.close(Some(error))?;
             bail!("{what} could not be recorded");
         }
-    }
-}
-
-/// What a run cost.
-#[derive(Clone, Copy, Debug)]
-struct Cost {
-    faults: u64,
-    wall_ns: u64,
-    cpu_ns: u64,
-}
-
-fn measure(arguments: &Arguments, settings: &[Setting]) -> anyhow::Result<Vec<Cost>> {
-    (0..arguments.runs)
-        .map(|_| {
-            let before = usage()?;
-            let begin = Instant::now();
-            let status = Command::new(&arguments.command[0])
-                .args(&arguments.command[1..])
-                .envs(settings.iter().map(|setting| (setting.name, setting.value)))
-                .status()
-                .with_context(|| {
-                    format!("{} cannot be run", arguments.command[0].to_string_lossy())
-                })?;
-            let wall = begin.elapsed();
-            if !status.success() {
-                bail!(
-                    "the command ended with status {} in a run to measure",
-                    exit::of_command(status)
-                );
-            }
-            let after = usage()?;
-            Ok(Cost {
-                faults: after.0 - before.0,
-                // CAST: 2^64 nanoseconds are 584 years.
-                wall_ns: wall.as_nanos() as u64,
-                cpu_ns: (after.1 - before.1).as_nanos() as u64,
-            })
-        })
-        .collect()
-}
-
-/// Faults and CPU time of all children that were waited for.
-fn usage() -> anyhow::Result<(u64, Duration)> {
-    let usage = super::stat::children_usage()?;
-    Ok((usage.faults, usage.cpu.user + usage.cpu.system))
-}
-
-fn change(before: &[Cost], after: &[Cost], number: fn(&Cost) -> u64) -> Change {
-    let side = |costs: &[Cost]| Side::of(&costs.iter().map(number).collect::<Vec<_>>());
-    Change {
-        before: side(before),
-        after: side(after),
     }
 }
