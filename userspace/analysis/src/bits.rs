@@ -39,6 +39,11 @@ impl Run {
         was
     }
 
+    /// How many there are.
+    pub fn count(self) -> u64 {
+        self.0.count_ones().into()
+    }
+
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -17,6 +17,7 @@
 //! | `executed` | which functions fault when they are executed |
 //! | `series` | when |
 //! | `standout` | what is worth a look first |
+//! | `trends` | the shapes that the faults have, over time, over programs and in memory |
 //! | `advice` | what would save faults, and how many |
 //! | `diff` | what has changed between traces, and what is chance |
 //! | `verdict` | whether the trace is complete |
@@ -43,6 +44,7 @@ mod standout;
 mod tally;
 #[cfg(test)]
 mod testing;
+pub mod trends;
 mod verdict;
 
 pub use bits::{BLOCK_PAGES, PAGE_SHIFT};

@@ -34,6 +34,8 @@ pub struct Overview {
     pub by_gup: u64,
     /// Programs that were executed.
     pub execs: u64,
+    /// Programs that were executed, over time.
+    pub starts: Series<1>,
     /// Processes that were made.
     pub forks: u64,
     /// Faults over time, and major ones.
@@ -45,11 +47,15 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Takes what is counted of rows that are no faults.
-    pub fn row(&mut self, row: &Row) {
+    /// Takes what is counted of rows that are no faults; `start_ns` is the time of the first fault, once it is known.
+    pub fn row(&mut self, row: &Row, start_ns: Option<u64>) {
         match row {
             Row::Thread(row) => match row.event {
-                ThreadEvent::Exec => self.execs += 1,
+                ThreadEvent::Exec => {
+                    self.execs += 1;
+                    let start_ns = start_ns.unwrap_or(row.time_ns);
+                    self.starts.add(row.time_ns.saturating_sub(start_ns), 0);
+                }
                 ThreadEvent::Fork if row.pid == row.tid => self.forks += 1,
                 _ => {}
             },
@@ -88,9 +94,9 @@ mod tests {
     #[test]
     fn totals() {
         let mut overview = Overview::default();
-        overview.row(&event(ThreadEvent::Exec, 1, 1));
-        overview.row(&event(ThreadEvent::Fork, 2, 2));
-        overview.row(&event(ThreadEvent::Fork, 2, 3));
+        overview.row(&event(ThreadEvent::Exec, 1, 1), None);
+        overview.row(&event(ThreadEvent::Fork, 2, 2), None);
+        overview.row(&event(ThreadEvent::Fork, 2, 3), None);
         overview.add(&fault().took(100).build(), 0);
         overview.add(
             &fault().pid(2).fate(Fate::Major).kind(Kind::SwapIn).build(),

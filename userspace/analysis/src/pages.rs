@@ -92,6 +92,9 @@ pub struct Blocks {
     pub huge_saving: u64,
     /// Pages of these blocks that were not touched: what huge pages would cost in memory.
     pub huge_cost_pages: u64,
+    /// Aligned blocks of 2 MiB with one filled page each, of which a neighbour is such a block, too: what huge pages look
+    /// like.
+    pub lone_blocks: u64,
     /// File pages that were read or executed.
     pub file_pages: u64,
     /// Windows of these pages, by [`WINDOWS`].
@@ -104,6 +107,7 @@ impl Blocks {
         self.huge_blocks += other.huge_blocks;
         self.huge_saving += other.huge_saving;
         self.huge_cost_pages += other.huge_cost_pages;
+        self.lone_blocks += other.lone_blocks;
         self.file_pages += other.file_pages;
         for (sum, count) in self.windows.iter_mut().zip(other.windows) {
             *sum += count;
@@ -288,6 +292,17 @@ fn sum(runs: &Runs, mut count: impl FnMut(u32, &Blocks)) {
         };
         let mut sums = Blocks::default();
         let born = pages(|known| known.born);
+        if born.count() == 1 {
+            let is_lone = |block: Option<u64>| {
+                block.is_some_and(|block| {
+                    let runs_of_block = block * BLOCK_RUNS..(block + 1) * BLOCK_RUNS;
+                    let known = runs_of_block.filter_map(|number| runs.get(&(mapping, number)));
+                    known.map(|known| known.born.count()).sum::<u64>() == 1
+                })
+            };
+            let has_neighbour = is_lone(block.checked_sub(1)) || is_lone(block.checked_add(1));
+            sums.lone_blocks = u64::from(has_neighbour);
+        }
         if born.count() != 0 {
             // A huge page needs a mapping that reaches over the whole block. The trace does not say how far a
             // mapping reaches: faults at the block's ends, or beyond them, do.

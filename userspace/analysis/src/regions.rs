@@ -3,6 +3,7 @@
 //! What happens in the mappings of each program: touches, patterns, what windows and huge pages would save.
 
 use fault_tracer_trace::{Fate, Kind, Name, ResolvedFault};
+use fault_tracer_uapi::fault_flag;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -56,6 +57,8 @@ pub struct Region {
     pub growth: Series<1>,
     /// How many of them came in the second half of the trace's time.
     pub late_touches: u64,
+    /// Those of them that the kernel made, in a system call or on behalf of the process.
+    pub kernel_first: Cost,
     /// By [`Touch::ALL`].
     pub touches: [Cost; Touch::ALL.len()],
     /// What its blocks of 2 MiB come to.
@@ -90,8 +93,16 @@ pub struct Program {
     pub least_faults: u64,
     /// Over time: anonymous pages touched first, and filled again.
     pub growth: Series<2>,
+    /// Faults in code that is executed, over time.
+    pub code: Series<1>,
+    /// How many they are.
+    pub code_faults: u64,
+    /// And how many came in the second half of the trace's time.
+    pub late_code_faults: u64,
     /// The part (0 to 1) of first touches that came in the second half of the trace's time.
     pub late_part: Option<f64>,
+    /// Its children that executed a program.
+    pub forks_to_exec: u64,
     /// Faults of its children between `fork` and `exec`, where an `exec` came.
     pub before_exec: Cost,
     /// Of them, copies.
@@ -176,6 +187,9 @@ impl Regions {
         region.touches[touch as usize].add(fault);
         if touch == Touch::First {
             region.growth.add(time_ns, 0);
+            if fault.fault.flags & fault_flag::USER as u16 == 0 {
+                region.kernel_first.add(fault);
+            }
         }
         if let Some(step) = self.walks.step(fault, number, mapping) {
             region.steps.add(step);
@@ -195,6 +209,9 @@ impl Regions {
             ..Program::default()
         });
         program.counts.add(fault);
+        if fault.kind == Kind::FileExecute {
+            program.code.add(time_ns, 0);
+        }
         match touch {
             Touch::First => program.growth.add(time_ns, 0),
             Touch::Again => program.growth.add(time_ns, 1),
@@ -244,6 +261,7 @@ impl Regions {
                     program.execs += 1;
                 }
                 (Origin::Fork, true) => {
+                    program.forks_to_exec += 1;
                     program.before_exec.merge(&cost.all);
                     program.copies_before_exec.merge(&cost.copies);
                 }
@@ -256,6 +274,7 @@ impl Regions {
         for program in programs.values_mut() {
             let (all, late) = program.growth.since(half_ns, 0);
             program.late_part = (all != 0).then(|| late as f64 / all as f64);
+            (program.code_faults, program.late_code_faults) = program.code.since(half_ns, 0);
         }
         for region in &mut regions {
             region.late_touches = region.growth.since(half_ns, 0).1;

@@ -81,7 +81,7 @@ impl Analysis {
     /// Takes the next row.
     pub fn add(&mut self, row: &Row, symbols: &mut dyn Symbols) {
         self.proof.add(row);
-        self.overview.row(row);
+        self.overview.row(row, self.start_ns);
         if let Some(space) = self.spaces.add(row) {
             for groups in &mut self.groups {
                 groups.forget(space);

@@ -64,6 +64,16 @@ impl Builder {
         self
     }
 
+    pub fn flags(mut self, flags: u16) -> Self {
+        self.0.fault.flags = flags;
+        self
+    }
+
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
     pub fn took(mut self, duration_ns: u64) -> Self {
         self.0.duration_ns = Some(duration_ns);
         self

@@ -100,7 +100,7 @@ pub struct Counting {
 
 impl Consumer for Counting {
     fn row(&mut self, row: &Row) -> io::Result<()> {
-        self.overview.row(row);
+        self.overview.row(row, self.start_ns);
         if let Some(fault) = fault_of(row) {
             let time_ns = fault.fault.time_ns;
             let start_ns = *self.start_ns.get_or_insert(time_ns);

@@ -361,7 +361,8 @@ fn files_that_are_read_before_cost_no_major_faults() {
         // The kernel reads no page before it is asked for.
         let script = format!(
             "import mmap\n\
-             file = mmap.mmap(open('{file}', 'rb').fileno(), 0, prot=mmap.PROT_READ)\n\
+             opened = open('{file}', 'rb')\n\
+             file = mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ)\n\
              file.madvise(mmap.MADV_RANDOM)\n\
              print(sum(file[at] for at in range(0, len(file), 4096 * 8)))"
         );

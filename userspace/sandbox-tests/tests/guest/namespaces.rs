@@ -101,7 +101,7 @@ fn the_program_of_a_process_with_another_root_is_as_it_sees_it() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        // The program waits until it is recorded, which the first row of the trace tells.
+        // The program waits until its row is in the trace: what it sees can be asked for as long as it lives.
         let script = r#"
             mkdir root
             mount --bind / root
@@ -113,7 +113,8 @@ fn the_program_of_a_process_with_another_root_is_as_it_sees_it() {
             until [ "$(cat /proc/$target/comm)" = sh ]; do :; done
             fault-tracer record -o faults.arrows -p $target &
             recorder=$!
-            until [ -s faults.arrows ]; do :; done
+            until fault-tracer export faults.arrows -f jsonl --events 2>/dev/null |
+                grep -q '"event":"present"'; do :; done
             echo go >&3
             exec 3>&-
             wait $target
