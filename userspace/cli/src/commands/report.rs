@@ -33,6 +33,7 @@ Examples:
   fault-tracer report faults.arrow --by process,kind --sort time
   fault-tracer report faults.arrow --by symbol --filter 'kind=zero-fill mapping~heap'
   fault-tracer report faults.arrow --cold
+  fault-tracer report faults.arrow --trends
   fault-tracer report faults.arrow --json | jq .totals";
 
 /// What `report` takes.
@@ -70,17 +71,28 @@ pub struct Arguments {
     #[arg(long)]
     pub refault: bool,
 
+    /// Show the shapes that the faults have, over time, over programs and in memory
+    #[arg(long)]
+    pub trends: bool,
+
     /// Write JSON, as docs/json.md describes it
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
 
     /// Write the groups of one --by as CSV
-    #[arg(long, requires = "by", conflicts_with_all = ["cold", "refault"])]
+    #[arg(long, requires = "by", conflicts_with_all = ["cold", "refault", "trends"])]
     pub csv: bool,
 
     /// Look for symbols also in DIR, by build id (DIR/.build-id/xx/yyyy.debug) or path (DIR/usr/bin/...)
     #[arg(long = "debug-dir", value_name = "DIR")]
     pub debug_dirs: Vec<PathBuf>,
+}
+
+impl Arguments {
+    /// Whether other sections are wanted than the usual ones.
+    pub fn is_special(&self) -> bool {
+        self.cold || self.refault || self.trends
+    }
 }
 
 /// Keys of one table.
@@ -216,7 +228,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if arguments.csv && arguments.by.len() != 1 {
         bail!("--csv writes one table: give one --by");
     }
-    let special = arguments.cold || arguments.refault;
+    let special = arguments.is_special();
     let mut groups: Vec<Vec<Key>> = arguments.by.iter().map(|keys| keys.0.clone()).collect();
     if groups.is_empty() && !special {
         groups = vec![vec![Key::Kind], vec![Key::Program], vec![Key::Mapping]];

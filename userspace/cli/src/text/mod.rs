@@ -16,4 +16,5 @@ pub mod style;
 pub mod summary;
 pub mod table;
 pub mod top;
+pub mod trends;
 pub mod verdict;

@@ -3,8 +3,8 @@
 //! What `fault-tracer report` shows.
 
 use fault_tracer_analysis::{
-    stand_out, Cost, Group, Groups, Key, Order, Outcome, Overview, Pattern, Program, Region,
-    RegionsFound, StandOut, Touch, Value, Verdict, What,
+    stand_out, trends::trends as find_trends, Cost, Group, Groups, Key, Order, Outcome, Overview,
+    Pattern, Program, Region, RegionsFound, StandOut, Touch, Value, Verdict, What,
 };
 use fault_tracer_trace::{Fate, Metadata, Name};
 
@@ -13,6 +13,7 @@ use super::{
     numbers::{counted, duration, file_name, grouped, memory, percent, share, short},
     style::Style,
     table::{Side, Table},
+    trends,
 };
 use crate::commands::report::{Arguments, Read};
 
@@ -45,7 +46,10 @@ pub fn text(arguments: &Arguments, read: &Read, style: Style) -> String {
             section("Touched first and again", refault(found, arguments.top));
             section("Growth", growth(found, arguments.top));
         }
-        if arguments.by.is_empty() && !arguments.cold && !arguments.refault {
+        if arguments.trends {
+            section("Trends", trends::lines(&find_trends(report), arguments.top));
+        }
+        if arguments.by.is_empty() && !arguments.is_special() {
             let found = stand_out(report, 3);
             section(
                 "What stands out",
@@ -62,11 +66,11 @@ pub fn text(arguments: &Arguments, read: &Read, style: Style) -> String {
         );
     }
     if let Some(found) = &report.regions {
-        if arguments.by.is_empty() && !arguments.cold && !arguments.refault {
+        if arguments.by.is_empty() && !arguments.is_special() {
             section("Mappings of each program", regions(found, arguments.top));
         }
     }
-    if arguments.by.is_empty() && !arguments.cold && !arguments.refault {
+    if arguments.by.is_empty() && !arguments.is_special() {
         section(
             "How long faults took (ns)",
             histogram::lines(&overview.powers),

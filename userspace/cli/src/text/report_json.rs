@@ -3,8 +3,10 @@
 //! `report --json`: the schema is in docs/json.md. A meaning that changes raises [`VERSION`]; further members do not.
 
 use fault_tracer_analysis::{
-    stand_out, Cost, Counts, Group, Groups, Key, Outcome, Overview, Pattern, Powers, Program,
-    Region, StandOut, Touch, Value, Verdict, What, WINDOWS,
+    stand_out,
+    trends::{trends, Trend},
+    Cost, Counts, Group, Groups, Key, Outcome, Overview, Pattern, Powers, Program, Region,
+    StandOut, Touch, Value, Verdict, What, WINDOWS,
 };
 use fault_tracer_trace::{Access, Fate, Kind, Metadata};
 use serde_json::{json, Map, Value as Json};
@@ -35,6 +37,7 @@ pub fn text(arguments: &Arguments, read: &Read) -> String {
         "histogram": histogram(&overview.powers),
         "verdict": verdict(&report.verdict),
         "stand_out": stand_out(report, 3).iter().map(standing_out).collect::<Vec<_>>(),
+        "trends": trends(report).iter().map(trend).collect::<Vec<_>>(),
         "tables": report.groups.iter().map(|groups| table(groups, order)).collect::<Vec<_>>(),
         "regions": regions.map(|found| found.regions.iter().map(region).collect::<Vec<_>>()),
         "programs": regions.map(|found| found.programs.iter().map(program).collect::<Vec<_>>()),
@@ -52,6 +55,21 @@ pub fn text(arguments: &Arguments, read: &Read) -> String {
         }),
     });
     pretty(&json)
+}
+
+fn trend(trend: &Trend) -> Json {
+    let evidence = trend.evidence.iter();
+    let evidence = evidence.map(|(name, number)| ((*name).to_owned(), (*number).into()));
+    json!({
+        "trend": trend.shape.name(),
+        "faults": trend.faults,
+        "part": trend.part,
+        "program": trend.program.as_deref(),
+        "mapping": trend.mapping.as_deref(),
+        "begin_ns": trend.span_ns.map(|span| span.0),
+        "end_ns": trend.span_ns.map(|span| span.1),
+        "evidence": evidence.collect::<Map<_, _>>(),
+    })
 }
 
 /// As people can read it, with a line's end.
