@@ -11,13 +11,11 @@ from pathlib import Path
 import pytest
 
 import plot_faults as pf
-import report_findings as rf
 from benchmark import peers
 
 from mutations import FOREIGN, mutated
 from test_benchmark import SAMPLE, perf_file
 from test_plot_faults import csv, process
-from test_report_findings import TRENDS, make_report
 
 SEED = 20
 SOUND = csv(
@@ -69,24 +67,6 @@ def test_foreign_files_are_refused(tmp_path, capsys, content):
     """What is no recording is not drawn, compressed or not."""
     assert check_plot(tmp_path, content, capsys) == 1
     assert check_plot(tmp_path, gzip.compress(content, mtime=0), capsys) == 1
-
-
-def test_damaged_traces_of_a_report(tmp_path, capsys):
-    """A report is written of sound files alone, and else refused in one line."""
-    assert make_report(tmp_path, TRENDS) == 0
-    capsys.readouterr()
-    report = tmp_path / "report.md"
-    for name in ("sysbench-cpu.csv", "machine.txt"):
-        sound = (tmp_path / name).read_bytes()
-        for damaged in (*mutated(sound, SEED, 40), *FOREIGN.values()):
-            (tmp_path / name).write_bytes(damaged)
-            report.unlink(missing_ok=True)
-            status = rf.main([str(tmp_path), "-o", str(report)])
-            told = capsys.readouterr().err.split("\n")[:-1]
-            assert (status, len(told)) in ((0, 0), (1, 1)), told
-            assert all(line.startswith("report_findings.py: error: ") for line in told), told
-            assert report.exists() == (status == 0)
-        (tmp_path / name).write_bytes(sound)
 
 
 def test_damaged_perf_data():
