@@ -127,9 +127,10 @@ pub fn describe(offset: u64, mut read: impl FnMut(u64, &mut [u8]) -> bool) -> Op
         let start = layout.word(&segment, layout.offset)?;
         let end = start.checked_add(layout.word(&segment, layout.size)?)?;
         match word(&segment, 0)? {
-            PT_LOAD if word(&segment, layout.flags)? & PF_X != 0 && found.bias.is_none() => {
+            PT_LOAD if word(&segment, layout.flags)? & PF_X != 0 => {
                 // Code is mapped from the page on that it begins in.
-                if offset >= start & !PAGE_MASK && offset < end {
+                let has_it = offset >= start & !PAGE_MASK && offset < end;
+                if has_it && found.bias.is_none() {
                     let address = layout.word(&segment, layout.address)?;
                     found.bias = Some(address.wrapping_sub(start));
                 }

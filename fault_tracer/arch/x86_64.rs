@@ -132,12 +132,7 @@ pub(crate) unsafe fn preempt_enable() {
 /// `page` is the `struct page` of a page frame.
 pub(crate) unsafe fn address_of(page: *const bindings::page) -> *const u8 {
     // SAFETY: Both variables are constant after boot.
-    let (memory_map, direct_map) = unsafe {
-        (
-            bindings::vmemmap_base as usize,
-            bindings::page_offset_base as usize,
-        )
-    };
+    let (memory_map, direct_map) = unsafe { (bindings::vmemmap_base, bindings::page_offset_base) };
     let frame = (page as usize).wrapping_sub(memory_map) / size_of::<bindings::page>();
     direct_map.wrapping_add(frame << bindings::PAGE_SHIFT) as *const u8
 }

@@ -110,8 +110,8 @@ fn header(out: &mut String, scene: &Scene, width: u32) {
         "" => "page faults",
         command => command,
     };
-    // Some 9 pixels a character, and room for the legend at the right.
-    let room = (width.saturating_sub(24 + 470) / 9).max(12) as usize;
+    // Some 11 pixels a character, and room for the legend at the right.
+    let room = (width.saturating_sub(24 + 400) / 11).max(12) as usize;
     let _ = write!(
         out,
         "<text x=\"20\" y=\"30\" font-size=\"17\" font-weight=\"bold\" fill=\"{INK}\">{}</text>",
@@ -224,7 +224,9 @@ fn panel_frame(out: &mut String, scene: &Scene, panel: &Panel, frame: Frame, acr
         let label = match (panel.group.is_file(), panel.segments.len()) {
             (true, _) if multiple(panel) => {
                 let name = scene.name(segment.mapping).map(short_name);
-                shortened(&printable(&name.unwrap_or_default()), 22)
+                // Beside the panel's own name, or below it.
+                let most = if frame.height < 32 { 12 } else { 22 };
+                shortened(&printable(&name.unwrap_or_default()), most)
             }
             (true, _) => format!("+{place:#x}"),
             (false, _) => format!("{place:#x}"),
