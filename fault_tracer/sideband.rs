@@ -72,16 +72,17 @@ const FLAGS_TOLD: u64 = {
 /// `FMODE_BACKING` of `include/linux/fs.h`: the file below that of an overlay.
 const FMODE_BACKING: u32 = 1 << 24;
 
-/// A mapping as the table remembers it: all that makes it another one.
+/// A mapping as the table remembers it: all that makes it another one. What [`Side::seen`] looks at comes first.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity {
+    /// Address of the file's name (its dentry).
+    name: u64,
+    /// Of what the file is called and which inode it is, and [`UNLINKED`].
+    content: u64,
     start: u64,
     end: u64,
     offset: u64,
-    /// Address of the file's name (its dentry).
-    name: u64,
-    /// Of what the file is called and which inode it is.
-    content: u64,
     flags: u64,
     pid: u64,
 }
@@ -92,7 +93,8 @@ struct Identity {
 /// for writing, and each time that it is, `mm_lock_seq` counts on (`mmap_write_lock`,
 /// `include/linux/mmap_lock.h`). While it is held, faults go on in mappings that the writer has not locked,
 /// and in them alone, so the count says as much then. An address of memory and of mappings is used again,
-/// but `ctx_id` is not. The name of a file changes under `rename_lock`, which counts likewise.
+/// but `ctx_id` is not. The name of a file changes under `rename_lock`, which counts likewise. That a file is unlinked
+/// counts nowhere: its name is looked at each time.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Seen {
@@ -145,7 +147,7 @@ unsafe fn changes(mm: *mut bindings::mm_struct) -> u32 {
         .load(Ordering::Acquire)
 }
 
-/// A slot of the table: a cache line for [`Seen`] and one for the rest.
+/// A slot of the table: a cache line for what [`Side::seen`] looks at, and one for the rest.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 struct Known {
@@ -157,6 +159,8 @@ struct Known {
     renames: u32,
     path: u64,
 }
+
+const _: () = assert!(size_of::<Known>() == 128);
 
 /// What one CPU needs to tell of mappings and tasks.
 ///
@@ -212,12 +216,15 @@ impl Side {
         // nobody else uses the table now. A slot's number is below its length.
         unsafe {
             let start = (*vma).__bindgen_anon_1.__bindgen_anon_1.vm_start as u64;
-            let seen = &(*self.known.get()).get_unchecked(slot_of(start, pid)).seen;
+            let Known { seen, identity, .. } =
+                (*self.known.get()).get_unchecked(slot_of(start, pid));
             (seen.vma == vma as u64
                 && seen.pid == pid
                 && seen.memory == (*mm).__bindgen_anon_1.context.ctx_id
                 && seen.changes == changes(mm)
-                && seen.renames == renames())
+                && seen.renames == renames()
+                // The same mapping has the same file, which keeps its name.
+                && !identity.was_unlinked())
             .then_some(seen)
         }
     }
@@ -287,7 +294,22 @@ impl Side {
     }
 }
 
+/// In [`Identity::content`]: the file's name is in its folder no more.
+const UNLINKED: u64 = 1 << 63;
+
 impl Identity {
+    /// Whether the file has been unlinked since.
+    ///
+    /// # Safety
+    ///
+    /// The mapping is still there, and locked: so its file is, which keeps its name.
+    #[inline(always)]
+    unsafe fn was_unlinked(&self) -> bool {
+        let dentry = self.name as *const bindings::dentry;
+        // SAFETY: By the contract.
+        !dentry.is_null() && unsafe { is_unlinked(dentry) } && self.content & UNLINKED == 0
+    }
+
     /// That of a mapping of the process of `task`.
     ///
     /// # Safety
@@ -309,9 +331,10 @@ impl Identity {
                     dentry as u64,
                     // Not to be told apart by the place of the name alone: a renamed file keeps it, and
                     // memory of a name that is gone is given out again. The hash is salted by the folder.
-                    (*dentry).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len
-                        ^ (*(*file).f_inode).i_ino.rotate_left(32)
-                        ^ u64::from(is_unlinked(dentry)) << 63,
+                    ((*dentry).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len
+                        ^ (*(*file).f_inode).i_ino.rotate_left(32))
+                        & !UNLINKED
+                        | if is_unlinked(dentry) { UNLINKED } else { 0 },
                 )
             };
             Identity {

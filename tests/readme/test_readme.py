@@ -4,7 +4,8 @@
 
     tests/readme/test_readme.py [RESULTS.xml] [FILTER…]
 
- - the blocks marked "run in the guest" of each document, as they stand, in the sandbox;
+ - the blocks marked "run in the guest" of each document, as they stand, in the sandbox; behind one marked "with the
+   examples" also each command that the document shows with its output, behind a `$`;
  - `make`, `make modules_install` and `make clean` against a kernel that has Rust, on a copy of the
    checkout in the build root, and `make` against one that has not;
  - that the files that documents link to exist.
@@ -29,7 +30,10 @@ sys.path.insert(0, str(TOP / "tests"))
 # pylint: disable=wrong-import-position
 from harness.junit import Case, Results  # noqa: E402
 
-BLOCK = re.compile(r"^<!-- run in the guest -->\n```sh\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"^<!-- run in the guest(, with the examples)? -->\n```sh\n(.*?)^```$", re.M | re.S
+)
+EXAMPLE = re.compile(r"^\$ (.+)$", re.M)
 # It becomes a part of a document elsewhere, whose links it has.
 PART_OF = {"benchmark/notes.md": "docs/benchmarks.md"}
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
@@ -145,7 +149,10 @@ def guest_blocks() -> list[Case]:
     cases: dict[str, Case] = {}
     with tempfile.TemporaryDirectory() as share:
         for document in documents():
-            for number, block in enumerate(BLOCK.findall(document.read_text(encoding="utf-8")), 1):
+            text = document.read_text(encoding="utf-8")
+            for number, (with_examples, block) in enumerate(BLOCK.findall(text), 1):
+                if with_examples:
+                    block += "\n".join(EXAMPLE.findall(text)) + "\n"
                 name = f"{document.relative_to(TOP)}".replace("/", "-") + f"-{number:02}"
                 Path(share, f"block-{name}.sh").write_text(block, encoding="utf-8")
                 cases[f"block-{name}.sh"] = Case(name, failure="it did not run")

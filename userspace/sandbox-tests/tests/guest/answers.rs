@@ -153,36 +153,81 @@ fn stat_counts_what_the_kernel_counts() {
     });
 }
 
+/// Records what a line of Python starts. The report by process, whose faults of children are as many as the kernel counts
+/// for them, and the trace.
+fn counted_children(traces: &Traces, name: &str, line: &str) -> (Value, String) {
+    let script = format!(
+        "import os, resource, subprocess, sys\n\
+         {line}\n\
+         of = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
+         print('faults', of.ru_minflt + of.ru_majflt, 'parent', os.getpid())"
+    );
+    let (file, said) = traces.record(name, &["python3", "-c", &script]);
+    let report = answer(&[
+        "report",
+        &file,
+        "--json",
+        "--by",
+        "pid",
+        "--filter",
+        "fate=minor,major",
+    ]);
+    let parent = behind(&said, "parent");
+    let groups = report["tables"][0]["groups"].as_array().unwrap();
+    let children = groups
+        .iter()
+        .filter(|group| number(&group["pid"]) != parent);
+    let faults: u64 = children.map(|group| number(&group["faults"])).sum();
+    assert_eq!(faults, behind(&said, "faults"), "{name}");
+    assert_eq!(report["verdict"]["outcome"], "complete", "{name}");
+    (report, file)
+}
+
 #[test]
 fn children_cost_what_the_kernel_counts_for_them() {
     guest::test(|_| {
         let _module = module::load_idle();
         let traces = Traces::new();
-        let script = "import os, resource, subprocess, sys\n\
-            for _ in range(20): subprocess.run(['ls', '/usr/lib'], stdout=subprocess.DEVNULL)\n\
-            of = resource.getrusage(resource.RUSAGE_CHILDREN)\n\
-            print('faults', of.ru_minflt + of.ru_majflt, 'parent', os.getpid())";
-        let (file, said) = traces.record("children", &["python3", "-c", script]);
-        let report = answer(&[
-            "report",
-            &file,
-            "--json",
-            "--by",
-            "pid",
-            "--filter",
-            "fate=minor,major",
-        ]);
-        let parent = behind(&said, "parent");
-        let groups = report["tables"][0]["groups"].as_array().unwrap();
-        let children = groups
-            .iter()
-            .filter(|group| number(&group["pid"]) != parent);
-        let faults: u64 = children.map(|group| number(&group["faults"])).sum();
-        assert_eq!(faults, behind(&said, "faults"));
+        let list =
+            "for _ in range(20): subprocess.run(['ls', '/usr/lib'], stdout=subprocess.DEVNULL)";
+        let (report, file) = counted_children(&traces, "children", list);
         assert_eq!(number(&report["totals"]["execs"]), 21);
-        assert_eq!(report["verdict"]["outcome"], "complete");
         let text = run(&["report", &file, "--by", "process,kind"], 0);
         assert!(text.contains("ls") && text.contains("file-exec"), "{text}");
+    });
+}
+
+/// Programs of every day, with threads and processes of their own.
+#[test]
+fn garbage_collection_of_git_and_a_compression_are_counted_as_the_kernel_does() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let traces = Traces::new();
+        let folder = traces.0.path().join("repository");
+        fs::create_dir(&folder).unwrap();
+        let prepare =
+            "git init -q && for i in $(seq 40); do seq $i 3000 >f$i; done && git add . && \
+            git -c user.name=a -c user.email=a@b commit -qm all";
+        let prepared = Command::new("sh")
+            .args(["-c", prepare])
+            .current_dir(&folder)
+            .status();
+        assert!(prepared.unwrap().success());
+        let folder = folder.to_str().unwrap();
+        let collect = format!("subprocess.run(['git', '-C', '{folder}', 'gc', '-q'], check=True)");
+        let (report, file) = counted_children(&traces, "git", &collect);
+        assert!(number(&report["totals"]["execs"]) > 3, "git calls itself");
+        let text = run(&["report", &file, "--by", "program", "--top", "0"], 0);
+        assert!(text.contains("/git"), "{text}");
+
+        let compress =
+            "subprocess.run('seq 100000 | xz -T2 -2 >/dev/null', shell=True, check=True)";
+        let (_, file) = counted_children(&traces, "xz", compress);
+        // The dictionary and the buffers, each page once.
+        let report = answer(&["report", &file, "--json", "--filter", "program~xz"]);
+        let zero_fill = &report["kinds"]["zero-fill"];
+        assert!(number(&zero_fill["faults"]) > 500, "{zero_fill}");
+        assert!(run(&["report", &file, "--trends"], 0).contains(" of all)"));
     });
 }
 

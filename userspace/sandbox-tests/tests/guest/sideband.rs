@@ -722,6 +722,29 @@ fn a_file_that_is_replaced_while_it_is_mapped_is_told_as_deleted() {
     });
 }
 
+#[test]
+fn a_file_that_is_unlinked_while_it_is_mapped_is_told_as_deleted() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        for folder in ["/dev/shm", "/var/tmp"] {
+            let folder = tempfile::tempdir_in(folder).unwrap();
+            let name = folder.path().join("file");
+            let file = new_file(&name, 1);
+            // Nothing is renamed on the machine meanwhile.
+            names_while_mapped(&Place::new(1), &file, 3, |turn| {
+                if turn == 1 {
+                    fs::remove_file(&name).unwrap();
+                }
+                if turn == 0 {
+                    name.clone()
+                } else {
+                    deleted(&name)
+                }
+            });
+        }
+    });
+}
+
 /// What `/proc/PID/maps` calls a file that is in its folder no more.
 fn deleted(path: &std::path::Path) -> std::path::PathBuf {
     format!("{} (deleted)", path.display()).into()
@@ -1548,7 +1571,7 @@ fn each_clock_is_the_one_asked_for() {
         // In this guest, which never slept and whose clock nobody adjusts, they may run alike: then any
         // would do, and the bounds are as close as they can be.
         for (clock, id) in clocks {
-            for _ in 0..100 {
+            for _ in 0..10 {
                 let session = Session::configured(Config {
                     flags: session_flag::SIDEBAND,
                     clock,
