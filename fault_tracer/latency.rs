@@ -16,6 +16,7 @@ use core::{
 use kernel::{bindings, prelude::*};
 
 use super::{
+    arch::page_table,
     probe::{Kprobe, ReturnHook},
     recorder,
     targets::Mask,
@@ -44,6 +45,11 @@ pub(crate) struct Entry {
     starts: Cell<u64>,
     /// Sessions that have recorded it and want to know.
     sessions: Cell<Mask>,
+    /// Where it was; no memory where the page cannot be looked up at the return.
+    memory: *const bindings::mm_struct,
+    address: u64,
+    /// Of hugetlbfs, the power of two that is the size of its pages; else 0.
+    huge_shift: u32,
     /// For those, the time that they have recorded; nothing for others.
     times: [Cell<MaybeUninit<u64>>; uapi::MAX_SESSIONS],
 }
@@ -51,12 +57,43 @@ pub(crate) struct Entry {
 impl Entry {
     /// Nobody has recorded it.
     #[inline(always)]
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(vma: &bindings::vm_area_struct, address: u64) -> Self {
+        let huge_shift = huge_shift(vma);
         Self {
             starts: Cell::new(0),
             sessions: Cell::new(0),
+            memory: vma.vm_mm,
+            address,
+            huge_shift,
             times: [const { Cell::new(MaybeUninit::uninit()) }; uapi::MAX_SESSIONS],
         }
+    }
+
+    /// [`uapi::ReturnRecord::page`], at the return with this result.
+    ///
+    /// # Safety
+    ///
+    /// At the return of `handle_mm_fault`, with preemption disabled.
+    #[inline(always)]
+    pub(crate) unsafe fn page(&self, result: u32) -> u32 {
+        use uapi::fault_result as failed;
+        const NOT_MAPPED: u32 = failed::OOM
+            | failed::SIGBUS
+            | failed::HWPOISON
+            | failed::HWPOISON_LARGE
+            | failed::SIGSEGV
+            // The lock was given back: the mapping may be gone, and its memory with it.
+            | failed::RETRY
+            | failed::COMPLETED;
+        if result & NOT_MAPPED != 0 {
+            return 0;
+        }
+        if self.huge_shift != 0 {
+            return self.huge_shift;
+        }
+        // SAFETY: The caller of `handle_mm_fault` holds the lock of the mapping until it sees the result, and by it the
+        // memory and its tables.
+        unsafe { page_and_folio(self.memory, self.address) }
     }
 
     /// A session has recorded it, with this time.
@@ -108,6 +145,9 @@ impl Entry {
         unsafe {
             (&raw mut (*to).starts).write(Cell::new(self.starts.get()));
             (&raw mut (*to).sessions).write(Cell::new(rest));
+            (&raw mut (*to).memory).write(self.memory);
+            (&raw mut (*to).address).write(self.address);
+            (&raw mut (*to).huge_shift).write(self.huge_shift);
             while rest != 0 {
                 let session = rest.trailing_zeros() as usize;
                 rest &= rest.wrapping_sub(1);
@@ -118,6 +158,90 @@ impl Entry {
                         .write(Cell::new(time.get()));
                 }
             }
+        }
+    }
+}
+
+/// The power of two that is the size of the pages of a mapping of hugetlbfs; 0 for all others.
+#[inline(always)]
+fn huge_shift(vma: &bindings::vm_area_struct) -> u32 {
+    const VM_HUGETLB: u64 = 1 << bindings::VMA_HUGETLB_BIT;
+    // SAFETY: The flags do not change while the mapping is locked.
+    let flags = unsafe { vma.__bindgen_anon_2.vm_flags } as u64;
+    if flags & VM_HUGETLB == 0 {
+        return 0;
+    }
+    // SAFETY: A mapping's operations stay, and this one only looks at the mapping.
+    let bytes = unsafe {
+        let page_size = vma.vm_ops.as_ref().and_then(|ops| ops.pagesize);
+        page_size.map_or(0, |page_size| page_size((&raw const *vma).cast_mut()))
+    };
+    if bytes == 0 {
+        0
+    } else {
+        bytes.trailing_zeros()
+    }
+}
+
+/// Likewise for the page by which an address is translated, and in the next byte for the folio of anonymous memory that
+/// it is one of several pages of.
+///
+/// # Safety
+///
+/// As [`page_table::page_of`].
+#[inline(never)]
+unsafe fn page_and_folio(memory: *const bindings::mm_struct, address: u64) -> u32 {
+    // SAFETY: By the contract.
+    let (shift, page) = unsafe { page_table::page_of(memory, address) };
+    let Some(page) = page else { return shift };
+    // SAFETY: A page of memory that is mapped, while the mapping is locked: it may be unmapped and freed meanwhile by
+    // reclaim alone. Its `struct page` stays in any case; what is read of it is a number of few bits.
+    let order = unsafe { folio_order(page) };
+    match order {
+        0 => shift,
+        order => shift | shift.wrapping_add(order) << 8,
+    }
+}
+
+/// The order of the folio of anonymous memory that a page is one of; 0 of others. `page_folio` and `folio_order` of
+/// `include/linux`.
+///
+/// # Safety
+///
+/// `page` is a `struct page`. The folio may be freed at any time: then the result is that of another.
+unsafe fn folio_order(page: *const bindings::page) -> u32 {
+    /// `FOLIO_MAPPING_ANON`.
+    const ANONYMOUS: usize = 1;
+    const HEAD: usize = 1 << bindings::pageflags_PG_head;
+    /// Larger ones there are not.
+    const MOST: u32 = 18;
+    // SAFETY: By the contract; each word may change at any time.
+    unsafe {
+        let info = (&raw const (*page).__bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_1)
+            .cast::<usize>()
+            .read_volatile();
+        let head = if info & 1 == 0 {
+            page
+        } else if cfg!(CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP) {
+            // The rest is a mask for the address.
+            (page as usize & info) as *const bindings::page
+        } else {
+            info.wrapping_sub(1) as *const bindings::page
+        };
+        let folio = head.cast::<bindings::folio>();
+        let flags = (&raw const (*head).flags.f).read_volatile();
+        let mapping =
+            (&raw const (*head).__bindgen_anon_1.__bindgen_anon_1.mapping).read_volatile();
+        if flags & HEAD == 0 || mapping as usize & ANONYMOUS == 0 {
+            return 0;
+        }
+        let order =
+            (&raw const (*folio).__bindgen_anon_2.__bindgen_anon_1._flags_1).read_volatile();
+        let order = order as u32 & 0xff;
+        if order > MOST {
+            0
+        } else {
+            order
         }
     }
 }

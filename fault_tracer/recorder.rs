@@ -162,7 +162,11 @@ pub(crate) unsafe extern "C" fn on_timed_fault(
     if sessions == 0 {
         return 0;
     }
-    let entry = Entry::new();
+    // SAFETY: As in `record_for`.
+    let entry = unsafe {
+        let vma = &*(arch::argument::<0>(registers) as *const bindings::vm_area_struct);
+        Entry::new(vma, arch::argument::<1>(registers) as u64)
+    };
     // SAFETY: This is the kprobe's handler.
     unsafe {
         if !plain::record(task, registers, sessions, &entry) {
@@ -264,6 +268,8 @@ pub(crate) unsafe extern "C" fn on_return(
             | 1 << uapi::HEADER_SLOTS_SHIFT
             | record_type::RETURN << uapi::HEADER_TYPE_SHIFT
     };
+    // SAFETY: In a return hook's handler preemption is disabled.
+    let page = unsafe { entry.page(result) };
     for (session, entry_ns) in entry.awaited_by() {
         // SAFETY: In a return hook's handler preemption is disabled.
         let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
@@ -273,7 +279,7 @@ pub(crate) unsafe extern "C" fn on_return(
             header,
             clock::now(rings.shape().clock),
             entry_ns,
-            u64::from(result),
+            u64::from(result) | u64::from(page) << 32,
         ];
         let pushed = cpu_ring.ring().push_return(words);
         if pushed == Pushed::Crossed {

@@ -283,8 +283,11 @@ pub struct ReturnRecord {
     pub entry_ns: u64,
     /// What the function returned (`vm_fault_t`), see [`fault_result`].
     pub result: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The page by which the address is translated when the function returns. Bits 0 to 7: the power of two that is its
+    /// size in bytes, as the page tables say (of hugetlbfs: that of its pages); 0 where there is none, or where the
+    /// mapping's lock was given back, so that it cannot be looked up. Bits 8 to 15: likewise the size of the piece of
+    /// anonymous memory that it belongs to, where that is larger than the page (a folio of several pages).
+    pub page: u32,
 }
 
 /// Bits of [`ReturnRecord::result`]: those of the kernel's `enum vm_fault_reason`

@@ -62,6 +62,7 @@ def fault(number):
         "duration_ns": number if odd else None,
         "program": "/bin/fixture",
         "attempts": 1 + number % 3,
+        "page_bytes": 4096 << number % 10 if odd else None,
     }
 
 

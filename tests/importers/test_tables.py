@@ -165,7 +165,10 @@ def check_export(table, without=()):
 
 
 # The types of the columns: no numbers without a sign, no dictionaries.
-INTEGERS = ["time_ns", "address", "ip", "file_offset", "ip_offset", "symbol_offset", "duration_ns"]
+INTEGERS = [
+    *["time_ns", "address", "ip", "file_offset", "ip_offset", "symbol_offset", "duration_ns"],
+    "page_bytes",
+]
 SMALL = ["cpu", "pid", "tid", "attempts", "returns"]
 TEXTS = [
     *["process", "thread", "program", "kind", "fate", "access", "mapping", "permissions"],
@@ -174,7 +177,7 @@ TEXTS = [
 # A fault may have none of these.
 NULLABLE = {
     *["process", "thread", "program", "mapping", "permissions", "file_offset", "object"],
-    *["ip_offset", "build_id", "symbol", "symbol_offset", "duration_ns"],
+    *["ip_offset", "build_id", "symbol", "symbol_offset", "duration_ns", "page_bytes"],
 }
 
 

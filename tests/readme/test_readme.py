@@ -4,8 +4,8 @@
 
     tests/readme/test_readme.py [RESULTS.xml] [FILTER…]
 
- - the blocks marked "run in the guest" of each document, as they stand, in the sandbox; behind one marked "with the
-   examples" also each command that the document shows with its output, behind a `$`;
+ - the blocks marked "run in the guest" of each document, as they stand, in the sandbox; behind one
+   marked "with the examples" also each command that the document shows with its output;
  - `make`, `make modules_install` and `make clean` against a kernel that has Rust, on a copy of the
    checkout in the build root, and `make` against one that has not;
  - that the files that documents link to exist.

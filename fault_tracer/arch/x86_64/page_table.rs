@@ -16,6 +16,8 @@ const HUGE: u64 = 1 << bindings::_PAGE_BIT_PSE;
 const PROTNONE: u64 = 1 << bindings::_PAGE_BIT_PROTNONE;
 /// Bits that some CPUs set in entries that are empty (`_PAGE_KNL_ERRATUM_MASK`).
 const ERRATUM: u64 = 1 << bindings::_PAGE_BIT_ACCESSED | 1 << bindings::_PAGE_BIT_DIRTY;
+/// `_PAGE_BIT_SPECIAL`.
+const SPECIAL: u64 = 1 << bindings::_PAGE_BIT_SOFTW1;
 /// `_PAGE_BIT_UFFD` (once `_PAGE_BIT_UFFD_WP`), of an entry that is present or `PROTNONE`.
 const UFFD_MARK: u64 = 1 << bindings::_PAGE_BIT_SOFTW2;
 const PAGE_MASK: u64 = !0xfff;
@@ -212,6 +214,55 @@ macro_rules! walk {
 pub(crate) unsafe fn entry(mm: *const bindings::mm_struct, address: u64) -> Entry {
     // SAFETY: By the contract.
     Entry(unsafe { walk!(mm, address) })
+}
+
+/// The page by which an address is translated: the power of two that is its size in bytes, 0 where there is none; and
+/// its `struct page`, where it is one of the last level that has one.
+///
+/// # Safety
+///
+/// As [`entry`].
+pub(crate) unsafe fn page_of(
+    mm: *const bindings::mm_struct,
+    address: u64,
+) -> (u32, Option<*const bindings::page>) {
+    // SAFETY: By the contract the memory is alive; the variables are constant after boot.
+    let (mut table, mut shift, direct_map, memory_map, frame_mask) = unsafe {
+        (
+            (*mm).__bindgen_anon_1.pgd as u64,
+            bindings::pgdir_shift,
+            bindings::page_offset_base as u64,
+            bindings::vmemmap_base,
+            *FRAME_MASK.0.get(),
+        )
+    };
+    // One for each level.
+    for _ in 0..5 {
+        let index = address.wrapping_shr(shift) & 511;
+        // SAFETY: The table is one page, and its entries may change at any time.
+        let entry = unsafe {
+            (table as *const u64)
+                .wrapping_add(index as usize)
+                .read_volatile()
+        };
+        if entry & PRESENT == 0 {
+            return (0, None);
+        }
+        let frame = entry & frame_mask;
+        if shift == bindings::PAGE_SHIFT {
+            let number = (frame >> shift) as usize;
+            let page = memory_map.wrapping_add(number.wrapping_mul(size_of::<bindings::page>()));
+            // A special entry has no page that is counted: the page of zeros, or memory of a device.
+            let has_page = entry & SPECIAL == 0;
+            return (shift, has_page.then_some(page as *const bindings::page));
+        }
+        if entry & HUGE != 0 {
+            return (shift, None);
+        }
+        table = direct_map.wrapping_add(frame);
+        shift = shift.wrapping_sub(9);
+    }
+    (0, None)
 }
 
 /// What the page tables say of an address, where it is plain: [`fault_flag::PRESENT`], or 0 for an entry that

@@ -217,7 +217,7 @@ fn term(word: &str) -> Result<Term, FilterError> {
         subject,
         Subject::Duration
             | Subject::Address
-            | Subject::Key(Key::Pid | Key::Tid | Key::Cpu | Key::Time)
+            | Subject::Key(Key::Pid | Key::Tid | Key::Cpu | Key::Size | Key::Time)
     );
     let compares = matches!(
         operator,
@@ -245,16 +245,16 @@ fn term(word: &str) -> Result<Term, FilterError> {
     }
     let mut numbers = Vec::new();
     if is_number {
-        let timed = matches!(subject, Subject::Duration | Subject::Key(Key::Time));
+        type Reader = fn(&str) -> Option<u64>;
+        let (read, what): (Reader, _) = match subject {
+            Subject::Duration | Subject::Key(Key::Time) => {
+                (time, "needs a time such as 20us, 1.5ms or 2s")
+            }
+            Subject::Key(Key::Size) => (size, "needs a size such as 4K, 64K, 2M or 1G"),
+            _ => (plain, "needs a number"),
+        };
         for text in &texts {
-            let number = if timed { time(text) } else { plain(text) };
-            numbers.push(number.ok_or_else(|| {
-                error(if timed {
-                    "needs a time such as 20us, 1.5ms or 2s".into()
-                } else {
-                    "needs a number".into()
-                })
-            })?);
+            numbers.push(read(text).ok_or_else(|| error(what.into()))?);
         }
     }
     Ok(Term {
@@ -282,6 +282,19 @@ fn plain(text: &str) -> Option<u64> {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
+}
+
+/// A size in bytes: `4096`, `4K`, `2M`, `1G`.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(['K', 'M', 'G']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return None,
+    };
+    plain(digits)?.checked_mul(1 << shift)
 }
 
 /// A time in nanoseconds: `5`, `20us`, `1.5ms`, `2s`.
@@ -313,6 +326,25 @@ mod tests {
             start_ns: 1000,
         };
         filter.matches(&fault.build(), &mut context)
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let huge = || fault().mapped(2 << 20);
+        for filter in [
+            "size=2M",
+            "size>4K",
+            "size<=2097152",
+            "size=4K,2048K",
+            "size<1G",
+        ] {
+            assert!(matches(filter, huge()), "{filter}");
+        }
+        assert!(!matches("size=4K", huge()));
+        // Of a fault whose page is not known, nothing is said.
+        assert!(!matches("size=4K", fault()) && !matches("size>4K", fault()));
+        let wrong = Filter::parse("size=2T").unwrap_err().to_string();
+        assert!(wrong.contains("such as 4K, 64K, 2M or 1G"), "{wrong}");
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Groups {
         let constant = |name: &'static str| Value::Text(Name::from(name));
         let index = number as usize;
         match key {
-            Key::Pid | Key::Tid | Key::Cpu => Value::Number(number),
+            Key::Pid | Key::Tid | Key::Cpu | Key::Size => Value::Number(number),
             Key::Time => Value::Number(number * self.step_ns),
             Key::Kind => constant(Kind::ALL[index].name()),
             Key::Fate => constant(Fate::ALL[index].name()),

@@ -37,6 +37,8 @@ pub enum Key {
     Object,
     /// CPU.
     Cpu,
+    /// Size of the page that the fault mapped, in bytes.
+    Size,
     /// Time since the first fault, in nanoseconds; groups have it in steps.
     Time,
 }
@@ -88,7 +90,7 @@ impl Found<'_> {
 
 impl Key {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Process,
         Self::Pid,
         Self::Thread,
@@ -103,6 +105,7 @@ impl Key {
         Self::Line,
         Self::Object,
         Self::Cpu,
+        Self::Size,
         Self::Time,
     ];
 
@@ -123,6 +126,7 @@ impl Key {
             Self::Line => "line",
             Self::Object => "object",
             Self::Cpu => "cpu",
+            Self::Size => "size",
             Self::Time => "time",
         }
     }
@@ -177,6 +181,7 @@ impl Key {
                 None => Found::Unknown,
             },
             Self::Cpu => Found::Number(fault.fault.cpu.into()),
+            Self::Size => fault.page_bytes.map_or(Found::Unknown, Found::Number),
             Self::Time => Found::Number(time_ns.saturating_sub(context.start_ns)),
         }
     }

@@ -69,6 +69,12 @@ impl Builder {
         self
     }
 
+    /// A page of so many bytes.
+    pub fn mapped(mut self, bytes: u64) -> Self {
+        self.0.page_bytes = Some(bytes);
+        self
+    }
+
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
         self

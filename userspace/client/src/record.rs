@@ -157,6 +157,8 @@ pub struct Return {
     pub entry_ns: u64,
     /// What the kernel's function returned, see [`uapi::fault_result`].
     pub result: u32,
+    /// The page by which the address is translated then, see [`uapi::ReturnRecord::page`].
+    pub page: u32,
 }
 
 /// A record of any type that this crate knows.
@@ -262,8 +264,9 @@ impl Record {
                 tid,
                 pid,
                 entry_ns,
-                // CAST: the lower half of the word.
+                // CAST: the two halves of the word.
                 result: result as u32,
+                page: (result >> 32) as u32,
             }),
             (record_type::LOST, &[_, first_ns, last_ns, count, ..]) => Self::Lost(Lost {
                 first_ns,
@@ -570,7 +573,7 @@ mod tests {
                 time_ns: 9,
                 entry_ns: 4,
                 result: uapi::fault_result::MAJOR,
-                reserved: u32::MAX,
+                page: 0x150c,
             },
             "",
         );
@@ -582,6 +585,7 @@ mod tests {
                 pid: 5,
                 entry_ns: 4,
                 result: uapi::fault_result::MAJOR,
+                page: 0x150c,
             })]
         );
         assert_eq!(count_faults(&words), Ok(0));

@@ -115,6 +115,7 @@ fn fault(number: u64, text: &TextRow, code: &Code) -> Row {
         attempts: 1 + (number % 3) as u32,
         returns: if odd { 1 + (number % 3) as u32 } else { 0 },
         duration_ns: odd.then_some(number),
+        page_bytes: odd.then_some(4096 << (number % 10)),
     }))
 }
 

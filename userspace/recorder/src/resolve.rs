@@ -35,6 +35,18 @@ const PAGE_SHIFT: u32 = 12;
 /// When more names than this are kept, those that nothing refers to are forgotten.
 const NAMES_MOST: usize = 1 << 16;
 
+/// Bytes of the page that a fault of a kind has mapped, as its return tells them. Where memory is filled, all of a folio
+/// is mapped at once; else the page alone.
+fn page_bytes(kind: Kind, page: u32) -> Option<u64> {
+    let (shift, folio_shift) = (page & 0xff, page >> 8 & 0xff);
+    let shift = match kind {
+        Kind::ZeroFill | Kind::SwapIn => shift.max(folio_shift),
+        _ => shift,
+    };
+    // The module tells no other.
+    (PAGE_SHIFT..48).contains(&shift).then(|| 1 << shift)
+}
+
 /// Resolves a session's records. They must come in order of time, those of a CPU in their order;
 /// [`Record::Lost`] may come at any time.
 #[derive(Debug, Default)]
@@ -308,6 +320,7 @@ impl Resolver {
         resolved.attempts = 1;
         resolved.returns = 0;
         resolved.duration_ns = None;
+        resolved.page_bytes = None;
         resolved.fault = fault;
         thread.held = Some(Held {
             fault: resolved,
@@ -331,6 +344,7 @@ impl Resolver {
                 let fault = &mut held.fault;
                 fault.duration_ns = Some(end.time_ns.saturating_sub(fault.fault.time_ns));
                 fault.returns += 1;
+                fault.page_bytes = page_bytes(fault.kind, end.page);
             }
             _ => self.stray_returns += 1,
         }
@@ -871,6 +885,47 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_a_fault_is_what_it_has_mapped() {
+        // A page, a page in a folio of 64 KiB, a huge page; what is no size.
+        assert_eq!(page_bytes(Kind::ZeroFill, 12), Some(4096));
+        assert_eq!(page_bytes(Kind::ZeroFill, 12 | 16 << 8), Some(65536));
+        assert_eq!(page_bytes(Kind::CopyOnWrite, 12 | 16 << 8), Some(4096));
+        assert_eq!(page_bytes(Kind::ZeroFill, 21), Some(2 << 20));
+        for unknown in [0, 3, 0xff, 16 << 8] {
+            assert_eq!(page_bytes(Kind::FileRead, unknown), None);
+        }
+        let back = |time_ns, entry_ns, page| {
+            Record::Return(Return {
+                time_ns,
+                tid: TID,
+                pid: TID,
+                entry_ns,
+                result: 0,
+                page,
+            })
+        };
+        let records = [
+            task(0, TID, TaskEvent::Fork, "x", 0, 0),
+            // Its first attempt gave up the lock.
+            fault(10, TID, 0x2000, fault_flag::VMA_LOCK, 0, 0),
+            back(20, 10, 0),
+            fault(30, TID, 0x2000, fault_flag::TRIED, 0, 0),
+            back(40, 30, 21),
+            fault(50, TID, 0x400_000, fault_flag::VMA_LOCK, 1, 0),
+            exit(60, TID, 2, 0),
+        ];
+        let rows = resolve(records.map(|record| (0, record)));
+        let sizes: Vec<_> = rows
+            .iter()
+            .filter_map(|row| match row {
+                Row::Fault(fault) => Some(fault.page_bytes),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sizes, [Some(2 << 20), None]);
+    }
+
+    #[test]
     fn the_time_of_a_fault_is_that_of_all_its_attempts() {
         let back = |time_ns, entry_ns| {
             Record::Return(Return {
@@ -879,6 +934,7 @@ mod tests {
                 pid: TID,
                 entry_ns,
                 result: 0,
+                page: 0,
             })
         };
         let rows = resolve(

@@ -83,6 +83,8 @@ pub struct Row {
     pub file_offset: Option<u64>,
     /// How long the fault took, of a recording with durations.
     pub duration_ns: Option<u64>,
+    /// Size of the page that the fault mapped, of such a recording, where it is known.
+    pub page_bytes: Option<u64>,
 }
 
 impl Row {

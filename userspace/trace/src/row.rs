@@ -152,6 +152,10 @@ pub struct ResolvedFault {
     /// From its first entry to its last return, in nanoseconds. `None` where it was not asked for, was missed, or the
     /// recording ended before.
     pub duration_ns: Option<u64>,
+    /// Size in bytes of the page that the fault mapped: what one entry of the page tables translates, or the whole folio
+    /// of anonymous memory that is filled at once. `None` where it is not known: in recordings without durations, and of
+    /// faults that failed or gave up their lock.
+    pub page_bytes: Option<u64>,
 }
 
 impl Default for ResolvedFault {
@@ -169,6 +173,7 @@ impl Default for ResolvedFault {
             attempts: 1,
             returns: 0,
             duration_ns: None,
+            page_bytes: None,
         }
     }
 }

@@ -128,7 +128,7 @@ fn table() -> Table {
                 from_id),
             structure!(ExitRecord: header, time_ns, min_flt, maj_flt),
             structure!(LostRecord: header, time_ns, last_ns, count),
-            structure!(ReturnRecord: header, time_ns, entry_ns, result, reserved),
+            structure!(ReturnRecord: header, time_ns, entry_ns, result, page),
             structure!(Info: abi_version, fault_record_bytes, slot_bytes, cpus, state, mode, flags,
                 live_targets, ring_bytes, missed, ring_stride, producer_offset, consumer_offset,
                 data_offset, max_sessions, missed_returns, deaf, heard_ns, reserved),

@@ -298,6 +298,7 @@ pub fn value(key: Key, value: &Value) -> String {
         (Key::File, Value::Unknown) => "[no file]".into(),
         (_, Value::Unknown) => "[unknown]".into(),
         (Key::Time, Value::Number(time_ns)) => format!("{:.3} s", *time_ns as f64 / 1e9),
+        (Key::Size, Value::Number(bytes)) => memory(bytes / 4096),
         (_, Value::Number(number)) => number.to_string(),
         (_, Value::Text(text)) => text.to_string(),
     }

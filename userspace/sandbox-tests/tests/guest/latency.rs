@@ -74,7 +74,6 @@ fn finish(session: &Session) -> Timed {
                     assert!(before.is_none(), "two faults of {tid} at the same time");
                 }
                 record_type::RETURN => {
-                    assert_eq!(record[3] >> 32, 0, "the reserved half");
                     let end = Return {
                         time_ns: record[1],
                         result: record[3] as u32,

@@ -32,6 +32,7 @@ mod rights;
 mod rings;
 mod sessions;
 mod sideband;
+mod sizes;
 mod symbols;
 mod tool;
 mod waiting;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The columns of faults behind those of `drain`.
-const MORE: [&str; 16] = [
+const MORE: [&str; 17] = [
     "process",
     "thread",
     "kind",
@@ -32,6 +32,7 @@ const MORE: [&str; 16] = [
     "returns",
     "program",
     "time",
+    "page_bytes",
 ];
 
 /// The columns of other events behind those.
@@ -120,6 +121,7 @@ impl Csv {
         push_number(line, Some(fault.returns));
         push_text(line, fault.program.as_deref().unwrap_or(""));
         push_text(line, &time);
+        push_number(line, fault.page_bytes);
     }
 
     /// The columns of faults, of a row that is none.
@@ -168,6 +170,8 @@ impl Csv {
         line.extend_from_slice(b",,,,,");
         push_text(line, program);
         push_text(line, &time);
+        // The size of a page.
+        line.push(b',');
     }
 
     /// The columns of other events.

@@ -72,6 +72,7 @@ line! { 'a:
     duration_ns: u64,
     attempts: u32,
     returns: u32,
+    page_bytes: u64,
     device: u64,
     inode: u64,
     changed_ns: i64,
@@ -130,6 +131,7 @@ impl Export for Jsonl {
                     duration_ns: row.duration_ns,
                     attempts: Some(row.attempts),
                     returns: Some(row.returns),
+                    page_bytes: row.page_bytes,
                     ..line
                 }
             }

@@ -54,7 +54,7 @@ enum In {
 }
 
 /// The columns and their order.
-const COLUMNS: [(&str, Holds, In); 35] = [
+const COLUMNS: [(&str, Holds, In); 36] = [
     ("event", Holds::Text, In::Events),
     ("time", Holds::Time, In::All),
     ("time_ns", Holds::Long, In::All),
@@ -81,6 +81,7 @@ const COLUMNS: [(&str, Holds, In); 35] = [
     ("duration_ns", Holds::Long, In::SomeFaults),
     ("attempts", Holds::Number, In::Faults),
     ("returns", Holds::Number, In::Faults),
+    ("page_bytes", Holds::Long, In::SomeFaults),
     ("parent", Holds::Number, In::Events),
     ("old_tid", Holds::Number, In::Events),
     ("min_flt", Holds::Long, In::Events),

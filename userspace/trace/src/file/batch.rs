@@ -59,6 +59,7 @@ pub struct Batch {
     device: Sparse<UInt64Type>,
     inode: Sparse<UInt64Type>,
     changed_ns: Sparse<Int64Type>,
+    page_bytes: Sparse<UInt64Type>,
     fixed: Fixed,
 }
 
@@ -128,6 +129,9 @@ impl Batch {
         self.attempts.set(n, resolved.attempts);
         if resolved.returns != 0 {
             self.returns.set(n, resolved.returns);
+        }
+        if let Some(page_bytes) = resolved.page_bytes {
+            self.page_bytes.set(n, page_bytes);
         }
     }
 
@@ -254,6 +258,7 @@ impl Batch {
             self.device.numbers(rows),
             self.inode.numbers(rows),
             self.changed_ns.numbers(rows),
+            self.page_bytes.numbers(rows),
         ]
     }
 }

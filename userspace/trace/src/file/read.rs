@@ -579,6 +579,8 @@ struct Columns {
     device: Numbers<UInt64Type>,
     inode: Numbers<UInt64Type>,
     changed_ns: Numbers<Int64Type>,
+    /// Older traces have none.
+    page_bytes: Option<Numbers<UInt64Type>>,
 }
 
 impl Columns {
@@ -623,6 +625,10 @@ impl Columns {
             device: Numbers::of(columns.next()?)?,
             inode: Numbers::of(columns.next()?)?,
             changed_ns: Numbers::of(columns.next()?)?,
+            page_bytes: match columns.next() {
+                Some(column) => Some(Numbers::of(column)?),
+                None => None,
+            },
         })
     }
 
@@ -818,6 +824,7 @@ impl Columns {
             attempts: self.attempts.get(row).ok_or("a fault without attempts")?,
             returns: self.returns.get(row).unwrap_or(0),
             duration_ns: self.duration_ns.get(row),
+            page_bytes: self.page_bytes.as_ref().and_then(|of| of.get(row)),
         })
     }
 }

@@ -113,6 +113,7 @@ pub fn fields() -> Vec<Field> {
         Field::new("device", DataType::UInt64, true),
         Field::new("inode", DataType::UInt64, true),
         Field::new("changed_ns", DataType::Int64, true),
+        Field::new("page_bytes", DataType::UInt64, true),
     ]
 }
 

@@ -87,6 +87,7 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
         attempts: 1 + (time_ns % 4) as u32,
         returns: (time_ns % 2) as u32,
         duration_ns: (time_ns % 6 != 0).then_some(time_ns * 100),
+        page_bytes: (time_ns % 5 != 0).then_some(4096 << (time_ns % 10)),
     })
 }
 

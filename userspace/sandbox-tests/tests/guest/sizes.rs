@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The sizes of the pages that faults map, held against what the kernel counts of each size.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use sandbox_tests::{
+    guest, module, program,
+    trace::{Row, Trace},
+};
+
+const PAGE: u64 = 4096;
+const MEDIUM: u64 = 64 << 10;
+const HUGE: u64 = 2 << 20;
+
+/// Where the kernel's settings and counts of pages of a size are.
+fn folder(bytes: u64) -> PathBuf {
+    let name = format!("hugepages-{}kB", bytes >> 10);
+    ["/sys/kernel/mm/transparent_hugepage", &name]
+        .iter()
+        .collect()
+}
+
+/// Which sizes anonymous memory may have, while this is there: each setting as it was before.
+struct Sizes(BTreeMap<PathBuf, String>);
+
+impl Sizes {
+    /// This one, for those who ask for it; 0 is none.
+    fn allow(allowed: u64) -> Self {
+        let mut before = BTreeMap::new();
+        for bytes in [MEDIUM, HUGE] {
+            let file = folder(bytes).join("enabled");
+            let text = fs::read_to_string(&file).unwrap();
+            let chosen = text.split(['[', ']']).nth(1).expect("one is chosen");
+            let setting = if bytes == allowed { "madvise" } else { "never" };
+            fs::write(&file, setting).unwrap();
+            before.insert(file, chosen.to_owned());
+        }
+        Self(before)
+    }
+}
+
+impl Drop for Sizes {
+    fn drop(&mut self) {
+        for (file, setting) in &self.0 {
+            fs::write(file, setting).expect("cannot restore a setting of huge pages");
+        }
+    }
+}
+
+/// Faults that got a page of a size, as the kernel counts them.
+fn counted(bytes: u64) -> u64 {
+    let file = folder(bytes).join("stats/anon_fault_alloc");
+    fs::read_to_string(file).unwrap().trim().parse().unwrap()
+}
+
+/// The faults of a command, with durations; the account must close.
+fn faults(command: &[&str]) -> Vec<Row> {
+    let trace = Trace::of_command(&["--latency"], command);
+    trace.assert_balance();
+    trace.faults()
+}
+
+/// A program that writes 16 MiB of its own, page after page, and asks for large pages there.
+fn filled() -> Vec<Row> {
+    let workload = program::find(program::WORKLOAD);
+    let library = workload.with_file_name("libfault_tracer_preload.so");
+    let setting = format!("LD_PRELOAD={}", library.display());
+    let workload = workload.to_str().unwrap();
+    let command = ["env", "FAULT_TRACER_PRELOAD=huge", &setting, workload];
+    let habit = ["habit", "whole", "--mapped", "--pages", "4096"];
+    let mut rows = faults(&[&command[..], &habit].concat());
+    rows.retain(|row| row.kind == "zero-fill" && row.fate == "minor");
+    rows
+}
+
+fn of_size(rows: &[Row], bytes: u64) -> u64 {
+    let such = rows.iter().filter(|row| row.page_bytes == Some(bytes));
+    such.count() as u64
+}
+
+#[test]
+fn memory_is_told_in_the_size_that_the_kernel_gave() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        for bytes in [MEDIUM, HUGE] {
+            let _sizes = Sizes::allow(bytes);
+            let before = counted(bytes);
+            let rows = filled();
+            let large = of_size(&rows, bytes);
+            assert_eq!(large, counted(bytes) - before, "of {bytes} bytes");
+            // Its 16 MiB, but for what does not fill a page of that size.
+            assert!(
+                large * bytes >= 4096 * PAGE - 2 * bytes,
+                "{large} of {bytes} bytes"
+            );
+            let small = of_size(&rows, PAGE);
+            assert_eq!(small + large, rows.len() as u64, "faults of other sizes");
+            let sum = small * PAGE + large * bytes;
+            assert!((4096..4096 + 200).contains(&(sum / PAGE)), "{sum} bytes");
+        }
+        let _sizes = Sizes::allow(0);
+        let rows = filled();
+        assert_eq!(of_size(&rows, PAGE), rows.len() as u64);
+        assert!(rows.len() >= 4096);
+    });
+}
+
+#[test]
+fn pages_of_hugetlbfs_of_files_and_copies_have_sizes_too() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let _sizes = Sizes::allow(0);
+        fs::write("/proc/sys/vm/nr_hugepages", "4").unwrap();
+        let script = "import mmap\n\
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000\n\
+            m = mmap.mmap(-1, 4 << 20, flags=flags)\n\
+            m[0] = 1; m[2 << 20] = 1";
+        let rows = faults(&["python3", "-c", script]);
+        fs::write("/proc/sys/vm/nr_hugepages", "0").unwrap();
+        let huge: Vec<_> = rows.iter().filter(|row| row.kind == "hugetlb").collect();
+        assert_eq!(huge.len(), 2);
+        assert!(huge.iter().all(|row| row.page_bytes == Some(HUGE)));
+        for kind in ["file-read", "file-exec", "file-copy", "copy-on-write"] {
+            let of_kind = rows
+                .iter()
+                .filter(|row| row.kind == kind && row.fate == "minor");
+            let sizes: Vec<_> = of_kind.map(|row| row.page_bytes).collect();
+            assert!(sizes.contains(&Some(PAGE)), "{kind}: {sizes:?}");
+            let others = sizes.iter().flatten().filter(|bytes| **bytes != PAGE);
+            assert_eq!(others.count(), 0, "{kind}: {sizes:?}");
+        }
+    });
+}
+
+#[test]
+fn without_durations_and_of_failed_faults_no_size_is_told() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let plain = Trace::of_command(&[], &["true"]);
+        assert!(plain.faults().iter().all(|row| row.page_bytes.is_none()));
+        let workload = program::find(program::WORKLOAD);
+        let guarded = [workload.to_str().unwrap(), "entries", "--entry", "guard"];
+        let rows = faults(&guarded);
+        let failed: Vec<_> = rows.iter().filter(|row| row.fate == "failed").collect();
+        assert!(failed.len() >= 20, "{} failed", failed.len());
+        assert!(failed.iter().all(|row| row.page_bytes.is_none()));
+    });
+}
