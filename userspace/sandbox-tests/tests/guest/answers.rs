@@ -470,8 +470,9 @@ fn functions_that_lie_apart_are_listed_in_their_order() {
         };
         let apart = listed(64 << 10).expect("they lie apart");
         let functions = apart["functions"].as_array().unwrap();
-        let first = functions.iter().position(|name| name == "f299").unwrap();
-        assert_eq!(functions[first + 1], "f298", "{apart:#}");
+        // The last one is near `main`, and needs no fault of its own.
+        let first = functions.iter().position(|name| name == "f298").unwrap();
+        assert_eq!(functions[first + 1], "f297", "{apart:#}");
         assert!(number(&apart["saving"]) > 250, "{apart:#}");
         assert_eq!(listed(16), None);
     });
