@@ -11,9 +11,13 @@ use kernel::{bindings, ffi::c_void, page::PAGE_SIZE};
 
 use super::{arch, elf};
 
-/// `PG_uptodate` and `PG_hwpoison` of `include/linux/page-flags.h`: its content is the file's; it cannot be read.
+/// `PG_uptodate` of `include/linux/page-flags.h`: the folio's content is the file's.
 const UP_TO_DATE: usize = 1 << bindings::pageflags_PG_uptodate;
+/// `PG_hwpoison`, where the kernel knows of it: the page's memory is broken.
+#[cfg(CONFIG_MEMORY_FAILURE)]
 const POISONED: usize = 1 << bindings::pageflags_PG_hwpoison;
+#[cfg(not(CONFIG_MEMORY_FAILURE))]
+const POISONED: usize = 0;
 
 /// What a file says of itself, and of its code in the page at an offset; `None` where that cannot be said from what is
 /// in memory.
