@@ -406,7 +406,7 @@ fn record_with_durations_balances_and_tells_of_them() {
         let text = record(
             &file,
             &["--ring-kib", "16384"],
-            &[turmoil, "turmoil", "--threads", "8", "--seed", "1"],
+            &[turmoil, "turmoil", "--threads", "4", "--seed", "1"],
         );
         assert!(
             text.contains("zero-fill") && text.contains(" median "),
