@@ -102,11 +102,13 @@ fn the_program_of_a_process_with_another_root_is_as_it_sees_it() {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
         // The program waits until its row is in the trace: what it sees can be asked for as long as it lives.
+        // Then it needs memory of its own, before it starts another one.
         let script = r#"
+            work='x=..........; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do x=$x$x; done'
             mkdir root
             mount --bind / root
             mkfifo gate
-            chroot root sh -c 'read -r go; cat /etc/passwd' <gate >/dev/null &
+            chroot root sh -c "read -r go; $work; cat /etc/passwd" <gate >/dev/null &
             target=$!
             exec 3>gate
             until [ "$(readlink /proc/$target/root)" = "$PWD/root" ]; do :; done
