@@ -69,13 +69,6 @@ impl<const N: usize> Series<N> {
         }
         (all, late)
     }
-
-    /// Of `what`, the part (0 to 1) in the second half of the steps; `None` if there is none.
-    pub fn late_part(&self, what: usize) -> Option<f64> {
-        let sum = |steps: &[[u64; N]]| steps.iter().map(|step| step[what]).sum::<u64>();
-        let all = sum(&self.steps);
-        (all != 0).then(|| sum(&self.steps[self.steps.len().div_ceil(2)..]) as f64 / all as f64)
-    }
 }
 
 #[cfg(test)]
@@ -101,10 +94,11 @@ mod tests {
     #[test]
     fn what_comes_late() {
         let mut series = Series::<1>::default();
-        assert_eq!(series.late_part(0), None);
+        assert_eq!(series.since(0, 0), (0, 0));
         for time in [0, 0, 0, 9 * FIRST_STEP_NS] {
             series.add(time, 0);
         }
-        assert_eq!(series.late_part(0), Some(0.25));
+        // From the sixth of ten steps on.
+        assert_eq!(series.since(5 * FIRST_STEP_NS, 0), (4, 1));
     }
 }

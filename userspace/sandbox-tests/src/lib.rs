@@ -23,6 +23,7 @@ pub mod mapped;
 pub mod module;
 pub mod perf;
 pub mod program;
+pub mod setting;
 pub mod sideband;
 pub mod swap;
 pub mod tool;

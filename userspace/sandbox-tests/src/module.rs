@@ -29,6 +29,13 @@ pub fn path() -> PathBuf {
     format!("/lib/modules/{}/updates/{NAME}.ko", release()).into()
 }
 
+/// The running kernel's own image: a file of some size that no program has mapped.
+pub fn kernel_image() -> String {
+    let path = format!("/lib/modules/{}/vmlinuz", release());
+    assert!(Path::new(&path).exists(), "{path} does not exist");
+    path
+}
+
 /// Whether the running kernel was built with an option.
 pub fn kernel_has(option: &str) -> bool {
     let path = format!("/lib/modules/{}/config", release());

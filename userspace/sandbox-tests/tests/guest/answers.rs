@@ -9,33 +9,16 @@ use std::{
 };
 
 use sandbox_tests::{
-    guest, module, program, swap,
+    guest, module, program,
+    setting::Setting,
+    swap,
     tool::{self, run},
 };
 use serde_json::Value;
 
 /// Transparent huge pages for those alone who ask, while this is there.
-struct Thp {
-    before: String,
-}
-
-const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
-
-impl Thp {
-    fn on_request() -> Self {
-        let text = fs::read_to_string(THP).unwrap();
-        let chosen = text.split(['[', ']']).nth(1).expect("one is chosen");
-        fs::write(THP, "madvise").unwrap();
-        Self {
-            before: chosen.to_owned(),
-        }
-    }
-}
-
-impl Drop for Thp {
-    fn drop(&mut self) {
-        fs::write(THP, &self.before).expect("cannot restore the setting of huge pages");
-    }
+fn huge_pages_on_request() -> Setting {
+    Setting::choose("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")
 }
 
 /// A folder with traces.
@@ -99,7 +82,7 @@ const MARGIN: u64 = 150;
 fn stat_counts_what_the_kernel_counts() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let _thp = Thp::on_request();
+        let _thp = huge_pages_on_request();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("stat.json");
         let file = file.to_str().unwrap();
@@ -269,7 +252,7 @@ fn a_cold_start_shows_the_files_that_were_read() {
 fn leak_and_churn_are_told_apart() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let _thp = Thp::on_request();
+        let _thp = huge_pages_on_request();
         let traces = Traces::new();
         let of_program = |file: &str| {
             let report = answer(&["report", file, "--json"]);
@@ -318,7 +301,7 @@ fn leak_and_churn_are_told_apart() {
 fn advice_is_for_those_who_deserve_it() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let _thp = Thp::on_request();
+        let _thp = huge_pages_on_request();
         let traces = Traces::new();
         let advise = |habit: &str| {
             let (file, _) = traces.habit(habit, &["--pages", "16384", "--passes", "4"]);
@@ -425,13 +408,9 @@ fn programs_of_every_day_get_the_advice_that_they_deserve() {
         // Whose pages are written back.
         let _disk = swap::Disk::new(16);
         let _module = module::load_idle();
-        let _thp = Thp::on_request();
+        let _thp = huge_pages_on_request();
         let traces = Traces::new();
-        let release = rustix::system::uname();
-        let file = format!(
-            "/lib/modules/{}/vmlinuz",
-            release.release().to_string_lossy()
-        );
+        let file = module::kernel_image();
         for (rule, deserves, near) in pairs(&file, swap::DEVICE) {
             let advised = |script: &str| {
                 let (file, _) = traces.record(rule, &["python3", "-c", script]);
@@ -514,7 +493,7 @@ fn assert_as_predicted(tried: &Value) {
 fn what_is_predicted_is_measured() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let _thp = Thp::on_request();
+        let _thp = huge_pages_on_request();
         let workload = program::find(program::WORKLOAD);
         let habit = [workload.to_str().unwrap(), "habit"];
         // Of the allocator's memory, and of what the program maps itself.
@@ -536,11 +515,7 @@ fn what_is_predicted_is_measured() {
 fn files_that_are_read_before_cost_no_major_faults() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let release = rustix::system::uname();
-        let file = format!(
-            "/lib/modules/{}/vmlinuz",
-            release.release().to_string_lossy()
-        );
+        let file = module::kernel_image();
         // The kernel reads no page before it is asked for.
         let script = format!(
             "import mmap\n\
@@ -565,7 +540,7 @@ fn files_that_are_read_before_cost_no_major_faults() {
 fn a_change_is_told_from_chance() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let _thp = Thp::on_request();
+        let _thp = huge_pages_on_request();
         let traces = Traces::new();
         let workload = program::find(program::WORKLOAD);
         let workload = workload.to_str().unwrap();

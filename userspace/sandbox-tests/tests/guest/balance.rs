@@ -125,24 +125,13 @@ fn a_program_that_has_less_memory_than_it_uses() {
     });
 }
 
-/// A file of the system that no program has mapped, and that is large enough.
-fn unused_file() -> String {
-    let release = rustix::system::uname();
-    let path = format!(
-        "/lib/modules/{}/vmlinuz",
-        release.release().to_string_lossy()
-    );
-    assert!(Path::new(&path).exists(), "{path} does not exist");
-    path
-}
-
 #[test]
 fn a_mapped_file_that_is_not_in_memory() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
         let told = folder.path().join("truth");
-        let file = unused_file();
+        let file = module::kernel_image();
         let program = ["cold", "--path", &file, "--pages", "400", "--every", "2"];
         let program = Program::workload(&program, Some(&told), None);
         let Traced { trace, usage, .. } = Trace::of_program(&[], program);

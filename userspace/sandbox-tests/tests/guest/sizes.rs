@@ -2,10 +2,11 @@
 
 //! The sizes of the pages that faults map, held against what the kernel counts of each size.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use sandbox_tests::{
     guest, module, program,
+    setting::Setting,
     trace::{Row, Trace},
 };
 
@@ -21,31 +22,12 @@ fn folder(bytes: u64) -> PathBuf {
         .collect()
 }
 
-/// Which sizes anonymous memory may have, while this is there: each setting as it was before.
-struct Sizes(BTreeMap<PathBuf, String>);
-
-impl Sizes {
-    /// This one, for those who ask for it; 0 is none.
-    fn allow(allowed: u64) -> Self {
-        let mut before = BTreeMap::new();
-        for bytes in [MEDIUM, HUGE] {
-            let file = folder(bytes).join("enabled");
-            let text = fs::read_to_string(&file).unwrap();
-            let chosen = text.split(['[', ']']).nth(1).expect("one is chosen");
-            let setting = if bytes == allowed { "madvise" } else { "never" };
-            fs::write(&file, setting).unwrap();
-            before.insert(file, chosen.to_owned());
-        }
-        Self(before)
-    }
-}
-
-impl Drop for Sizes {
-    fn drop(&mut self) {
-        for (file, setting) in &self.0 {
-            fs::write(file, setting).expect("cannot restore a setting of huge pages");
-        }
-    }
+/// Allows this size of anonymous memory alone, for those who ask for it, while these are there; 0 is none.
+fn allow(allowed: u64) -> [Setting; 2] {
+    [MEDIUM, HUGE].map(|bytes| {
+        let setting = if bytes == allowed { "madvise" } else { "never" };
+        Setting::choose(folder(bytes).join("enabled"), setting)
+    })
 }
 
 /// Faults that got a page of a size, as the kernel counts them.
@@ -84,7 +66,7 @@ fn memory_is_told_in_the_size_that_the_kernel_gave() {
     guest::test(|_| {
         let _module = module::load_idle();
         for bytes in [MEDIUM, HUGE] {
-            let _sizes = Sizes::allow(bytes);
+            let _sizes = allow(bytes);
             let before = counted(bytes);
             let rows = filled();
             let large = of_size(&rows, bytes);
@@ -99,7 +81,7 @@ fn memory_is_told_in_the_size_that_the_kernel_gave() {
             let sum = small * PAGE + large * bytes;
             assert!((4096..4096 + 200).contains(&(sum / PAGE)), "{sum} bytes");
         }
-        let _sizes = Sizes::allow(0);
+        let _sizes = allow(0);
         let rows = filled();
         assert_eq!(of_size(&rows, PAGE), rows.len() as u64);
         assert!(rows.len() >= 4096);
@@ -110,7 +92,7 @@ fn memory_is_told_in_the_size_that_the_kernel_gave() {
 fn pages_of_hugetlbfs_of_files_and_copies_have_sizes_too() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let _sizes = Sizes::allow(0);
+        let _sizes = allow(0);
         fs::write("/proc/sys/vm/nr_hugepages", "4").unwrap();
         let script = "import mmap\n\
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000\n\
