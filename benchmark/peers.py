@@ -68,7 +68,7 @@ def perf_data(data: bytes) -> Counts:
         elif kind == PERF_LOST_SAMPLES:
             lost_samples += struct.unpack_from("<Q", data, position + 8)[0]
         position += length
-    # Two counts of the same losses: told on the way, and asked for at the end.
+    # Two counts of the same losses: reported on the way, and asked for at the end.
     return Counts(samples, max(lost, lost_samples))
 
 

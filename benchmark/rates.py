@@ -42,7 +42,7 @@ def sustained(folder: Path, quick: bool, cpus: int) -> dict:
 
 
 class DrainRate:
-    """`ft-drain-rate`, which empties rings when it is told to."""
+    """`ft-drain-rate`, which empties rings when it is asked to."""
 
     def __init__(self, pid: int, by: str) -> None:
         run("modprobe", "fault_tracer")

@@ -34,7 +34,7 @@ def _join_group(pid: int) -> None:
 
 
 class Toucher:
-    """`ft-workload faults`: touches pages when it is told to."""
+    """`ft-workload faults`: touches pages when it is asked to."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Toucher:
 
 
 class Command:
-    """A command that a shell executes when it is told to."""
+    """A command that a shell executes when it is asked to."""
 
     def __init__(self, words: list[str], folder: Path) -> None:
         self._process = subprocess.Popen(

@@ -156,6 +156,6 @@ def run_all(folder: Path, quick: bool, cpus: int, say: Say) -> dict:
         result[key] = {"title": title, **compared}
         say(f"{title}: {compared['untraced']['median']:.2f} s untraced")
         for row in compared["rows"]:
-            told = row.get("failed") or f"{row['ratio']['median']:.2f} times as long"
-            say(f"  {row['title']}: {told}")
+            reported = row.get("failed") or f"{row['ratio']['median']:.2f} times as long"
+            say(f"  {row['title']}: {reported}")
     return result

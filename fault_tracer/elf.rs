@@ -7,7 +7,7 @@
 //!
 //! Only this file knows ELF, and it knows nothing of the kernel: `userspace/ring-tests` compiles it for the host.
 
-/// Longest build id that is told: linkers make 8, 16 or 20 bytes.
+/// Longest build id that is reported: linkers make 8, 16 or 20 bytes.
 pub const BUILD_ID_BYTES: usize = 32;
 
 /// Program headers, segments of notes in them, and notes in such a segment that are looked at.
@@ -193,7 +193,7 @@ fn among_notes(
             if note.ends_with(b"GNU\0") {
                 let mut found = NONE;
                 found.length = bytes as usize;
-                // One that is longer than what is told is left to who can read the file.
+                // One that is longer than what is reported is left to who can read the file.
                 if !read(content, found.bytes.get_mut(..found.length)?) {
                     return None;
                 }

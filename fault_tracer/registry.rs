@@ -370,7 +370,7 @@ fn target_all(slot: usize) -> Result {
     // SAFETY: The running thread's ids are constant.
     let own = unsafe { (*arch::current_task()).tgid };
     // The oldest last: that is the first process of all, which never ends. So who ends before it has been
-    // told of has done so before the last record of this kind.
+    // reported has done so before the last record of this kind.
     for process in Process::all()?.iter().rev() {
         let _registry = REGISTRY.lock();
         if process.live_id() != Some(own) {

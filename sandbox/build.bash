@@ -3,7 +3,7 @@
 # scripts/vm build: runs a command with the sandbox root's compilers on the checkout. Sourced after
 # common.bash and namespace.bash.
 
-# Variables that a build is told things by; others belong to the host, and would mislead.
+# Variables that say something to a build; others belong to the host, and would mislead.
 build_environment() {
     local name
     while IFS= read -r name; do

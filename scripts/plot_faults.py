@@ -74,7 +74,7 @@ ALIGN_HOLE, ALIGN_SHRUNK = 4 * MIB, MIB
 # Above this many faults those that fall on the same spot are drawn once.
 DRAW_EACH = 20_000
 LINES_PER_CHUNK = 250_000
-# Of a text that is not as it should be, so many characters are told.
+# Of a text that is not as it should be, so many characters are reported.
 TEXT_SHOWN = 60
 # In pixels: the height a hole is given, and what a band shows beyond its faults.
 HOLE_PIXELS, BAND_PAD = 14, 5

@@ -59,7 +59,7 @@ pub mod record_type {
     pub const TASK: u64 = 3;
     /// A thread has ended: [`super::ExitRecord`].
     pub const EXIT: u64 = 4;
-    /// Faults that found the ring full, told when there was room again, or at the end:
+    /// Faults that found the ring full, reported when there was room again, or at the end:
     /// [`super::LostRecord`].
     pub const LOST: u64 = 5;
     /// A fault has ended: [`super::ReturnRecord`], one slot.
@@ -127,7 +127,7 @@ pub const COUNTER_MASK: u64 = 0xf;
 /// [`MappedFile`]. The path is what the
 /// process itself would read in `/proc/self/maps`: a file's path (with ` (deleted)` where it is), the
 /// kernel's own name of the mapping in brackets (`[heap]`, `[stack]`, `[vdso]`, ...), or nothing for other
-/// anonymous memory; names given by `prctl(PR_SET_VMA_ANON_NAME)` are not told. A path of more than 4095
+/// anonymous memory; names given by `prctl(PR_SET_VMA_ANON_NAME)` are not reported. A path of more than 4095
 /// bytes, or one that would take more than about half of a ring below 16 KiB, is emitted as `.../` and the
 /// file's name.
 #[repr(C)]
@@ -191,7 +191,7 @@ pub struct MappedFile {
     /// Length of the build id in bytes; 0 where the file has none. Means something with [`mapping_flag::BUILD_ID`]
     /// alone: without it, the file's head was not in memory, or the file is an unusual one.
     pub build_id_bytes: u32,
-    /// The build id (the note `NT_GNU_BUILD_ID` of the ELF file), and zeros behind it. A longer one is not told.
+    /// The build id (the note `NT_GNU_BUILD_ID` of the ELF file), and zeros behind it. A longer one is not reported.
     pub build_id: [u8; 32],
     /// What is to be added (modulo 2^64) to an offset in the file, of the mapped code, to get the address that the
     /// file's symbols use. Means something with [`mapping_flag::BIAS`] alone.
@@ -219,7 +219,7 @@ pub mod task_event {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskRecord {
-    /// As in [`MappingRecord`]; the ids are those of the thread told of.
+    /// As in [`MappingRecord`]; the ids are those of the thread reported.
     pub header: u64,
     /// Time of the event.
     pub time_ns: u64,

@@ -250,7 +250,7 @@ def large_output_passes_whole_and_a_closed_pipe_ends_the_guest():
 
 @test
 def a_panic_is_told_at_once():
-    # Were it not told, the guest would go on for longer than this test waits.
+    # Were it not reported, the guest would go on for longer than this test waits.
     script = "echo before; echo c >/proc/sysrq-trigger; sleep 100000"
     process = vm("run", "--timeout", "200000", "--", "sh", "-c", script)
     expect(process.returncode == 123, "a panic should give 123", process)

@@ -37,8 +37,8 @@ SAMPLE = record(9, bytes(40))
 def test_perf_data_counts_samples_and_losses_once():
     other = record(3, bytes(24))
     lost = record(2, struct.pack("<QQ", 1, 5))
-    told_again = record(13, struct.pack("<Q", 5))
-    data = perf_file(SAMPLE, other, lost, SAMPLE, told_again, SAMPLE) + b"features behind it"
+    lost_again = record(13, struct.pack("<Q", 5))
+    data = perf_file(SAMPLE, other, lost, SAMPLE, lost_again, SAMPLE) + b"features behind it"
     assert peers.perf_data(data) == peers.Counts(3, 5)
     assert peers.perf_data(perf_file()) == peers.Counts(0, 0)
 
@@ -292,8 +292,8 @@ WALL = {
 
 
 def test_goals():
-    told = {goal.what: goal for goal in report.goals(ICOUNT["parts"], WALL["parts"])}
-    met = {what: goal.met for what, goal in told.items()}
+    reported = {goal.what: goal for goal in report.goals(ICOUNT["parts"], WALL["parts"])}
+    met = {what: goal.met for what, goal in reported.items()}
     assert met == {
         "target miss": True,
         "record, with side-band and follow": False,
@@ -305,15 +305,15 @@ def test_goals():
         "file, addresses at random": True,
         "file, compilation": False,
     }
-    assert told["1 to 100 targets"].reached == "26 instructions"
-    assert told["latency mode"].reached == ""
+    assert reported["1 to 100 targets"].reached == "26 instructions"
+    assert reported["latency mode"].reached == ""
 
 
 def test_a_loss_misses_the_goal():
     wall = copy.deepcopy(WALL)
     wall["parts"]["sustained"]["lost"] = 1
-    told = {goal.what: goal.met for goal in report.goals({}, wall["parts"])}
-    assert told["2 CPUs that do nothing but fault, 60 s"] is False
+    reported = {goal.what: goal.met for goal in report.goals({}, wall["parts"])}
+    assert reported["2 CPUs that do nothing but fault, 60 s"] is False
 
 
 def test_tables_are_aligned_in_both_forms():
@@ -362,7 +362,7 @@ def test_the_document_says_that_it_was_made_quickly(tmp_path: Path):
     assert "--quick: the sizes" in written(tmp_path, {**ICOUNT, "quick": True}, WALL)
 
 
-def test_a_part_that_failed_is_told(tmp_path: Path):
+def test_a_part_that_failed_is_reported(tmp_path: Path):
     wall = copy.deepcopy(WALL)
     wall["parts"]["sustained"] = {"failed": "RuntimeError: ft-workload has ended"}
     text = written(tmp_path, ICOUNT, wall)
@@ -379,7 +379,7 @@ def test_a_part_that_was_not_measured_is_left_out(tmp_path: Path):
 
 
 @pytest.mark.parametrize("clock", ["icount", "wall"])
-def test_one_boot_alone_is_told_of(tmp_path: Path, clock: str):
+def test_one_boot_alone_is_reported(tmp_path: Path, clock: str):
     boot = {"icount": ICOUNT, "wall": WALL}[clock]
     (tmp_path / f"{clock}.json").write_text(json.dumps(boot))
     words = [sys.executable, "-B", report.__file__, str(tmp_path), "--qemu", "QEMU 10"]

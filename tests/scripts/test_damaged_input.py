@@ -35,9 +35,9 @@ def check_plot(folder: Path, content: bytes, capsys) -> int:
     source.write_bytes(content)
     picture.unlink(missing_ok=True)
     status = pf.main([str(source), "-o", str(picture), "--size", "800x500", "--dpi", "50"])
-    told = capsys.readouterr()
-    lines = told.err.split("\n")[:-1]
-    assert told.out == ""
+    reported = capsys.readouterr()
+    lines = reported.err.split("\n")[:-1]
+    assert reported.out == ""
     kinds = [line.removeprefix("plot_faults.py: ").split(":")[0] for line in lines]
     assert kinds == ["warning"] * (len(lines) - status) + ["error"] * status, lines
     assert max(map(len, lines), default=0) < 1000, lines
@@ -55,7 +55,7 @@ def test_damaged_recordings(tmp_path, capsys, sound):
 
 
 def test_damaged_compressed_recordings(tmp_path, capsys):
-    """The same of a gzip'd one: what breaks its own structure is told, too."""
+    """The same of a gzip'd one: what breaks its own structure is reported, too."""
     for damaged in mutated(gzip.compress(SOUND, mtime=0), SEED, 60):
         check_plot(tmp_path, damaged, capsys)
     for damaged in mutated(SOUND, SEED + 1, 10):

@@ -83,7 +83,7 @@ struct Parameters {
     done: AtomicU64,
 }
 
-/// Not to be used until the kernel has told them: `begun` differs from `done`.
+/// Not to be used until the kernel has reported them: `begun` differs from `done`.
 static PARAMETERS: Parameters = Parameters {
     begun: AtomicU64::new(1),
     cycle_last: AtomicU64::new(0),
@@ -97,19 +97,19 @@ static PARAMETERS: Parameters = Parameters {
 
 impl Parameters {
     /// Takes over what the kernel tells, `None` if it cannot be used. One writer at a time.
-    fn set(&self, told: Option<(&ReadBase, u64)>) {
+    fn set(&self, reported: Option<(&ReadBase, u64)>) {
         let count = self.begun.load(Ordering::Relaxed).wrapping_add(1);
         self.begun.store(count, Ordering::Relaxed);
         // A reader that sees anything of what follows sees that it has begun.
         fence(Ordering::Release);
-        if let Some((told, max_cycles)) = told {
+        if let Some((reported, max_cycles)) = reported {
             for (to, value) in [
-                (&self.cycle_last, told.cycle_last),
+                (&self.cycle_last, reported.cycle_last),
                 (&self.max_cycles, max_cycles),
-                (&self.mult, told.mult.into()),
-                (&self.xtime_nsec, told.xtime_nsec),
-                (&self.shift, told.shift.into()),
-                (&self.base, told.base),
+                (&self.mult, reported.mult.into()),
+                (&self.xtime_nsec, reported.xtime_nsec),
+                (&self.shift, reported.shift.into()),
+                (&self.base, reported.base),
             ] {
                 to.store(value, Ordering::Relaxed);
             }
@@ -187,13 +187,13 @@ unsafe extern "C" fn on_change(
     timekeeper: *mut c_void,
 ) -> c_int {
     // SAFETY: The structure begins with a `tk_read_base`, whose clock source is one that the kernel uses.
-    let (told, source) = unsafe {
-        let told = &*timekeeper.cast::<ReadBase>();
-        (told, &*told.clock)
+    let (reported, source) = unsafe {
+        let reported = &*timekeeper.cast::<ReadBase>();
+        (reported, &*reported.clock)
     };
     let usable =
-        source.vdso_clock_mode == CLOCKMODE_TSC && told.mask == u64::MAX && told.shift < 64;
-    PARAMETERS.set(usable.then_some((told, source.max_cycles)));
+        source.vdso_clock_mode == CLOCKMODE_TSC && reported.mask == u64::MAX && reported.shift < 64;
+    PARAMETERS.set(usable.then_some((reported, source.max_cycles)));
     bindings::NOTIFY_OK as c_int
 }
 

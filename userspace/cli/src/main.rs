@@ -52,10 +52,10 @@ fn say(message: &str) {
     let _ = writeln!(io::stderr(), "fault-tracer: {message}");
 }
 
-/// Only errors are to be told.
+/// Only errors are to be reported.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// Whether only errors are to be told.
+/// Whether only errors are to be reported.
 fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }

@@ -37,7 +37,7 @@ fn faults(csv: &str) -> usize {
 }
 
 #[test]
-fn what_stands_before_the_damage_is_read_and_the_damage_told() {
+fn what_stands_before_the_damage_is_read_and_the_damage_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("faults.arrows");
     let (bytes, frames) = whole();
@@ -46,17 +46,18 @@ fn what_stands_before_the_damage_is_read_and_the_damage_told() {
     let all = faults(&csv);
     assert_eq!((status, all), (Some(0), 5), "{csv}");
 
-    // Behind the first faults, and before the pending ones are told.
+    // Behind the first faults, and before the pending ones are reported.
     let at = frames[frames.len() - 4];
     let mut damaged = bytes.clone();
     damaged[at] ^= 4;
     fs::write(&file, &damaged).unwrap();
     for subcommand in [&["export", "-f", "csv"][..], &["verify"]] {
-        let (status, csv, told) = run(subcommand, &file);
-        assert_eq!(status, Some(1), "{told}");
+        let (status, csv, reported) = run(subcommand, &file);
+        assert_eq!(status, Some(1), "{reported}");
         assert!(
-            told.contains(&format!("damaged at byte {at}")) && told.contains("faults.arrows"),
-            "{told}"
+            reported.contains(&format!("damaged at byte {at}"))
+                && reported.contains("faults.arrows"),
+            "{reported}"
         );
         if subcommand[0] == "export" {
             assert!((1..all).contains(&faults(&csv)), "{csv}");
@@ -65,9 +66,9 @@ fn what_stands_before_the_damage_is_read_and_the_damage_told() {
 
     fs::write(&file, &bytes[..at + 20]).unwrap();
     for (subcommand, expected) in [(&["export", "-f", "csv"][..], 0), (&["verify"], 1)] {
-        let (status, _, told) = run(subcommand, &file);
-        assert_eq!(status, Some(expected), "{told}");
-        assert!(told.contains("cut off after"), "{told}");
+        let (status, _, reported) = run(subcommand, &file);
+        assert_eq!(status, Some(expected), "{reported}");
+        assert!(reported.contains("cut off after"), "{reported}");
     }
 }
 
@@ -78,11 +79,11 @@ fn other_files_are_refused() {
     for other in [&b""[..], b"time_ns,cpu\n1,2\n", &[0xff; 100], &[0; 5000]] {
         fs::write(&file, other).unwrap();
         for subcommand in [&["export", "-f", "jsonl"][..], &["verify"]] {
-            let (status, written, told) = run(subcommand, &file);
-            assert_eq!((status, &*written), (Some(1), ""), "{told}");
+            let (status, written, reported) = run(subcommand, &file);
+            assert_eq!((status, &*written), (Some(1), ""), "{reported}");
             assert!(
-                told.contains("this is no trace") && told.contains("record -o FILE"),
-                "{told}"
+                reported.contains("this is no trace") && reported.contains("record -o FILE"),
+                "{reported}"
             );
         }
     }

@@ -516,7 +516,7 @@ mod tests {
         let both = mapping_flag::IDENTITY | mapping_flag::BUILD_ID;
         let word = u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8]);
         for path in ["", "/a", "/tmp/0123456789012345678901234567"] {
-            let told = |build_id: Option<&[u8]>, bias| {
+            let reported = |build_id: Option<&[u8]>, bias| {
                 Some(MappedFile {
                     generation: 9,
                     build_id: build_id.map(<[u8]>::to_vec),
@@ -528,18 +528,18 @@ mod tests {
             };
             let id = &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2];
             let words = [9 | 10 << 32, word, word, 0, 0];
-            assert_eq!(of(both, words, 7), told(Some(id), None));
+            assert_eq!(of(both, words, 7), reported(Some(id), None));
             let all = both | mapping_flag::BIAS;
-            assert_eq!(of(all, words, 7), told(Some(id), Some(7)));
-            assert_eq!(of(all, [9, 0, 0, 0, 0], 0), told(Some(&[]), Some(0)));
+            assert_eq!(of(all, words, 7), reported(Some(id), Some(7)));
+            assert_eq!(of(all, [9, 0, 0, 0, 0], 0), reported(Some(&[]), Some(0)));
             assert_eq!(
                 of(mapping_flag::IDENTITY, [9, 0, 0, 0, 0], 0),
-                told(None, None)
+                reported(None, None)
             );
             // Longer than there is room for.
             assert_eq!(
                 of(both, [9 | 99 << 32, word, word, word, word], 0),
-                told(None, None)
+                reported(None, None)
             );
         }
         // Not there at all.

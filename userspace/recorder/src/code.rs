@@ -30,7 +30,7 @@ pub struct ElfPlace {
     pub changed_ns: Option<i64>,
 }
 
-/// Looks at the files of running processes, when they are first told of.
+/// Looks at the files of running processes, when they are first reported.
 pub trait LookAtFile: fmt::Debug + Send {
     /// What the file of a mapping that code is in says; [`BuildId::Unread`] where it cannot be read.
     fn look(&mut self, mapping: &Mapping) -> ElfPlace;
@@ -53,7 +53,7 @@ pub(crate) struct Codes {
 #[derive(Debug, Default)]
 struct Process {
     texts: Arc<Texts>,
-    /// What was last told of an object, by its name.
+    /// The last object of each name.
     emitted: FxHashMap<Name, Emitted>,
     /// Code of the last faults, of which nothing is to be emitted.
     recent: [Option<Recent>; RECENT],
@@ -62,7 +62,7 @@ struct Process {
     /// Threads that have begun and not ended.
     threads: u32,
     /// What it had mapped before the recording is known, and will not be said again. It is kept when no thread is
-    /// known: that the first one has ended may be told before the others are.
+    /// known: that the first one has ended may be reported before the others are.
     is_listed: bool,
 }
 
@@ -83,7 +83,7 @@ impl Text {
         self.start.wrapping_sub(self.offset)
     }
 
-    /// Whether it is a mapping that is told of once more, with a build id that is known or nothing new.
+    /// Whether it is a mapping that is reported once more, with a build id that is known or nothing new.
     fn is(&self, mapping: &Mapping, offset: u64, name: &Name, build_id: Option<&BuildId>) -> bool {
         let Mapping {
             end, device, inode, ..
@@ -103,7 +103,7 @@ struct Emitted {
     time_ns: u64,
 }
 
-/// A mapping of an object, as it was last told.
+/// A mapping of an object, as it was last reported.
 #[derive(Debug)]
 struct Recent {
     start: u64,
@@ -164,11 +164,11 @@ impl Codes {
                 ..ElfPlace::default()
             },
         };
-        if let Some(told) = build_id {
-            if elf.build_id != told {
+        if let Some(reported) = build_id {
+            if elf.build_id != reported {
                 // What was looked at is another file in its place, or none.
                 elf = ElfPlace {
-                    build_id: told,
+                    build_id: reported,
                     ..ElfPlace::default()
                 };
             }
@@ -268,9 +268,9 @@ impl Codes {
             }
             return None;
         }
-        let (found, told) = process.and_then(|process| process.search(fault)).unzip();
+        let (found, reported) = process.and_then(|process| process.search(fault)).unzip();
         *code = found;
-        told.flatten()
+        reported.flatten()
     }
 }
 
@@ -372,9 +372,9 @@ mod tests {
     /// The code of a fault, and what is emitted it before.
     fn of(codes: &mut Codes, fault: &Fault) -> Option<(Code, Option<TextRow>)> {
         let mut code = None;
-        let told = codes.find(fault, &mut code);
-        assert!(code.is_some() || told.is_none());
-        code.map(|code| (code, told))
+        let reported = codes.find(fault, &mut code);
+        assert!(code.is_some() || reported.is_none());
+        code.map(|code| (code, reported))
     }
 
     /// A mapping of process 7, 8 or 9.
@@ -415,7 +415,7 @@ mod tests {
         Some((code.object.name.to_string(), code.offset))
     }
 
-    fn told(codes: &mut Codes, pid: u32, ip: u64) -> Option<u64> {
+    fn reported(codes: &mut Codes, pid: u32, ip: u64) -> Option<u64> {
         Some(of(codes, &fault(pid, ip))?.1?.base())
     }
 
@@ -444,19 +444,19 @@ mod tests {
         codes.begin(7, 7, Some(1));
         let text = mapping(7, 0x5000, 0x8000, 0x1000, CODE, "/a");
         add(&mut codes, &text);
-        assert_eq!(told(&mut codes, 7, 0x5000), Some(0x4000));
+        assert_eq!(reported(&mut codes, 7, 0x5000), Some(0x4000));
         add(&mut codes, &text);
-        assert_eq!(told(&mut codes, 7, 0x6000), None);
+        assert_eq!(reported(&mut codes, 7, 0x6000), None);
         codes.begin(8, 8, Some(7));
-        assert_eq!(told(&mut codes, 8, 0x6000), Some(0x4000));
+        assert_eq!(reported(&mut codes, 8, 0x6000), Some(0x4000));
         codes.exec(7);
         add(&mut codes, &mapping(7, 0xf000, 0x10000, 0, CODE, "/a"));
-        assert_eq!(told(&mut codes, 7, 0xf000), Some(0xf000));
+        assert_eq!(reported(&mut codes, 7, 0xf000), Some(0xf000));
         assert_eq!(code(&mut codes, 7, 0xf001), Some(("/a".into(), 1)));
     }
 
     #[test]
-    fn an_object_at_two_places_is_told_of_at_each_change() {
+    fn an_object_at_two_places_is_reported_at_each_change() {
         let mut codes = Codes::default();
         add(&mut codes, &mapping(7, 0x5000, 0x6000, 0, CODE, "/a"));
         add(&mut codes, &mapping(7, 0x7000, 0x8000, 0, CODE, "/a"));
@@ -607,11 +607,11 @@ mod tests {
             build_id: Some(vec![1]),
             bias: None,
         };
-        let told = Mapping {
+        let reported = Mapping {
             file: Some(file),
             ..text.clone()
         };
-        add(&mut codes, &told);
+        add(&mut codes, &reported);
         assert_eq!(build_id(&mut codes, 2), BuildId::Of("01".into()));
         // Another CPU's record, for which the head of the file was no longer in memory.
         add(&mut codes, &text);
@@ -662,7 +662,7 @@ mod tests {
             ..fault(7, 0x1010)
         };
         let (_, row) = of(&mut codes, &later).unwrap();
-        let row = row.expect("it is told anew");
+        let row = row.expect("it is reported anew");
         assert_eq!(row.object.build_id, BuildId::Of("2".into()));
         assert_eq!(row.elf_address(), Some(0x1002));
     }

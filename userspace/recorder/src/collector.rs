@@ -48,7 +48,7 @@ const WAITING_MOST: usize = 1 << 17;
 /// threads it would not come to empty the rings in time. It runs little itself.
 fn be_preferred() {
     const FIRST: i32 = -20;
-    // Without the right to do so (CAP_SYS_NICE), losses are more likely under load, and told as ever.
+    // Without the right to do so (CAP_SYS_NICE), losses are more likely under load, and reported as ever.
     let _ = setpriority_process(None, FIRST);
 }
 

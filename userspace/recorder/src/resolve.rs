@@ -51,7 +51,7 @@ fn page_bytes(kind: Kind, page: u32) -> Option<u64> {
 /// [`Record::Lost`] may come at any time.
 #[derive(Debug, Default)]
 pub struct Resolver {
-    /// The mappings of each CPU, by number; none of a CPU that has told of none.
+    /// The mappings of each CPU, by number; none of a CPU that has reported none.
     cpus: Vec<Vec<Option<Mapped>>>,
     threads: FxHashMap<u32, Thread>,
     processes: FxHashMap<u32, Process>,
@@ -105,7 +105,7 @@ struct Held {
     /// Its last attempt.
     last: Fault,
     /// Whether it was given out as pending.
-    told: bool,
+    reported: bool,
 }
 
 /// A thread's two counters.
@@ -258,8 +258,8 @@ impl Resolver {
     pub fn pending(&mut self, out: &mut Vec<Row>) {
         for thread in self.threads.values_mut() {
             if let Some(held) = &mut thread.held {
-                if !held.told {
-                    held.told = true;
+                if !held.reported {
+                    held.reported = true;
                     out.push(Row::Pending(held.fault.clone()));
                 }
             }
@@ -286,8 +286,8 @@ impl Resolver {
         let fault = Fault::from_record(cpu, record);
         let mut resolved = self.spare.take().unwrap_or_default();
         self.find_place(cpu, record, &mut resolved.place);
-        if let Some(told) = self.codes.find(&fault, &mut resolved.code) {
-            out.push(Row::Text(Box::new(told)));
+        if let Some(reported) = self.codes.find(&fault, &mut resolved.code) {
+            out.push(Row::Text(Box::new(reported)));
         }
         let before = Counters::low(record);
         let (thread, unknown) = match self.threads.entry(fault.tid) {
@@ -325,7 +325,7 @@ impl Resolver {
         thread.held = Some(Held {
             fault: resolved,
             last: fault,
-            told: false,
+            reported: false,
         });
     }
 
@@ -832,7 +832,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_forgotten_whose_thread_was_told_of_twice() {
+    fn a_process_is_forgotten_whose_thread_was_reported_twice() {
         let mut resolver = Resolver::new();
         let mut out = Vec::new();
         for event in [TaskEvent::Fork, TaskEvent::Present, TaskEvent::Present] {
@@ -1093,15 +1093,15 @@ mod tests {
 
     /// The tool that names a target reads the counters of its threads while they go on.
     #[test]
-    fn a_thread_that_faults_while_it_is_told_of_is_told_of_as_of_its_first_fault() {
+    fn a_thread_that_faults_while_it_is_reported_is_reported_as_of_its_first_fault() {
         // Two faults before the record that the process is a target now, whose counters count none, one or
         // both of them, or the one that is under way.
-        for told in 1000..1003 {
+        for reported in 1000..1003 {
             let rows = resolve(
                 [
                     fault(1, TID, 0x1000, 0, 1000, 5),
                     fault(2, TID, 0x2000, 0, 1001, 5),
-                    task(3, TID, TaskEvent::Present, "x", told, 5),
+                    task(3, TID, TaskEvent::Present, "x", reported, 5),
                     fault(4, TID, 0x3000, 0, 1002, 5),
                     exit(5, TID, 1003, 5),
                 ]
@@ -1113,18 +1113,18 @@ mod tests {
                 _ => None,
             });
             // Of the faults, the first was given out before.
-            assert_eq!(start, Some(1001), "told {told}");
+            assert_eq!(start, Some(1001), "reported {reported}");
         }
     }
 
     #[test]
-    fn a_thread_that_is_there_at_the_end_is_told_of_up_to_there() {
-        let at_end = |told, more: Option<Record>| {
+    fn a_thread_that_is_there_at_the_end_is_reported_up_to_there() {
+        let at_end = |reported, more: Option<Record>| {
             let records = [
                 task(0, TID, TaskEvent::Fork, "x", 0, 0),
                 fault(1, TID, 0x1000, 0, 0, 0),
                 fault(2, TID, 0x2000, 0, 1, 0),
-                task(3, TID, TaskEvent::Alive, "x", told, 0),
+                task(3, TID, TaskEvent::Alive, "x", reported, 0),
             ];
             let rows = resolve(records.into_iter().chain(more).map(|record| (0, record)));
             let end = rows.iter().find_map(|row| match row {
@@ -1302,7 +1302,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_that_wait_are_told_of_once() {
+    fn faults_that_wait_are_reported_once() {
         let mut resolver = Resolver::new();
         let mut out = Vec::new();
         resolver.push(0, fault(5, TID, 0x1000, 0, 0, 0), &mut out);

@@ -125,7 +125,7 @@ fn programs_and_libraries_have_what_the_recorder_reads() {
         }
         let expected = known.and_then(|elf| elf.build_id);
         let id = found(&file, |_| true);
-        let id = id.unwrap_or_else(|| panic!("{}: it is not told", path.display()));
+        let id = id.unwrap_or_else(|| panic!("{}: it is not reported", path.display()));
         assert_eq!(digits(&id), expected, "{}", path.display());
         with_id += u32::from(expected.is_some());
     }
@@ -133,7 +133,7 @@ fn programs_and_libraries_have_what_the_recorder_reads() {
 }
 
 #[test]
-fn what_is_not_in_memory_is_not_told() {
+fn what_is_not_in_memory_is_not_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = program(folder.path(), &["-Wl,--build-id=sha1"]);
     assert_eq!(found(&file, |_| false), None);
@@ -144,7 +144,7 @@ fn what_is_not_in_memory_is_not_told() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever the file holds, reading it ends without a panic; and what is told is what all of the file says.
+    /// Whatever the file holds, reading it ends without a panic; and what is reported is what all of the file says.
     #[test]
     fn damaged_files_are_read_to_an_end(
         changes in prop::collection::vec((0..1200usize, any::<u8>()), 1..12),

@@ -119,9 +119,9 @@ fn tasks_and_losses_find_room_and_tear_nothing() {
             move || {
                 let ring = memory.ring_of(shape).unwrap();
                 push(&ring, 6);
-                let told = ring.push_reserved(&task(1)).is_some();
+                let reported = ring.push_reserved(&task(1)).is_some();
                 push(&ring, 7);
-                told
+                reported
             }
         });
         let ring = memory.ring_of(shape).unwrap();
@@ -134,7 +134,7 @@ fn tasks_and_losses_find_room_and_tear_nothing() {
             batch.words
         };
         take();
-        let told = producer.join().unwrap();
+        let reported = producer.join().unwrap();
         ring.emit_losses();
         while take() != 0 {}
         let (mut next, mut tasks) = (0, 0);
@@ -154,8 +154,8 @@ fn tasks_and_losses_find_room_and_tear_nothing() {
                 }
             }
         }
-        assert_eq!((next, tasks), (8, 1 + u64::from(told)));
-        assert_eq!(ring.sideband_dropped(), u64::from(!told));
+        assert_eq!((next, tasks), (8, 1 + u64::from(reported)));
+        assert_eq!(ring.sideband_dropped(), u64::from(!reported));
     });
 }
 

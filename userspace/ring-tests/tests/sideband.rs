@@ -105,7 +105,7 @@ fn a_record_without_room_is_not_written() {
 }
 
 #[test]
-fn a_loss_is_told_of_before_the_next_record() {
+fn a_loss_is_reported_before_the_next_record() {
     let memory = Memory::new(4);
     let ring = memory.ring_of(DISCARD).unwrap();
     for number in 0..7 {
@@ -170,7 +170,7 @@ fn where_faults_find_no_room_tasks_find_their_reserve() {
 /// A record of a task says nothing of the losses before it; the next fault does, although there has been
 /// room for a while.
 #[test]
-fn a_loss_is_told_of_with_the_next_fault_even_behind_a_task() {
+fn a_loss_is_reported_with_the_next_fault_even_behind_a_task() {
     let memory = Memory::new(8);
     let ring = memory.ring_of(DISCARD).unwrap();
     for number in 0..9 {
@@ -313,7 +313,7 @@ proptest! {
     /// Whatever is pushed and taken: nothing comes twice or out of order, every loss is emitted, in its
     /// place, and nothing else is missing.
     #[test]
-    fn every_loss_is_told_of(steps in steps(), size in 3..6u32) {
+    fn every_loss_is_reported(steps in steps(), size in 3..6u32) {
         let memory = Memory::new(1 << size);
         let ring = memory.ring_of(DISCARD).unwrap();
         let (mut next, mut expected) = (0, 0);

@@ -94,7 +94,7 @@ fn took_over(
 pub fn matches(truth: &Truth, recording: &Recording) {
     assert!(
         !truth.faults.is_empty(),
-        "the program told no faults: nothing was tested"
+        "the program reported no faults: nothing was tested"
     );
     let mut expected = BTreeMap::<Thread, Vec<&Fault>>::new();
     for fault in &truth.faults {
@@ -136,7 +136,7 @@ pub fn matches(truth: &Truth, recording: &Recording) {
     }
     assert!(
         problems.is_empty(),
-        "{} differences from what the program did ({} faults told, {} records):\n{}",
+        "{} differences from what the program did ({} faults reported, {} records):\n{}",
         problems.len(),
         truth.faults.len(),
         recording.len(),

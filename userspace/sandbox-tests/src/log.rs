@@ -25,7 +25,7 @@ pub struct Log {
     file: RefCell<File>,
     lines: RefCell<Vec<String>>,
     /// How many of them [`Log::news`] has given out.
-    told: RefCell<usize>,
+    reported: RefCell<usize>,
 }
 
 impl Log {
@@ -41,7 +41,7 @@ impl Log {
         Self {
             file: RefCell::new(file),
             lines: RefCell::default(),
-            told: RefCell::default(),
+            reported: RefCell::default(),
         }
     }
 
@@ -77,8 +77,8 @@ impl Log {
     pub fn news(&self) -> Vec<String> {
         self.read();
         let lines = self.lines.borrow();
-        let told = self.told.replace(lines.len());
-        lines[told..]
+        let reported = self.reported.replace(lines.len());
+        lines[reported..]
             .iter()
             .filter_map(|line| of_module(line))
             .collect()

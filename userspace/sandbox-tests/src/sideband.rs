@@ -46,7 +46,7 @@ pub struct Mapping {
 pub struct MappedFile {
     /// The inode's generation.
     pub generation: u32,
-    /// The build id in hexadecimal digits, empty without one; `None` if it is not told.
+    /// The build id in hexadecimal digits, empty without one; `None` if it is not reported.
     pub build_id: Option<String>,
 }
 
@@ -356,7 +356,7 @@ impl Trace {
                     );
                 }
             }
-            let told: u64 = losses
+            let reported: u64 = losses
                 .iter()
                 .map(|record| match record {
                     Record::Lost(lost) => lost.count,
@@ -368,8 +368,8 @@ impl Trace {
                 .any(|record| !matches!(record, Record::Fault(_)));
             if sideband {
                 assert_eq!(
-                    told, account.dropped,
-                    "CPU {cpu}: losses told of, and those in the account: {account:?}"
+                    reported, account.dropped,
+                    "CPU {cpu}: losses reported, and those in the account: {account:?}"
                 );
             }
         }
@@ -391,7 +391,7 @@ impl Trace {
                 .iter()
                 .flatten()
                 .any(|record| matches!(record, Record::Lost(_))),
-            "losses are told of, and there are none"
+            "losses are reported, and there are none"
         );
     }
 
@@ -455,7 +455,7 @@ impl Trace {
             for (fault, mapping) in faults {
                 let mapping = mapping.unwrap_or_else(|| {
                     panic!(
-                        "CPU {cpu}: the mapping {} of the fault at {:#x} is not told of",
+                        "CPU {cpu}: the mapping {} of the fault at {:#x} is not reported",
                         fault.mapping(),
                         fault.address()
                     )
@@ -538,11 +538,14 @@ impl Life {
 
     fn fault(&mut self, fault: &FaultRecord) {
         let low = |counters: (u64, u64)| (counters.0 & COUNTER_MASK, counters.1 & COUNTER_MASK);
-        let told = (fault.min_flt_low().into(), fault.maj_flt_low().into());
-        let next = self.candidates().into_iter().find(|may| low(*may) == told);
+        let reported = (fault.min_flt_low().into(), fault.maj_flt_low().into());
+        let next = self
+            .candidates()
+            .into_iter()
+            .find(|may| low(*may) == reported);
         let next = next.unwrap_or_else(|| {
             panic!(
-                "a fault is missing: before the one at {:#x} the low bits of the counters are {told:?}, \
+                "a fault is missing: before the one at {:#x} the low bits of the counters are {reported:?}, \
                  and they were {:?} (a fault since: {}) of {self:?}",
                 fault.address(),
                 self.counters,

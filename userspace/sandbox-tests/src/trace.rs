@@ -273,7 +273,7 @@ impl Trace {
 pub fn matches(truth: &Truth, faults: &[Row]) -> Vec<Row> {
     assert!(
         !truth.faults.is_empty() || !truth.failed.is_empty(),
-        "the program told no faults: nothing was tested"
+        "the program reported no faults: nothing was tested"
     );
     let covered: Vec<Row> = faults
         .iter()
@@ -328,7 +328,7 @@ pub fn matches(truth: &Truth, faults: &[Row]) -> Vec<Row> {
     }
     assert!(
         problems.is_empty(),
-        "{} threads differ from what the program told:\n{}",
+        "{} threads differ from what the program reported:\n{}",
         problems.len(),
         problems[..problems.len().min(SHOWN)].join("\n")
     );

@@ -82,7 +82,7 @@ impl Fault {
 pub struct Truth {
     /// The program's code.
     pub text: Vec<Range<u64>>,
-    /// Addresses of a process at which all faults are told.
+    /// Addresses of a process at which all faults are reported.
     pub regions: Vec<(u32, Range<u64>)>,
     /// The faults that complete; those of one thread in their order.
     pub faults: Vec<Fault>,
@@ -136,7 +136,7 @@ impl Truth {
         self
     }
 
-    /// Whether all faults at an address of a process are told.
+    /// Whether all faults at an address of a process are reported.
     pub fn covers(&self, pid: u32, address: u64) -> bool {
         self.regions
             .iter()

@@ -10,7 +10,7 @@ use std::{
 use rustix::fs::{fstatfs, major, minor, statx, AtFlags, StatxFlags};
 
 /// `BTRFS_SUPER_MAGIC` and `OVERLAYFS_SUPER_MAGIC` of `include/uapi/linux/magic.h`: there `stat` tells other
-/// device numbers than the superblock has, which mappings are told with.
+/// device numbers than the superblock has, which mappings are reported with.
 const MANY_DEVICES: [u64; 2] = [0x9123_683e, 0x794c_7630];
 
 /// Whether a file is a regular one with this device (major number in the high, minor in the low 32 bits) and inode.

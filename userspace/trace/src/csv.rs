@@ -598,7 +598,7 @@ pub(crate) fn parse_flags(text: &str) -> Option<u16> {
 
 /// The bit of a flag's name.
 fn flag(name: &[u8]) -> Option<u16> {
-    // What an entry's name is told beside has a name of its own.
+    // What an entry's name is reported beside has a name of its own.
     let entries = entry::NAMES.map(|(_, number, name)| (number, name));
     let named = fault_flag::NAMES
         .iter()

@@ -192,13 +192,13 @@ pub fn cow(options: &CowOptions, mut truth: Truth) -> Result<()> {
     };
     truth.region(id(), &region.range());
     write(&mut truth, "user", "zero-fill");
-    let mut told = truth.another();
+    let mut reported = truth.another();
     // SAFETY: The process has one thread.
     let child = unsafe {
         memory::fork(|| {
-            told.region(id(), &region.range());
-            write(&mut told, "present,user", "copy-on-write");
-            status(told.write())
+            reported.region(id(), &region.range());
+            write(&mut reported, "present,user", "copy-on-write");
+            status(reported.write())
         })
     }?;
     memory::wait_for(child)?;

@@ -83,7 +83,7 @@ impl Truth {
         Ok(())
     }
 
-    /// A range of addresses all faults at which are told.
+    /// A range of addresses all faults at which are reported.
     pub fn region(&mut self, pid: u32, range: &Range<usize>) {
         self.line(format_args!(
             "region {pid} {:x} {:x}",

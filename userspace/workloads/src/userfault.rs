@@ -86,7 +86,7 @@ impl Userfault {
         Ok(())
     }
 
-    /// Has the faults of a range told here.
+    /// Has the faults of a range reported here.
     pub fn register(&self, range: &Range<usize>, mode: Mode) -> Result<()> {
         let [start, length] = words(range);
         self.call(UFFDIO_REGISTER, [start, length, mode as u64, 0])

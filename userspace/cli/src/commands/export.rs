@@ -38,7 +38,7 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
     let mut symbols = Symbolizer::new(&metadata, &arguments.debug_dirs);
 
     let rows: Box<dyn Iterator<Item = _>> = match format {
-        // Their order is that of names, or told by each entry.
+        // Their order is that of names, or reported by each entry.
         Format::Folded | Format::Perfetto => Box::new(trace.in_written_order()),
         _ => Box::new(trace.by_time()?),
     };

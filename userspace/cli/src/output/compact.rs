@@ -17,7 +17,7 @@ use rustix::fs::{fchmod, fchown, fstatvfs, linkat, open, AtFlags, Gid, Mode, OFl
 use super::{is_same, lock, Output, Place};
 
 impl Output {
-    /// Replaces what was written by a compact copy; `progress` is told how many rows were copied. Returns the bytes of
+    /// Replaces what was written by a compact copy; `progress` gets how many rows were copied. Returns the bytes of
     /// the copy; `None` where what was written is no file.
     ///
     /// # Errors

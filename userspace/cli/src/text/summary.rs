@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_contradict_each_other_are_told() {
+    fn counts_that_contradict_each_other_are_reported() {
         let mut wrong = ended(Account {
             recorded: 3,
             ..Default::default()

@@ -130,10 +130,10 @@ fn a_mapped_file_that_is_not_in_memory() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        let told = folder.path().join("truth");
+        let reported = folder.path().join("truth");
         let file = module::kernel_image();
         let program = ["cold", "--path", &file, "--pages", "400", "--every", "2"];
-        let program = Program::workload(&program, Some(&told), None);
+        let program = Program::workload(&program, Some(&reported), None);
         let Traced { trace, usage, .. } = Trace::of_program(&[], program);
         usage.assert_success();
         trace.assert_balance();
@@ -143,7 +143,7 @@ fn a_mapped_file_that_is_not_in_memory() {
             (usage.minor, usage.major),
             "minor and major faults, in the trace and by getrusage"
         );
-        let cold = matches(&Truth::read(&told), &faults);
+        let cold = matches(&Truth::read(&reported), &faults);
         let name = fs::canonicalize(&file).unwrap();
         for (row, page) in cold.iter().zip((0..400).step_by(2)) {
             assert_eq!(

@@ -144,7 +144,7 @@ fn perf_and_record_see_the_same_faults_of_the_same_run() {
             .filter(|fault| fault.flags.contains("gup"));
         assert!(
             asked.len() >= of_truth.clone().count() && of_truth.clone().count() == 200,
-            "{} faults of get_user_pages recorded, {} told",
+            "{} faults of get_user_pages recorded, {} reported",
             asked.len(),
             of_truth.count()
         );

@@ -32,7 +32,7 @@ fn followed(arguments: &[&str], expected: usize) -> Run {
     assert_eq!(
         run.truth.processes().len(),
         expected,
-        "processes that the program told"
+        "processes that the program reported"
     );
     run.recording.assert_complete();
     check::matches(&run.truth, &run.recording);
@@ -47,7 +47,7 @@ fn a_thousand_short_children_are_followed() {
         assert_eq!(
             run.truth.faults.len(),
             10_000,
-            "faults that the program told"
+            "faults that the program reported"
         );
         // Nobody else was followed.
         let mut processes = processes(&run.recording);

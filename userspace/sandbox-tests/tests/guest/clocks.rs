@@ -21,18 +21,18 @@ fn the_wall_clock_s_time_of_a_fault_lies_between_two_readings_of_it() {
             ("raw", "CLOCK_MONOTONIC_RAW"),
         ] {
             let folder = tempfile::tempdir().unwrap();
-            let told = folder.path().join("truth");
+            let reported = folder.path().join("truth");
             let trace = Trace::of_command(
                 &["--clock", option],
                 &[
                     workload.to_str().unwrap(),
                     "clocked",
                     "--truth",
-                    told.to_str().unwrap(),
+                    reported.to_str().unwrap(),
                 ],
             );
             assert_eq!(trace.comment("clock"), name);
-            check(&trace, &told);
+            check(&trace, &reported);
         }
     });
 }
@@ -48,7 +48,7 @@ fn a_recorder_in_a_time_namespace_tells_the_right_time() {
         }
         for seconds in ["1000", "-10"] {
             let folder = tempfile::tempdir().unwrap();
-            let told = folder.path().join("truth");
+            let reported = folder.path().join("truth");
             let file = folder.path().join("faults.arrow");
             let output = Command::new("unshare")
                 .args([
@@ -62,13 +62,13 @@ fn a_recorder_in_a_time_namespace_tells_the_right_time() {
                 ])
                 .arg(&file)
                 .args(["--", program::WORKLOAD, "clocked", "--truth"])
-                .arg(&told)
+                .arg(&reported)
                 .output()
                 .expect("cannot run unshare");
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{said}");
             let trace = Trace::of_file(&file);
-            check(&trace, &told);
+            check(&trace, &reported);
             let rows = trace.rows();
             let last = rows
                 .iter()
@@ -93,11 +93,11 @@ fn uptime() -> f64 {
 }
 
 /// Checks that each first fault lies between the program's readings of the wall clock.
-fn check(trace: &Trace, told: &Path) {
+fn check(trace: &Trace, reported: &Path) {
     trace.assert_balance();
     let number = |key: &str| -> i64 { trace.comment(key).parse().expect("a number") };
     let (offset, error) = (number("wall_offset_ns"), number("wall_error_ns"));
-    let truth = Truth::read(told);
+    let truth = Truth::read(reported);
     let faults = matches(&truth, &trace.faults());
     let times: BTreeMap<Place, u64> = faults
         .iter()

@@ -19,7 +19,7 @@ const CHECKOUT: &str = "/checkout";
 /// Runs an example on a program with known faults.
 fn prints_the_faults(mut example: Command) {
     let folder = tempfile::tempdir().unwrap();
-    let told = folder.path().join("truth");
+    let reported = folder.path().join("truth");
     let arguments = [
         "touch",
         "--pages",
@@ -29,7 +29,7 @@ fn prints_the_faults(mut example: Command) {
         "--access",
         "write",
     ];
-    let mut program = Program::workload(&arguments, Some(&told), None);
+    let mut program = Program::workload(&arguments, Some(&reported), None);
     program.wait_at_gate();
     let mut child = example
         .arg(program.pid().to_string())
@@ -48,7 +48,7 @@ fn prints_the_faults(mut example: Command) {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let truth = Truth::read(&told);
+    let truth = Truth::read(&reported);
     let mut found: Vec<(u32, u64, String)> = Vec::new();
     let text = String::from_utf8(output.stdout).unwrap();
     for line in text.lines() {

@@ -99,7 +99,7 @@ fn argument(random: &mut fastrand::Rng, command: u32, room: u64) -> [u64; 32] {
     if random.u8(..3) == 0 {
         let at = random.usize(..8);
         words[at] = match command {
-            // It would write where it is told to.
+            // It would write where it is asked to.
             uapi::FT_IOC_DRAIN if at == 0 => choose(random, &BAD_ADDRESSES),
             _ => odd(random),
         };

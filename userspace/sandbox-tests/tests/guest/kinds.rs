@@ -98,15 +98,15 @@ fn workload(arguments: &[&str]) -> (Truth, Trace) {
 /// As [`workload`], recorded with these options.
 fn workload_with(options: &[&str], arguments: &[&str]) -> (Truth, Trace) {
     let folder = tempfile::tempdir().unwrap();
-    let told = folder.path().join("truth");
+    let reported = folder.path().join("truth");
     let workload = program::find(program::WORKLOAD);
     let command = [
         &[workload.to_str().unwrap()],
         arguments,
-        &["--truth", told.to_str().unwrap()],
+        &["--truth", reported.to_str().unwrap()],
     ];
     let trace = Trace::of_command(options, &command.concat());
-    (Truth::read(&told), trace)
+    (Truth::read(&reported), trace)
 }
 
 /// Records a program and checks each of the faults that it tells, by address, access, flags, kind and fate.

@@ -149,7 +149,7 @@ fn a_killed_owner_leaves_nothing() {
     guest::test(|_| {
         let _module = module::load_idle();
         let program = Program::load(&LOAD);
-        let (told, tell) = rustix::pipe::pipe().unwrap();
+        let (heard, tell) = rustix::pipe::pipe().unwrap();
         let cycle = || {
             // SAFETY: The child makes system calls and uses the allocator, which the C library keeps
             // usable in the child of a program with several threads.
@@ -168,7 +168,7 @@ fn a_killed_owner_leaves_nothing() {
                 child => child,
             };
             let mut added = [0];
-            rustix::io::read(&told, &mut added).unwrap();
+            rustix::io::read(&heard, &mut added).unwrap();
             assert_eq!(added, [1], "the owner could not record");
             assert_probed();
             let mut status = 0;

@@ -158,7 +158,7 @@ fn records_of_all_kinds_come_whole_through_a_small_mapped_ring() {
             assert_eq!(account.hits, account.recorded + account.dropped);
             assert_eq!(account.pending, 0);
             let mut known = std::collections::HashMap::new();
-            let mut told = 0;
+            let mut reported = 0;
             for record in parse(words) {
                 match record {
                     Record::Mapping(mapping) => {
@@ -169,16 +169,19 @@ fn records_of_all_kinds_come_whole_through_a_small_mapped_ring() {
                             assert_holds(mapping, &fault);
                         }
                     }
-                    Record::Lost(lost) => told += lost.count,
+                    Record::Lost(lost) => reported += lost.count,
                     _ => {}
                 }
             }
-            assert!(told <= account.dropped, "CPU {cpu}: {told} of {account:?}");
+            assert!(
+                reported <= account.dropped,
+                "CPU {cpu}: {reported} of {account:?}"
+            );
             // What no record tells of is the producer's own count.
             assert_eq!(
-                told + ring.producer()[8].load(Ordering::Relaxed),
+                reported + ring.producer()[8].load(Ordering::Relaxed),
                 account.dropped,
-                "CPU {cpu}: losses told and yet to be told, and {account:?}"
+                "CPU {cpu}: losses reported and yet to be reported, and {account:?}"
             );
         }
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `record` inside of a pid namespace, as in a container: processes are named by their ids there, and told
+//! `record` inside of a pid namespace, as in a container: processes are named by their ids there, and reported
 //! by those of the initial namespace. And of a process with another root: paths are as it sees them.
 
 use std::{collections::BTreeSet, fs, process::Command};
@@ -40,17 +40,21 @@ fn checked(folder: &std::path::Path, name: &str) {
     trace.assert_balance();
     let truth = Truth::read(&folder.join(name).with_extension("truth"));
     let inner: BTreeSet<u32> = truth.processes();
-    assert_eq!(inner.len(), 1, "processes that the program told");
+    assert_eq!(inner.len(), 1, "processes that the program reported");
     let inner = *inner.first().unwrap();
     assert!(inner < 20, "process {inner} is not of a new namespace");
-    let told: BTreeSet<u32> = trace
+    let reported: BTreeSet<u32> = trace
         .rows()
         .iter()
         .map(|row| row.pid)
         .filter(|&pid| pid != 0)
         .collect();
-    assert_eq!(told.len(), 1, "{name}: processes in the trace: {told:?}");
-    let outer = *told.first().unwrap();
+    assert_eq!(
+        reported.len(),
+        1,
+        "{name}: processes in the trace: {reported:?}"
+    );
+    let outer = *reported.first().unwrap();
     // Ids of the initial namespace are given in turn, and this process has had its own for long.
     assert!(
         outer > std::process::id(),
@@ -140,7 +144,7 @@ fn the_program_of_a_process_with_another_root_is_as_it_sees_it() {
         let mut of_shell = rows.iter().filter(of_shell).peekable();
         assert!(of_shell.peek().is_some());
         assert!(of_shell.all(|row| row.program.as_deref() == shell.to_str()));
-        // Told by itself, when it executed.
+        // Reported by itself, when it executed.
         let exec = rows.iter().find(|row| row.event == "exec").unwrap();
         let cat = fs::canonicalize("/bin/cat").unwrap();
         assert_eq!(exec.program.as_deref(), cat.to_str());

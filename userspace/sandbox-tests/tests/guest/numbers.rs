@@ -13,7 +13,7 @@ use sandbox_tests::{
 };
 
 /// What `getrusage` counts is every fault that completed; records also stand for attempts that had to be
-/// made again and for faults that failed. Which are which is told by the counters that they carry.
+/// made again and for faults that failed. The counters that they carry say which are which.
 #[test]
 fn completed_faults_are_as_many_as_getrusage_counts() {
     guest::test(|_| {

@@ -24,8 +24,8 @@ fn a_target_from_its_exec_on_has_nothing_before_it() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        let told = folder.path().join("truth");
-        let mut program = Program::workload(&["touch"], Some(&told), None);
+        let reported = folder.path().join("truth");
+        let mut program = Program::workload(&["touch"], Some(&reported), None);
         program.wait_at_gate();
         let session = Session::configured(uapi::Config {
             ring_bytes: 16 << 20,
@@ -127,13 +127,13 @@ fn a_command_is_recorded_from_its_exec_on() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        let told = folder.path().join("truth");
+        let reported = folder.path().join("truth");
         let workload = program::find(program::WORKLOAD);
         let workload = workload.to_str().unwrap();
-        let command = [workload, "touch", "--truth", told.to_str().unwrap()];
+        let command = [workload, "touch", "--truth", reported.to_str().unwrap()];
         let trace = Trace::of_command(&[], &command);
         trace.assert_balance();
-        matches(&Truth::read(&told), &trace.faults());
+        matches(&Truth::read(&reported), &trace.faults());
         let rows = trace.rows();
         let names: BTreeSet<_> = rows
             .iter()

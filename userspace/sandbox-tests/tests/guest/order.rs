@@ -32,11 +32,12 @@ fn all_orders(pages: &str, threads: &str) {
                 access,
             ]);
             let passes = if access == "read-write" { 2 } else { 1 };
-            let told = pages.parse::<usize>().unwrap() * threads.parse::<usize>().unwrap() * passes;
+            let reported =
+                pages.parse::<usize>().unwrap() * threads.parse::<usize>().unwrap() * passes;
             assert_eq!(
                 run.truth.faults.len(),
-                told,
-                "{order} {access}: faults told"
+                reported,
+                "{order} {access}: faults reported"
             );
         }
     }

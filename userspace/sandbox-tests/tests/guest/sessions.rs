@@ -179,7 +179,7 @@ fn a_process_id_is_read_in_the_pid_namespace_of_the_caller() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("truth");
         let session = Session::running(Setup::default());
-        let (told, tell) = rustix::pipe::pipe().unwrap();
+        let (heard, tell) = rustix::pipe::pipe().unwrap();
         let (wait, let_go) = rustix::pipe::pipe().unwrap();
         // The namespace is for the children of a thread: of one that ends with this test.
         let init = std::thread::scope(|scope| {
@@ -214,7 +214,7 @@ fn a_process_id_is_read_in_the_pid_namespace_of_the_caller() {
                 .unwrap()
         });
         let mut answer = [0; 8];
-        assert_eq!(rustix::io::read(&told, &mut answer), Ok(8));
+        assert_eq!(rustix::io::read(&heard, &mut answer), Ok(8));
         let [inner, error] =
             [0, 4].map(|at| i32::from_ne_bytes(answer[at..at + 4].try_into().unwrap()));
         assert_eq!(inner, 2, "the first child of a namespace's process 1");

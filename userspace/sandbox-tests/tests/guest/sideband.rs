@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The records beside the faults: each fault's mapping and each thread's names, beginning and end are told
+//! The records beside the faults: each fault's mapping and each thread's names, beginning and end are reported
 //! of, rightly and in time; the counters at beginning and end prove that no fault is missing.
 
 use std::{
@@ -163,7 +163,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
         trace.assert_resolved();
 
         // The last that was said of each range.
-        let told: BTreeMap<(u64, u64), &Mapping> = trace
+        let reported: BTreeMap<(u64, u64), &Mapping> = trace
             .in_time_order()
             .into_iter()
             .filter_map(|record| match record {
@@ -177,7 +177,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
         let mut problems = Vec::new();
         let mut with_file = 0;
         for line in &lines {
-            let Some(mapping) = told.get(&(line.start, line.end)) else {
+            let Some(mapping) = reported.get(&(line.start, line.end)) else {
                 continue;
             };
             // Of anonymous memory the record tells what the kernel keeps there, and /proc nothing.
@@ -238,7 +238,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
             );
         }
         let by_pages = |pages: u64| {
-            *told
+            *reported
                 .iter()
                 .find(|((start, end), _)| {
                     end - start == pages * PAGE as u64
@@ -257,7 +257,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
         assert_eq!(flags(19), mapping_flag::LOCKED);
         assert_eq!(flags(512), mapping_flag::HUGETLB);
         assert!(by_pages(17).path.ends_with("/deleted (deleted)"));
-        let stack = told
+        let stack = reported
             .values()
             .find(|mapping| mapping.path == "[stack]")
             .unwrap();
@@ -292,11 +292,11 @@ fn named_anonymous_memory_is_told_by_its_name() {
             .unwrap();
         assert_eq!(line.path, if named { "[anon:a name]" } else { "" });
         let trace = Trace::finish(&session, &[]);
-        let told: Vec<&str> = faults_in(&trace, &place)
+        let reported: Vec<&str> = faults_in(&trace, &place)
             .iter()
             .map(|(_, mapping)| mapping.path.as_str())
             .collect();
-        assert_eq!(told, ["", line.path.as_str()]);
+        assert_eq!(reported, ["", line.path.as_str()]);
     });
 }
 
@@ -435,7 +435,7 @@ fn each_fault_names_the_mapping_at_its_time() {
         }
         let trace = Trace::finish(&session, &[]);
         let faults = faults_in(&trace, &place);
-        let told: Vec<_> = faults
+        let reported: Vec<_> = faults
             .iter()
             .map(|(_, mapping)| {
                 // Of private anonymous memory the kernel keeps the address there.
@@ -448,9 +448,9 @@ fn each_fault_names_the_mapping_at_its_time() {
                 (mapping.path.as_str(), offset, mapping.rights())
             })
             .collect();
-        assert_eq!(told.len(), expected.len());
-        for (i, (told, expected)) in told.iter().zip(&expected).enumerate() {
-            assert_eq!(told, expected, "fault {i}");
+        assert_eq!(reported.len(), expected.len());
+        for (i, (reported, expected)) in reported.iter().zip(&expected).enumerate() {
+            assert_eq!(reported, expected, "fault {i}");
         }
         for (fault, mapping) in faults {
             assert_eq!(
@@ -483,19 +483,19 @@ fn names_of_files_in_turn(turns: usize, file: impl Fn(usize) -> PathBuf, after: 
         after(&path);
     }
     let trace = Trace::finish(&session, &[]);
-    let told: Vec<_> = faults_in(&trace, &place)
+    let reported: Vec<_> = faults_in(&trace, &place)
         .iter()
         .map(|(_, mapping)| (mapping.path.clone(), mapping.inode))
         .collect();
-    assert_eq!(told.len(), expected.len());
-    let wrong: Vec<_> = told
+    assert_eq!(reported.len(), expected.len());
+    let wrong: Vec<_> = reported
         .iter()
         .zip(&expected)
-        .filter(|(told, expected)| told != expected)
+        .filter(|(reported, expected)| reported != expected)
         .collect();
     assert!(
         wrong.is_empty(),
-        "{} of {turns} faults name another file than the one mapped, such as (told, mapped) {:?}",
+        "{} of {turns} faults name another file than the one mapped, such as (reported, mapped) {:?}",
         wrong.len(),
         wrong[0]
     );
@@ -646,15 +646,15 @@ fn a_file_renamed_while_it_is_mapped_is_told_by_its_new_name() {
             }
         }
         let trace = Trace::finish(&session, &[]);
-        let told: Vec<_> = faults_in(&trace, &place)
+        let reported: Vec<_> = faults_in(&trace, &place)
             .iter()
             .map(|(_, mapping)| mapping.path.clone())
             .collect();
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     });
 }
 
-/// Faults in a mapping that stays, each time after `change` was called with the turn, are told by the path that it
+/// Faults in a mapping that stays, each time after `change` was called with the turn, are reported by the path that it
 /// gives.
 fn names_while_mapped(
     place: &Place,
@@ -674,11 +674,11 @@ fn names_while_mapped(
         }
     }
     let trace = Trace::finish(&session, &[]);
-    let told: Vec<_> = faults_in(&trace, place)
+    let reported: Vec<_> = faults_in(&trace, place)
         .iter()
         .map(|(_, mapping)| mapping.path.clone())
         .collect();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[test]
@@ -863,7 +863,7 @@ fn a_thousand_mappings_at_once_are_told_apart() {
 }
 
 #[test]
-fn a_path_of_almost_4096_bytes_is_told() {
+fn a_path_of_almost_4096_bytes_is_reported() {
     guest::test(|_| {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
@@ -925,8 +925,8 @@ fn deep_file(folder: &Path, length: usize, name: &str) -> File {
     file
 }
 
-/// The path that the fault in a file's mapping is told with, in rings of that size.
-fn told_of(file: &File, ring_bytes: u64) -> String {
+/// The path that the fault in a file's mapping is reported with, in rings of that size.
+fn path_reported(file: &File, ring_bytes: u64) -> String {
     let session = Session::configured(Config {
         ring_bytes,
         flags: session_flag::SIDEBAND,
@@ -945,7 +945,7 @@ fn told_of(file: &File, ring_bytes: u64) -> String {
 }
 
 #[test]
-fn of_a_path_that_is_too_long_its_end_is_told() {
+fn of_a_path_that_is_too_long_its_end_is_reported() {
     guest::test(|_| {
         let _module = module::load_idle();
         let name = "the-name-of-the-file";
@@ -954,12 +954,12 @@ fn of_a_path_that_is_too_long_its_end_is_told() {
             for (length, cut) in [(longest, false), (longest + 1, true), (6000, true)] {
                 let folder = tempfile::tempdir().unwrap();
                 let file = deep_file(folder.path(), length, name);
-                let told = told_of(&file, ring_bytes);
+                let reported = path_reported(&file, ring_bytes);
                 if cut {
-                    assert_eq!(told, format!(".../{name}"), "{length} bytes");
+                    assert_eq!(reported, format!(".../{name}"), "{length} bytes");
                 } else {
-                    assert_eq!(told.len(), length);
-                    assert!(told.ends_with(&format!("/{name}")), "{told}");
+                    assert_eq!(reported.len(), length);
+                    assert!(reported.ends_with(&format!("/{name}")), "{reported}");
                 }
             }
         }
@@ -1028,7 +1028,7 @@ fn a_shell_and_its_child_are_told_by_name_and_path() {
 }
 
 #[test]
-fn new_names_of_processes_and_threads_are_told() {
+fn new_names_of_processes_and_threads_are_reported() {
     guest::test(|_| {
         let _module = module::load_idle();
         let session = of_ourselves();
@@ -1123,7 +1123,7 @@ fn a_thousand_children_of_a_millisecond_each_begin_and_end() {
 
 /// `CLONE_PARENT`: the mappings are those of the maker, which is not the parent.
 #[test]
-fn a_process_that_is_made_for_ones_parent_is_told_of_with_both() {
+fn a_process_that_is_made_for_ones_parent_is_reported_with_both() {
     guest::test(|_| {
         let _module = module::load_idle();
         let (pid, trace) = run(
@@ -1147,7 +1147,7 @@ fn a_process_that_is_made_for_ones_parent_is_told_of_with_both() {
 }
 
 #[test]
-fn all_threads_of_a_running_process_are_told_of() {
+fn all_threads_of_a_running_process_are_reported() {
     guest::test(|_| {
         let _module = module::load_idle();
         let program = Program::load(&["spin", "--threads", "8", "--pages", "32"]);
@@ -1181,7 +1181,7 @@ fn all_threads_of_a_running_process_are_told_of() {
         // At the beginning with the path of the program, and at the end.
         let path = program_path.to_str().unwrap();
         for (event, path) in [(task_event::PRESENT, path), (task_event::ALIVE, "")] {
-            let told: BTreeMap<u32, String> = trace
+            let reported: BTreeMap<u32, String> = trace
                 .tasks()
                 .into_iter()
                 .filter(|task| task.event == event)
@@ -1195,7 +1195,7 @@ fn all_threads_of_a_running_process_are_told_of() {
                     (task.tid, task.comm.clone())
                 })
                 .collect();
-            assert_eq!(told, expected);
+            assert_eq!(reported, expected);
         }
         // And of the first once more, when all had been emitted.
         assert_eq!(trace.tasks().len(), 2 * expected.len() + 1);
@@ -1369,7 +1369,7 @@ fn losses_are_told_where_and_when_they_were_and_add_up() {
     guest::test(|_| {
         let _module = module::load_idle();
         let trace = with_tiny_rings(mode::DISCARD, after_each_loss);
-        let mut told_of = 0;
+        let mut lost_records = 0;
         for (cpu, (records, account)) in trace.cpus.iter().zip(&trace.accounts).enumerate() {
             let losses: Vec<_> = records
                 .iter()
@@ -1382,17 +1382,17 @@ fn losses_are_told_where_and_when_they_were_and_add_up() {
                 assert!(lost.count > 0 && lost.time_ns <= lost.last_ns, "{lost:?}");
                 assert!(lost.count > 1 || lost.time_ns == lost.last_ns, "{lost:?}");
             }
-            let told: u64 = losses.iter().map(|lost| lost.count).sum();
+            let reported: u64 = losses.iter().map(|lost| lost.count).sum();
             assert_eq!(
-                account.recorded + told,
+                account.recorded + reported,
                 account.hits,
                 "CPU {cpu}: {account:?}"
             );
-            told_of += losses.len();
+            lost_records += losses.len();
         }
         assert!(
-            told_of > 3,
-            "{told_of} losses told of: {:?}",
+            lost_records > 3,
+            "{lost_records} losses reported: {:?}",
             trace.accounts
         );
         // What is known of a mapping stays right over losses.
@@ -1453,7 +1453,7 @@ fn threads_begin_and_end_in_full_rings() {
         assert_eq!(
             full.cpus.iter().flatten().filter(lost).count(),
             1,
-            "nothing was read: the end alone told of losses"
+            "nothing was read: the end alone reported losses"
         );
         // Every thread but the first began at zero: they have taken all faults but those of the first.
         let begun: BTreeMap<u32, (u64, u64)> = full
@@ -1478,9 +1478,9 @@ fn threads_begin_and_end_in_full_rings() {
     });
 }
 
-/// Where even the reserve is full, what is not told is counted.
+/// Where even the reserve is full, what is not reported is counted.
 #[test]
-fn what_is_not_told_of_tasks_is_counted() {
+fn what_is_not_reported_tasks_is_counted() {
     guest::test(|_| {
         let _module = module::load_idle();
         let (_, tasks, exits) = emitted_of_tasks(&unread(16 << 20));
@@ -1631,15 +1631,15 @@ fn records_of_any_length_cross_the_end_of_the_ring_whole() {
         trace.assert_complete();
         trace.assert_resolved();
         let faults = trace.by(own_tid()).into_iter();
-        let mut told: Vec<&str> = faults
+        let mut reported: Vec<&str> = faults
             .filter(|(fault, _)| fault.address() == place.start as u64)
             .map(|(_, mapping)| mapping.unwrap().path.as_str())
             .collect();
         // Further attempts of the same fault. Which these are, its counters do not tell: in between the thread
         // was not traced.
-        told.dedup();
-        let mut turns = (0..400).zip(told.iter().zip(&expected));
-        let other = turns.find(|(_, (told, made))| told != made);
-        assert_eq!((told.len(), other), (expected.len(), None));
+        reported.dedup();
+        let mut turns = (0..400).zip(reported.iter().zip(&expected));
+        let other = turns.find(|(_, (reported, made))| reported != made);
+        assert_eq!((reported.len(), other), (expected.len(), None));
     });
 }

@@ -116,7 +116,7 @@ fn pages_of_hugetlbfs_of_files_and_copies_have_sizes_too() {
 }
 
 #[test]
-fn without_durations_and_of_failed_faults_no_size_is_told() {
+fn without_durations_and_of_failed_faults_no_size_is_reported() {
     guest::test(|_| {
         let _module = module::load_idle();
         let plain = Trace::of_command(&[], &["true"]);

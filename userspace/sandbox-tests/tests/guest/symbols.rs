@@ -254,8 +254,8 @@ fn symbols_are_those_of_the_program_that_ran() {
         for format in ["folded", "csv", "jsonl", "perf-script", "perfetto"] {
             let (text, notes) = export(&trace, format, &[]);
             assert!(!text.contains("touch_of"), "{format}:\n{text}");
-            let told = |line: &str| line.contains("/program: it was replaced");
-            assert!(notes.lines().any(told), "{notes}");
+            let reported = |line: &str| line.contains("/program: it was replaced");
+            assert!(notes.lines().any(reported), "{notes}");
         }
 
         // What is kept of it has its symbols.
@@ -348,7 +348,7 @@ fn a_process_whose_first_thread_has_ended_has_a_name_a_program_and_code() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let (go, end) = (path("go"), path("end"));
-        let (told, file) = (path("truth"), path("faults.arrow"));
+        let (reported, file) = (path("truth"), path("faults.arrow"));
         let workload = sandbox_tests::program::find(sandbox_tests::program::WORKLOAD);
         let mut process = std::process::Command::new(&workload)
             .args([
@@ -358,7 +358,7 @@ fn a_process_whose_first_thread_has_ended_has_a_name_a_program_and_code() {
                 "--then",
                 &end,
                 "--truth",
-                &told,
+                &reported,
             ])
             .spawn()
             .unwrap();
@@ -386,7 +386,7 @@ fn a_process_whose_first_thread_has_ended_has_a_name_a_program_and_code() {
         assert!(recorder.wait_with_output().unwrap().status.success());
         let trace = sandbox_tests::trace::Trace::of_file(std::path::Path::new(&file));
         trace.assert_balance();
-        let truth = sandbox_tests::truth::Truth::read(std::path::Path::new(&told));
+        let truth = sandbox_tests::truth::Truth::read(std::path::Path::new(&reported));
         let faults = sandbox_tests::trace::matches(&truth, &trace.faults());
         assert_eq!(faults.len(), 50);
         for fault in &faults {

@@ -140,7 +140,7 @@ impl Csv {
         let count = |map: &BTreeMap<u32, Vec<&Fault>>| map.values().map(Vec::len).sum::<usize>();
         assert!(
             seen == expected,
-            "{} faults in the CSV, {} told by the program, or in another order",
+            "{} faults in the CSV, {} reported by the program, or in another order",
             count(&seen),
             count(&expected)
         );

@@ -45,7 +45,7 @@ fn poll(fd: RawFd, time: Duration) -> i16 {
 }
 
 /// Waits until woken: what it found, and how long it took. At the end of its time `poll` looks once more,
-/// and finds what nobody woke it for: that is no wake-up, and told as nothing found.
+/// and finds what nobody woke it for: that is no wake-up, and reported as nothing found.
 fn poll_timed(session: &Session) -> (i16, Duration) {
     let begun = Instant::now();
     let found = poll(session.as_raw_fd(), LONG);
@@ -53,7 +53,7 @@ fn poll_timed(session: &Session) -> (i16, Duration) {
     (if time < LONG { found } else { 0 }, time)
 }
 
-/// A child on CPU 0 that takes exactly so many faults as it is told to.
+/// A child on CPU 0 that takes exactly so many faults as it is asked to.
 struct Toucher {
     pid: i32,
     order: Option<File>,
@@ -123,7 +123,7 @@ impl Toucher {
         self.order.as_mut().unwrap().write_all(&order).unwrap();
     }
 
-    /// Waits until it has touched what it was told to.
+    /// Waits until it has touched what it was asked to.
     fn finish(&mut self) {
         self.done.read_exact(&mut [0; 8]).unwrap();
     }
@@ -308,7 +308,7 @@ fn a_full_ring_wakes_its_reader_at_any_watermark() {
 }
 
 #[test]
-fn the_end_of_the_last_followed_child_is_told() {
+fn the_end_of_the_last_followed_child_is_reported() {
     guest::test(|_| {
         let _module = module::load_idle();
         // Asleep before, and only then asked.
@@ -476,7 +476,7 @@ fn epoll_tells_by_level_and_by_edge() {
             assert_eq!(
                 edge.wait(Duration::from_millis(5)),
                 0,
-                "round {round}: told once"
+                "round {round}: reported once"
             );
             // Each watermark's worth is another edge, taken or not.
             if round % 3 == 0 {

@@ -21,7 +21,7 @@ use crate::{
     ThreadRow, EVENTS,
 };
 
-/// Build ids of more objects than this are not remembered, but told again.
+/// Build ids of more objects than this are not remembered, but reported again.
 const BUILD_IDS_MOST: usize = 1 << 14;
 
 /// Rows, column by column in the order of [`super::schema::fields`].
