@@ -6,26 +6,30 @@
 parse_guest_options() {
     local kind=$1
     shift
+    local cpus=2 nodes=1 icount=''
     guest_kind=$kind guest_kernel='' guest_share='' guest_command=() guest_options=()
     while (($#)); do
         case $1 in
         --icount)
             guest_options+=(--icount)
+            icount=1
             shift
             ;;
         --console)
             guest_options+=(--show-console)
             shift
             ;;
-        --cpus | --memory | --timeout)
+        --cpus | --memory | --timeout | --nodes)
             [[ ${2-} =~ ^[1-9][0-9]{0,8}$ ]] ||
                 die_usage "$kind: $1 needs a whole number above 0, not '${2-}'"
             guest_options+=("$1" "$2")
+            [[ $1 != --cpus ]] || cpus=$2
+            [[ $1 != --nodes ]] || nodes=$2
             shift 2
             ;;
         --append)
             [[ -n ${2-} && $2 != *$'\n'* ]] ||
-                die_usage "$kind: --append needs arguments for the kernel, as numa=fake=2"
+                die_usage "$kind: --append needs arguments for the kernel, as mitigations=off"
             guest_options+=(--append "$2")
             shift 2
             ;;
@@ -54,6 +58,8 @@ parse_guest_options() {
             ;;
         esac
     done
+    [[ -z $icount ]] || cpus=1
+    ((nodes <= cpus)) || die_usage "$kind: --nodes $nodes needs as many processors; the guest has $cpus"
     if [[ $kind == run ]] && ((${#guest_command[@]} == 0)); then
         die_usage "run: no command. Say: scripts/vm run [OPTION]… -- CMD [ARG]…"
     elif [[ $kind == shell ]] && ((${#guest_command[@]})); then

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 
 KEYS = {
@@ -28,6 +29,7 @@ KEYS = {
     "symbol": "symbol",
     "object": "object",
     "cpu": "cpu",
+    "node": "node_of(cpu)",
 }
 
 COUNTS = """
@@ -45,13 +47,13 @@ RECORDED = sorted(Path(os.environ.get("RECORDED_TRACES", "/nonexistent")).glob("
 
 
 def tool(*arguments):
-    told = subprocess.run(
+    reported = subprocess.run(
         [os.environ["FAULT_TRACER"], *map(str, arguments)],
         check=True,
         capture_output=True,
         text=True,
     )
-    return told.stdout
+    return reported.stdout
 
 
 @pytest.fixture(name="subject", scope="session", params=["fixture", *RECORDED], ids=str)
@@ -73,7 +75,20 @@ def the_rows(subject, tmp_path_factory):
     rows.execute(
         f"create table faults as select * from '{path}' where {events} fate <> 'retried'"
     )
+    rows.execute(f"create macro node_of(cpu) as case {nodes(path)} end")
     return rows
+
+
+def nodes(path):
+    """The NUMA node of each CPU as the cases of an SQL expression, by the metadata."""
+    text = pyarrow.parquet.read_schema(path).metadata[b"nodes"].decode()
+    cases = ["when false then 0"]
+    for part in text.split():
+        node, _, ranges = part.partition(":")
+        for cpus in ranges.split(","):
+            first, _, last = cpus.partition("-")
+            cases.append(f"when cpu between {first} and {last or first} then {node}")
+    return " ".join(cases)
 
 
 @pytest.fixture(name="report", scope="session")

@@ -212,6 +212,7 @@ mod tests {
         keys::{Context, Key},
         testing::fault,
     };
+    use fault_tracer_trace::Nodes;
 
     fn change(before: &[u64], after: &[u64]) -> Change {
         Change {
@@ -277,6 +278,7 @@ mod tests {
             let mut context = Context {
                 symbols: &mut (),
                 start_ns: 0,
+                nodes: &Nodes::default(),
             };
             for (name, count) in counts {
                 for page in 0..*count {

@@ -217,7 +217,7 @@ fn term(word: &str) -> Result<Term, FilterError> {
         subject,
         Subject::Duration
             | Subject::Address
-            | Subject::Key(Key::Pid | Key::Tid | Key::Cpu | Key::Size | Key::Time)
+            | Subject::Key(Key::Pid | Key::Tid | Key::Cpu | Key::Node | Key::Size | Key::Time)
     );
     let compares = matches!(
         operator,
@@ -316,7 +316,7 @@ fn time(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::testing::{fault, Builder};
-    use fault_tracer_trace::{Access, Kind};
+    use fault_tracer_trace::{Access, Kind, Nodes};
     use proptest::prelude::*;
 
     fn matches(filter: &str, fault: Builder) -> bool {
@@ -324,6 +324,7 @@ mod tests {
         let mut context = Context {
             symbols: &mut (),
             start_ns: 1000,
+            nodes: &Nodes::parse("0:0-1 1:2-3").unwrap(),
         };
         filter.matches(&fault.build(), &mut context)
     }
@@ -424,7 +425,8 @@ mod tests {
         #[test]
         fn any_text_is_a_filter_or_refused(text in ".{0,60}") {
             if let Ok(filter) = Filter::parse(&text) {
-                let mut context = Context { symbols: &mut (), start_ns: 0 };
+                let nodes = Nodes::default();
+                let mut context = Context { symbols: &mut (), start_ns: 0, nodes: &nodes };
                 let _ = filter.matches(&fault().build(), &mut context);
             }
         }

@@ -177,7 +177,7 @@ impl Groups {
         let constant = |name: &'static str| Value::Text(Name::from(name));
         let index = number as usize;
         match key {
-            Key::Pid | Key::Tid | Key::Cpu | Key::Size => Value::Number(number),
+            Key::Pid | Key::Tid | Key::Cpu | Key::Node | Key::Size => Value::Number(number),
             Key::Time => Value::Number(number * self.step_ns),
             Key::Kind => constant(Kind::ALL[index].name()),
             Key::Fate => constant(Fate::ALL[index].name()),
@@ -191,12 +191,14 @@ impl Groups {
 mod tests {
     use super::*;
     use crate::testing::{fault, Builder};
+    use fault_tracer_trace::Nodes;
 
     fn group(keys: &[Key], faults: impl IntoIterator<Item = Builder>, order: Order) -> Vec<Group> {
         let mut groups = Groups::new(keys, 1_000);
         let mut context = Context {
             symbols: &mut (),
             start_ns: 500,
+            nodes: &Nodes::parse("0:0-1 1:2-3").unwrap(),
         };
         for fault in faults {
             let fault = fault.build();

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fault_tracer_trace::{export::Symbols, Name, Object, ResolvedFault};
+use fault_tracer_trace::{export::Symbols, Name, Nodes, Object, ResolvedFault};
 
 /// A property of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +37,8 @@ pub enum Key {
     Object,
     /// CPU.
     Cpu,
+    /// NUMA node of the CPU.
+    Node,
     /// Size of the page that the fault mapped, in bytes.
     Size,
     /// Time since the first fault, in nanoseconds; groups have it in steps.
@@ -60,6 +62,8 @@ pub struct Context<'a> {
     pub symbols: &'a mut dyn Symbols,
     /// Time of the first fault, in nanoseconds.
     pub start_ns: u64,
+    /// The NUMA nodes of the machine's CPUs.
+    pub nodes: &'a Nodes,
 }
 
 /// A value that refers to the fault; constants are text that all faults share.
@@ -90,7 +94,7 @@ impl Found<'_> {
 
 impl Key {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Process,
         Self::Pid,
         Self::Thread,
@@ -105,6 +109,7 @@ impl Key {
         Self::Line,
         Self::Object,
         Self::Cpu,
+        Self::Node,
         Self::Size,
         Self::Time,
     ];
@@ -126,6 +131,7 @@ impl Key {
             Self::Line => "line",
             Self::Object => "object",
             Self::Cpu => "cpu",
+            Self::Node => "node",
             Self::Size => "size",
             Self::Time => "time",
         }
@@ -167,9 +173,8 @@ impl Key {
                 Found::Constant(access.name(), access as u32)
             }
             Self::Symbol => {
-                let code = fault.code.as_ref();
-                code.and_then(|code| context.symbols.symbol(code, time_ns))
-                    .map_or(Found::Unknown, |symbol| Found::Made(symbol.name))
+                let symbol = context.symbols.of(fault);
+                symbol.map_or(Found::Unknown, |symbol| Found::Made(symbol.name))
             }
             Self::Line => {
                 let code = fault.code.as_ref();
@@ -181,6 +186,10 @@ impl Key {
                 None => Found::Unknown,
             },
             Self::Cpu => Found::Number(fault.fault.cpu.into()),
+            Self::Node => {
+                let node = context.nodes.of(fault.fault.cpu);
+                node.map_or(Found::Unknown, |node| Found::Number(node.into()))
+            }
             Self::Size => fault.page_bytes.map_or(Found::Unknown, Found::Number),
             Self::Time => Found::Number(time_ns.saturating_sub(context.start_ns)),
         }
@@ -190,12 +199,68 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::fault;
+    use fault_tracer_trace::{export::Symbol, Code};
 
     #[test]
     fn names_are_found_again() {
         for key in Key::ALL {
             assert_eq!(Key::from_name(key.name()), Some(key));
         }
-        assert_eq!(Key::from_name("node"), None);
+        assert_eq!(Key::from_name("nodes"), None);
+    }
+
+    #[test]
+    fn code_in_no_file_has_a_symbol_too() {
+        struct Jit;
+        impl Symbols for Jit {
+            fn symbol(&mut self, _: &Code, _: u64) -> Option<Symbol> {
+                None
+            }
+
+            fn jitted(&mut self, pid: u32, ip: u64, time_ns: u64) -> Option<Symbol> {
+                (time_ns == 7).then(|| Symbol {
+                    name: format!("{pid} {ip}").into(),
+                    offset: 0,
+                    bytes: None,
+                })
+            }
+        }
+        let of = |time_ns| {
+            let mut fault = fault().build();
+            (fault.fault.time_ns, fault.fault.pid, fault.fault.ip) = (time_ns, 3, 5);
+            fault.code = None;
+            let mut context = Context {
+                symbols: &mut Jit,
+                start_ns: 0,
+                nodes: &Nodes::default(),
+            };
+            let found = Key::Symbol.find(&fault, &mut context);
+            found.text().map(str::to_owned)
+        };
+        assert_eq!((of(7).as_deref(), of(8)), (Some("3 5"), None));
+    }
+
+    #[test]
+    fn the_node_is_that_of_the_cpu() {
+        let nodes = Nodes::parse("0:0 1:1").unwrap();
+        let of = |cpu: u32, nodes: &Nodes| {
+            let mut fault = fault().build();
+            fault.fault.cpu = cpu;
+            let mut context = Context {
+                symbols: &mut (),
+                start_ns: 0,
+                nodes,
+            };
+            match Key::Node.find(&fault, &mut context) {
+                Found::Number(node) => Some(node),
+                _ => None,
+            }
+        };
+        assert_eq!(
+            [0, 1, 2].map(|cpu| of(cpu, &nodes)),
+            [Some(0), Some(1), None]
+        );
+        assert_eq!(of(0, &Nodes::default()), None);
     }
 }

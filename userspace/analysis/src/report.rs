@@ -2,7 +2,7 @@
 
 //! All of a trace's numbers in one pass.
 
-use fault_tracer_trace::{export::Symbols, Account, Row};
+use fault_tracer_trace::{export::Symbols, Account, Nodes, Row};
 
 use crate::{
     counts::fault_of,
@@ -42,6 +42,7 @@ pub struct Analysis {
     proof: Proof,
     /// Time of the first fault.
     start_ns: Option<u64>,
+    nodes: Nodes,
 }
 
 /// What a trace comes to.
@@ -75,11 +76,20 @@ impl Analysis {
             groups: groups.collect(),
             proof: Proof::new(account),
             start_ns: None,
+            nodes: Nodes::default(),
         }
+    }
+
+    /// Takes the NUMA nodes of the machine's CPUs: without them, no fault has one.
+    pub fn with_nodes(self, nodes: Nodes) -> Self {
+        Self { nodes, ..self }
     }
 
     /// Takes the next row.
     pub fn add(&mut self, row: &Row, symbols: &mut dyn Symbols) {
+        if let Row::Thread(thread) = row {
+            symbols.thread(thread);
+        }
         self.proof.add(row);
         self.overview.row(row, self.start_ns);
         if let Some(space) = self.spaces.add(row) {
@@ -92,7 +102,11 @@ impl Analysis {
         }
         let Some(fault) = fault_of(row) else { return };
         let start_ns = *self.start_ns.get_or_insert(fault.fault.time_ns);
-        let mut context = Context { symbols, start_ns };
+        let mut context = Context {
+            symbols,
+            start_ns,
+            nodes: &self.nodes,
+        };
         if !self.filter.matches(fault, &mut context) {
             return;
         }

@@ -73,7 +73,7 @@ impl Names {
     }
 }
 
-/// What a fault's region is told by: the key of the layout.
+/// What a fault's region is found by: the key of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Region {
     /// The mapping, an index of [`Input::names`], or [`NONE`].
@@ -277,6 +277,7 @@ impl<'a> Builder<'a> {
             Row::Pending(_) | Row::Text(_) => {}
             Row::Counter(row) => self.counted |= row.add_to(&mut self.account),
             Row::Thread(row) => {
+                self.symbols.thread(row);
                 let time_ns = row.time_ns;
                 let (first, last) = self.input.bounds_ns.unwrap_or((time_ns, time_ns));
                 self.input.bounds_ns = Some((first.min(time_ns), last.max(time_ns)));
@@ -381,9 +382,16 @@ impl<'a> Builder<'a> {
 
     fn code(&mut self, index: usize, row: &ResolvedFault) {
         let Some(code) = &row.code else {
-            if !self.input.code.is_empty() {
-                self.input.code.push(NONE);
-            }
+            let column = match self.symbols.of(row) {
+                Some(symbol) => {
+                    let key = (self.names.of(&symbol.name), NONE);
+                    number(&mut self.code_index, &mut self.input.codes, key)
+                }
+                None if self.input.code.is_empty() => return,
+                None => NONE,
+            };
+            self.input.code.resize(index, NONE);
+            self.input.code.push(column);
             return;
         };
         let object = self.names.of(&code.object.name);

@@ -22,7 +22,7 @@ use fault_tracer_recorder::{parse_maps, Files, Resolver};
 use fault_tracer_trace::{
     file::{compact, Changeable, Destination, Writer},
     Access, Account, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Metadata,
-    Name, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    Name, Nodes, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
 };
 use fault_tracer_uapi::{fault_flag, FaultRecord};
 
@@ -209,6 +209,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         wall_error_ns: 1000,
         latency: true,
         attempts_apart: false,
+        nodes: Nodes::parse("0:0 1:1").ok_or("no nodes")?,
         account: None,
     };
     let mut writer = Writer::new(file, &metadata)?;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Symbols of code that a program made while it ran: the maps that JIT compilers write for perf, `/tmp/perf-PID.map`,
-//! with a line `START SIZE NAME` for each function, in hexadecimal digits.
+//! Symbols of code that a program made while it ran, from the files that JIT compilers write for perf:
+//! `/tmp/perf-PID.map`, with a line `START SIZE NAME` for each function, in hexadecimal digits; and `jit-PID.dump`, see
+//! [`jitdump`](crate::jitdump).
 
 use std::{
     collections::{BTreeMap, HashMap},
+    env,
     fs::{self, File, Metadata},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
@@ -14,6 +16,8 @@ use std::{
 
 use fault_tracer_trace::{export::Symbol, Name, ThreadEvent, ThreadRow};
 use fault_tracer_uapi::names::escape;
+
+use crate::jitdump::JitDump;
 
 /// The functions of a map, by their first addresses. They do not overlap.
 #[derive(Debug, Default)]
@@ -89,13 +93,13 @@ fn line(line: &[u8]) -> Option<(u64, u64, &[u8])> {
     (!name.is_empty()).then_some((start, size, name))
 }
 
-/// More bytes than this of a map are not read.
-const MAP_BYTES_MOST: u64 = 1 << 28;
+/// More bytes than this of a file are not read.
+const BYTES_MOST: u64 = 1 << 30;
 
-/// The maps of a trace's processes.
+/// The files of a trace's processes.
 #[derive(Debug)]
-pub struct PerfMaps {
-    /// Folders that hold maps which are surely the right ones.
+pub struct JitFiles {
+    /// Folders that hold files which are surely the right ones.
     dirs: Vec<PathBuf>,
     /// What is to be added to times of the trace to get nanoseconds since 1970, if it is of this machine.
     wall_offset_ns: Option<i64>,
@@ -103,18 +107,21 @@ pub struct PerfMaps {
     first_ns: Option<u64>,
     /// When processes were made or executed a program.
     began: HashMap<u32, u64>,
-    maps: HashMap<u32, Option<PerfMap>>,
+    /// Whether times of the trace are those of `CLOCK_MONOTONIC`.
+    monotonic: bool,
+    found: HashMap<u32, OfProcess>,
 }
 
-impl PerfMaps {
-    /// Maps in the folders `dirs`, and those of this machine if the trace is of it.
-    pub fn new(dirs: &[PathBuf], wall_offset_ns: Option<i64>) -> Self {
+impl JitFiles {
+    /// Files in the folders `dirs`, and those of this machine if the trace is of it.
+    pub fn new(dirs: &[PathBuf], wall_offset_ns: Option<i64>, monotonic: bool) -> Self {
         Self {
             dirs: dirs.to_vec(),
             wall_offset_ns,
             first_ns: None,
             began: HashMap::new(),
-            maps: HashMap::new(),
+            monotonic,
+            found: HashMap::new(),
         }
     }
 
@@ -124,72 +131,122 @@ impl PerfMaps {
         let is_new = matches!(row.event, ThreadEvent::Fork | ThreadEvent::Exec);
         if is_new && row.pid == row.tid {
             self.began.insert(row.pid, row.time_ns);
-            self.maps.remove(&row.pid);
+            self.found.remove(&row.pid);
         }
     }
 
-    /// What stands at an address of a process; adds to `notes` why its map is not taken.
-    pub fn symbol(&mut self, pid: u32, address: u64, notes: &mut Vec<String>) -> Option<Symbol> {
-        if !self.maps.contains_key(&pid) {
-            let map = self.find(pid).unwrap_or_else(|note| {
-                notes.push(note);
-                None
-            });
-            self.maps.insert(pid, map);
+    /// What stood at an address of a process at a time of the trace; adds to `notes` why a file of it is not taken.
+    pub fn symbol(
+        &mut self,
+        pid: u32,
+        address: u64,
+        time_ns: u64,
+        notes: &mut Vec<String>,
+    ) -> Option<Symbol> {
+        if !self.found.contains_key(&pid) {
+            let found = OfProcess {
+                dump: self.dump(pid, notes),
+                map: self.map(pid, notes),
+            };
+            self.found.insert(pid, found);
         }
-        self.maps.get(&pid)?.as_ref()?.symbol(address)
+        let OfProcess { dump, map } = self.found.get(&pid)?;
+        let time_ns = self.monotonic.then_some(time_ns);
+        let dumped = dump.as_ref().and_then(|dump| dump.symbol(address, time_ns));
+        dumped.or_else(|| map.as_ref()?.symbol(address))
     }
 
-    /// The map of a process, if there is one, or why it is not taken.
-    fn find(&self, pid: u32) -> Result<Option<PerfMap>, String> {
-        let file = format!("perf-{pid}.map");
-        for dir in &self.dirs {
-            let path = dir.join(&file);
-            if path.is_file() {
-                return read(&path).map(|(_, map)| Some(map));
-            }
-        }
-        let Some(offset) = self.wall_offset_ns else {
-            return Ok(None);
-        };
-        // While the process lives, as it sees the folder and its own id.
-        let inner = inner_pid(pid).map(|inner| format!("/proc/{pid}/root/tmp/perf-{inner}.map"));
-        let paths = inner.into_iter().chain([format!("/tmp/{file}")]);
-        let Some(path) = paths.map(PathBuf::from).find(|path| path.is_file()) else {
-            return Ok(None);
-        };
-        let (metadata, map) = read(&path)?;
-        let refused = |reason: &str| {
-            Err(format!(
-                "{} is not read for symbols: {reason}; a copy of it in a --debug-dir is",
+    /// The map of a process, if there is one.
+    fn map(&self, pid: u32, notes: &mut Vec<String>) -> Option<PerfMap> {
+        let name = |pid| format!("perf-{pid}.map");
+        let (_, bytes) = self.read(pid, name, &[], notes)?;
+        Some(PerfMap::parse(&bytes))
+    }
+
+    /// The jitdump file of a process, if there is one: where CPython, V8 and perf's library for Java write it.
+    fn dump(&self, pid: u32, notes: &mut Vec<String>) -> Option<JitDump> {
+        let name = |pid| format!("jit-{pid}.dump");
+        let home = ["JITDUMPDIR", "HOME"].into_iter().find_map(env::var_os);
+        let sessions = home.and_then(|home| fs::read_dir(Path::new(&home).join(".debug/jit")).ok());
+        let sessions = sessions.into_iter().flatten();
+        let folders: Vec<PathBuf> = [PathBuf::from(".")]
+            .into_iter()
+            .chain(sessions.flatten().map(|session| session.path()))
+            .collect();
+        let (path, bytes) = self.read(pid, name, &folders, notes)?;
+        let dump = JitDump::parse(&bytes);
+        if dump.is_none() {
+            notes.push(format!(
+                "{} is not read for symbols: it is no jitdump file of this kind of machine",
                 path.display()
-            ))
-        };
-        // Anybody can write there.
-        if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
-            return refused("it belongs to another user");
+            ));
         }
+        dump
+    }
+
+    /// The path of a process's file, and what it holds, if it is there and to be trusted. `name` makes the file's name of
+    /// a process id; it may be in `folders`, too.
+    fn read(
+        &self,
+        pid: u32,
+        name: impl Fn(u32) -> String,
+        folders: &[PathBuf],
+        notes: &mut Vec<String>,
+    ) -> Option<(PathBuf, Vec<u8>)> {
+        let mut read = |path: PathBuf| match read(&path) {
+            Ok((metadata, bytes)) => Some((path, metadata, bytes)),
+            Err(error) => {
+                notes.push(format!("{} cannot be read: {error}", path.display()));
+                None
+            }
+        };
+        let of_user = self.dirs.iter().map(|dir| dir.join(name(pid)));
+        if let Some(path) = of_user.into_iter().find(|path| path.is_file()) {
+            return read(path).map(|(path, _, bytes)| (path, bytes));
+        }
+        let offset = self.wall_offset_ns?;
+        // While the process lives, as it sees the folder and its own id.
+        let inner = inner_pid(pid)
+            .map(|inner| PathBuf::from(format!("/proc/{pid}/root/tmp")).join(name(inner)));
+        let others = folders.iter().map(|folder| folder.join(name(pid)));
+        let mut paths = inner
+            .into_iter()
+            .chain([Path::new("/tmp").join(name(pid))])
+            .chain(others);
+        let (path, metadata, bytes) = read(paths.find(|path| path.is_file())?)?;
+        // Anybody can write there.
+        let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
         let began = self.began.get(&pid).copied().or(self.first_ns).unwrap_or(0);
         let changed =
             i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        if changed < i128::from(began) + i128::from(offset) {
-            return refused(
-                "it was written before the recording, perhaps by an earlier process with that id",
-            );
-        }
-        Ok(Some(map))
+        let reason = if !is_ours {
+            "it belongs to another user"
+        } else if changed < i128::from(began) + i128::from(offset) {
+            "it was written before the recording, perhaps by an earlier process with that id"
+        } else {
+            return Some((path, bytes));
+        };
+        notes.push(format!(
+            "{} is not read for symbols: {reason}; a copy of it in a --debug-dir is",
+            path.display()
+        ));
+        None
     }
 }
 
-fn read(path: &Path) -> Result<(Metadata, PerfMap), String> {
-    let read = || -> io::Result<_> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let mut text = Vec::new();
-        file.take(MAP_BYTES_MOST).read_to_end(&mut text)?;
-        Ok((metadata, PerfMap::parse(&text)))
-    };
-    read().map_err(|error| format!("{} cannot be read: {error}", path.display()))
+/// What a process has written.
+#[derive(Debug)]
+struct OfProcess {
+    dump: Option<JitDump>,
+    map: Option<PerfMap>,
+}
+
+fn read(path: &Path) -> io::Result<(Metadata, Vec<u8>)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut bytes = Vec::new();
+    file.take(BYTES_MOST).read_to_end(&mut bytes)?;
+    Ok((metadata, bytes))
 }
 
 /// The id of a living process in its own pid namespace.
@@ -204,6 +261,7 @@ fn inner_pid(pid: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jitdump::tests::{dump, load};
     use proptest::prelude::*;
 
     fn found(map: &PerfMap, address: u64) -> Option<(String, u64)> {
@@ -278,10 +336,10 @@ mod tests {
         let metadata = path.metadata().unwrap();
         let changed = metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec();
         let ask = |dirs: &[PathBuf], offset: Option<i64>, began_ns| {
-            let mut maps = PerfMaps::new(dirs, offset);
+            let mut maps = JitFiles::new(dirs, offset, true);
             maps.thread(&began(*pid, began_ns));
             let mut notes = Vec::new();
-            let found = [0x1004, 0x1005].map(|at| maps.symbol(*pid, at, &mut notes));
+            let found = [0x1004, 0x1005].map(|at| maps.symbol(*pid, at, began_ns, &mut notes));
             assert_eq!(found[0].is_some(), found[1].is_some());
             let symbol = found[0]
                 .as_ref()
@@ -303,6 +361,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::copy(path, folder.path().join(path.file_name().unwrap())).unwrap();
         assert_eq!(ask(&[folder.path().into()], None, 6), (found, vec![]));
+    }
+
+    #[test]
+    fn a_dump_is_asked_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str| folder.path().join(name);
+        let dumped = dump(0, &[load(10, 0x1000, 0x10, 1, "dumped")]);
+        fs::write(of("jit-7.dump"), dumped).unwrap();
+        fs::write(of("perf-7.map"), "1000 20 mapped\n").unwrap();
+        fs::write(of("jit-8.dump"), "no dump").unwrap();
+        let mut files = JitFiles::new(&[folder.path().into()], None, true);
+        let mut notes = Vec::new();
+        let mut name = |pid, address, time_ns| {
+            let symbol = files.symbol(pid, address, time_ns, &mut notes)?;
+            Some(symbol.name.to_string())
+        };
+        assert_eq!(name(7, 0x1004, 10).as_deref(), Some("dumped"));
+        assert_eq!(name(7, 0x1004, 9).as_deref(), Some("mapped"));
+        assert_eq!(name(7, 0x1014, 10).as_deref(), Some("mapped"));
+        assert_eq!(name(8, 0x1004, 10), None);
+        assert!(
+            matches!(&notes[..], [note] if note.contains("no jitdump file")),
+            "{notes:?}"
+        );
     }
 
     proptest! {

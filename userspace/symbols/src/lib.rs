@@ -8,6 +8,7 @@
 mod elf;
 mod identity;
 mod jit;
+mod jitdump;
 mod symbolizer;
 
 pub use elf::Elf;

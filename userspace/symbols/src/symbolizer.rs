@@ -26,7 +26,7 @@ use fault_tracer_trace::{
 };
 use fault_tracer_uapi::names::unescape;
 
-use crate::{changed_ns, is_file_of, jit::PerfMaps, Elf};
+use crate::{changed_ns, is_file_of, jit::JitFiles, Elf};
 
 /// Where distributions put debug files.
 const SYSTEM_DEBUG_DIR: &str = "/usr/lib/debug";
@@ -45,7 +45,7 @@ pub struct Symbolizer {
     objects: HashMap<Arc<Object>, Known>,
     /// Files without symbols, and why they have none.
     missing: Vec<(Name, String)>,
-    perf_maps: PerfMaps,
+    jit_files: JitFiles,
     /// What is to be said of them.
     notes: Vec<String>,
     /// The names of files that were not read while they ran.
@@ -85,7 +85,11 @@ impl Symbolizer {
             lines: None,
             debug_dirs: dirs,
             other_host: (!is_ours).then(|| metadata.host.clone()),
-            perf_maps: PerfMaps::new(debug_dirs, is_ours.then_some(metadata.wall_offset_ns)),
+            jit_files: JitFiles::new(
+                debug_dirs,
+                is_ours.then_some(metadata.wall_offset_ns),
+                metadata.clock == "CLOCK_MONOTONIC",
+            ),
             notes: Vec::new(),
             objects: HashMap::new(),
             missing: Vec::new(),
@@ -297,11 +301,11 @@ impl Symbolizer {
 
 impl Symbols for Symbolizer {
     fn thread(&mut self, row: &ThreadRow) {
-        self.perf_maps.thread(row);
+        self.jit_files.thread(row);
     }
 
-    fn jitted(&mut self, pid: u32, ip: u64) -> Option<Symbol> {
-        self.perf_maps.symbol(pid, ip, &mut self.notes)
+    fn jitted(&mut self, pid: u32, ip: u64, time_ns: u64) -> Option<Symbol> {
+        self.jit_files.symbol(pid, ip, time_ns, &mut self.notes)
     }
 
     fn symbol(&mut self, code: &Code, _time_ns: u64) -> Option<Symbol> {

@@ -11,10 +11,12 @@ pub mod export;
 mod fault;
 pub mod file;
 mod kind;
+mod nodes;
 mod row;
 
 pub use fault::{Access, Account, Fault};
 pub use kind::{permissions, Fate, Kind};
+pub use nodes::Nodes;
 pub use row::{
     BuildId, Code, Counter, CounterRow, FileId, GapRow, Loss, LostRow, Metadata, Name, Object,
     Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,

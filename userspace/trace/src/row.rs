@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::{Account, Fate, Fault, Kind};
+use crate::{Account, Fate, Fault, Kind, Nodes};
 
 /// A name that many rows share.
 pub type Name = Arc<str>;
@@ -90,7 +90,7 @@ pub struct Code {
     pub offset: u64,
 }
 
-/// An object's code is mapped into a process, told before the first fault with an instruction pointer there,
+/// An object's code is mapped into a process, reported before the first fault with an instruction pointer there,
 /// and again when it lies elsewhere or is another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextRow {
@@ -461,6 +461,8 @@ pub struct Metadata {
     pub latency: bool,
     /// Whether each attempt of a fault has a row of its own.
     pub attempts_apart: bool,
+    /// The NUMA nodes of the machine's CPUs; empty where they are not known.
+    pub nodes: Nodes,
     /// What was recorded and lost; `None` until the end of the recording.
     pub account: Option<Account>,
 }

@@ -11,7 +11,7 @@ use std::{fs::File, process::ExitCode, sync::Arc};
 
 use fault_tracer_trace::{
     file::Writer, Access, Account, BuildId, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind,
-    Loss, LostRow, Metadata, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent,
+    Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent,
     ThreadRow,
 };
 
@@ -53,6 +53,7 @@ impl Trace {
             wall_offset_ns,
             wall_error_ns: 40,
             latency: true,
+            nodes: Nodes::default(),
             account: None,
             attempts_apart: false,
         };

@@ -93,6 +93,7 @@ fn metadata(arguments: &args::Record, how: &How, live: &Live) -> anyhow::Result<
         wall_error_ns: wall.error_ns,
         latency: how.latency,
         attempts_apart: arguments.attempts,
+        nodes: launch::nodes()?,
         account: None,
     })
 }

@@ -10,7 +10,8 @@
 //! ```
 
 use std::{
-    io,
+    fs, io,
+    path::{Path, PathBuf},
     process::{Child, ExitStatus},
     rc::Rc,
     thread,
@@ -20,6 +21,7 @@ use std::{
 use anyhow::{anyhow, Context as _};
 use fault_tracer_client::{Clock, Error, Hook, Mode, Session, Settings};
 use fault_tracer_recorder::Failure;
+use fault_tracer_trace::Nodes;
 
 mod command;
 mod events;
@@ -368,6 +370,41 @@ impl Command {
             }
         }
     }
+}
+
+/// The NUMA nodes of this machine's CPUs; none where the kernel knows of no nodes.
+///
+/// # Errors
+///
+/// If the kernel's list of CPUs cannot be read.
+pub fn nodes() -> anyhow::Result<Nodes> {
+    // Each CPU has a link to its node: drivers/base/node.c, `register_cpu_under_node`.
+    const FOLDER: &str = "/sys/devices/system/cpu";
+    let mut found = Vec::new();
+    for path in entries(Path::new(FOLDER))? {
+        let Some(cpu) = number_behind("cpu", &path) else {
+            continue;
+        };
+        let names = entries(&path)?;
+        let node = names.iter().find_map(|name| number_behind("node", name));
+        found.extend(node.map(|node| (cpu, node)));
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// What is in a folder.
+fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).and_then(|entries| {
+        entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()
+    });
+    entries.with_context(|| folder.display().to_string())
+}
+
+/// The number in a name such as `cpu12`.
+fn number_behind(word: &str, path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_prefix(word)?.parse().ok()
 }
 
 /// Name, release and machine of the running kernel.

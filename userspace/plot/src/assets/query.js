@@ -295,8 +295,10 @@ function factsOf(points, i) {
     facts.push(["thread", `${nameOf(thread) ?? "not known"} ${tid}`]);
     if (points.code && points.code[i] !== NO_CODE) {
       const [symbol, object] = T.codes[points.code[i]];
-      const where = nameOf(object)?.split("/").pop() ?? "";
-      facts.push(["code", symbol < 0 ? where : `${nameOf(symbol)} (${where})`]);
+      // Code that a program made while it ran is in no file.
+      const where = nameOf(object)?.split("/").pop();
+      const name = nameOf(symbol);
+      facts.push(["code", name && where ? `${name} (${where})` : (name ?? where ?? "")]);
     }
   }
   return facts;

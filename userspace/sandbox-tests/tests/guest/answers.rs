@@ -464,6 +464,79 @@ fn functions_that_lie_apart_are_listed_in_their_order() {
     });
 }
 
+/// Makes a function that touches pages, says so in a file for perf, and calls it.
+const COMPILER: &str = r#"
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+int main(int count, char **arguments)
+{
+    /* do { *memory = 1; memory += 4096; } while (--pages); */
+    static const char code[] = "\xc6\x07\x01\x48\x81\xc7\x00\x10\x00\x00\x48\xff\xce\x75\xf1\xc3";
+    char *made = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(made, code, sizeof(code));
+    int is_dump = count > 1 && !strcmp(arguments[1], "dump");
+    char path[64];
+    sprintf(path, is_dump ? "/tmp/jit-%d.dump" : "/tmp/perf-%d.map", getpid());
+    FILE *file = fopen(path, "w");
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t time = now.tv_sec * 1000000000ull + now.tv_nsec;
+    struct { uint32_t magic, version, bytes, machine, pad, pid; uint64_t time, flags; } header =
+        { 0x4a695444, 1, sizeof(header), 62, 0, getpid(), time, 0 };
+    struct { uint32_t what, bytes; uint64_t time; uint32_t pid, tid; uint64_t vma, start, size, index; } load =
+        { 0, sizeof(load) + 6 + sizeof(code), time, getpid(), getpid(),
+          (uintptr_t)made, (uintptr_t)made, sizeof(code), 1 };
+    if (is_dump) {
+        fwrite(&header, sizeof(header), 1, file);
+        fwrite(&load, sizeof(load), 1, file);
+        fwrite("filler", 6, 1, file);
+        fwrite(code, sizeof(code), 1, file);
+    } else {
+        fprintf(file, "%lx %zx filler\n", (long)made, sizeof(code));
+    }
+    fclose(file);
+    ((void (*)(char *, long))made)(malloc(3000 * 4096L), 3000);
+    return 0;
+}
+"#;
+
+#[test]
+fn code_that_a_program_made_has_its_names() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let _thp = huge_pages_on_request();
+        let traces = Traces::new();
+        let folder = traces.0.path();
+        let source = folder.join("jit.c");
+        fs::write(&source, COMPILER).unwrap();
+        let program = folder.join("jit");
+        let mut compiler = Command::new("gcc");
+        compiler
+            .args(["-O1", "-w", "-o"])
+            .arg(&program)
+            .arg(&source);
+        assert!(compiler.status().unwrap().success());
+        for kind in ["map", "dump"] {
+            let (file, _) = traces.record(kind, &[program.to_str().unwrap(), kind]);
+            let found = answer(&["report", &file, "--json", "--by", "symbol"]);
+            let groups = found["tables"][0]["groups"].as_array().unwrap().iter();
+            let faults = groups
+                .filter(|group| group["symbol"] == "filler")
+                .map(|group| number(&group["faults"]))
+                .sum::<u64>();
+            // The allocator has touched the first page.
+            assert!((2999..=3001).contains(&faults), "{kind}: {found:#}");
+        }
+    });
+}
+
 /// What `advise --verify` measures of a rule with a command, which may write to its standard output.
 fn verified(rule: &str, command: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ fn hints() -> u64 {
 /// Has the kernel look often.
 fn hurry() {
     let nodes = fs::read_to_string("/sys/devices/system/node/online").unwrap();
-    assert_eq!(nodes, "0-1\n", "this test is for a guest with numa=fake=2");
+    assert_eq!(nodes, "0-1\n", "this test is for a guest with two nodes");
     fs::write("/proc/sys/kernel/numa_balancing", "1").expect("no NUMA balancing");
     for (name, milliseconds) in [
         ("scan_delay_ms", "1"),
@@ -44,18 +44,18 @@ fn hurry() {
 /// others, but for those that found it as it should be, are of the balancing.
 fn balanced(options: &[&str], pages: usize) -> Trace {
     let folder = tempfile::tempdir().unwrap();
-    let told = folder.path().join("truth");
+    let reported = folder.path().join("truth");
     let workload = program::find(WORKLOAD);
     let command = [
         &[workload.to_str().unwrap(), "balanced"],
         options,
-        &["--truth", told.to_str().unwrap()],
+        &["--truth", reported.to_str().unwrap()],
     ];
     let before = hints();
     let trace = Trace::of_command(&["--latency"], &command.concat());
     let counted = hints() - before;
     trace.assert_balance();
-    let truth = Truth::read(&told);
+    let truth = Truth::read(&reported);
     let rows: Vec<_> = trace
         .faults()
         .into_iter()
@@ -117,6 +117,54 @@ fn faults_of_numa_balancing_are_told_from_first_touches() {
     });
 }
 
+/// By the node that getcpu(2) has for the CPU that a program is bound to.
+#[test]
+fn faults_are_counted_by_the_node_of_the_cpu() {
+    const WHERE: &str = "import ctypes, os, sys\n\
+        os.sched_setaffinity(0, [int(sys.argv[1])])\n\
+        cpu, node = ctypes.c_uint(), ctypes.c_uint()\n\
+        assert ctypes.CDLL(None).getcpu(ctypes.byref(cpu), ctypes.byref(node)) == 0\n\
+        assert cpu.value == int(sys.argv[1])\n\
+        print(node.value)";
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let mut nodes = Vec::new();
+        for cpu in ["0", "1"] {
+            let mut python = std::process::Command::new("python3");
+            let said = python.args(["-c", WHERE, cpu]).output().unwrap();
+            assert!(said.status.success(), "{said:?}");
+            let node: u64 = String::from_utf8(said.stdout)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap();
+            let trace = Trace::of_command(&[], &["taskset", "-c", cpu, "ls", "/"]);
+            let path = trace.file();
+            let file = path.to_str().unwrap();
+            let by_node = |filter: &str| -> serde_json::Value {
+                let table = ["--json", "--by", "node", "--filter", filter];
+                let said = tool::run(&[&["report", file][..], &table].concat(), 0);
+                serde_json::from_str(&said).unwrap()
+            };
+            let report = by_node(&format!("cpu={cpu}"));
+            let groups = report["tables"][0]["groups"].as_array().unwrap();
+            assert_eq!(groups.len(), 1, "{report:#}");
+            assert_eq!(groups[0]["node"], node, "{report:#}");
+            let rows = tool::run(&["export", file, "-f", "csv", "-o", "-"], 0);
+            let mut lines = rows.lines().map(|line| line.split(',').collect::<Vec<_>>());
+            let header = lines.next().unwrap();
+            let column = header.iter().position(|name| *name == "cpu").unwrap();
+            let all = lines.filter(|fields| fields[column] == cpu).count();
+            assert!(all > 50, "{all}");
+            assert_eq!(groups[0]["faults"], all, "{report:#}");
+            let same = by_node(&format!("cpu={cpu} node={node}"));
+            assert_eq!(same["tables"], report["tables"]);
+            nodes.push(node);
+        }
+        assert_eq!(nodes, [0, 1], "the guest's CPUs are to be on two nodes");
+    });
+}
+
 #[test]
 fn faults_of_numa_balancing_of_huge_pages_too() {
     guest::test(|_| {
@@ -134,17 +182,17 @@ fn faults_of_pages_that_are_moved_are_told_from_first_touches() {
         fs::write("/proc/sys/kernel/numa_balancing", "0").expect("no NUMA balancing");
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
-        let told = folder.path().join("truth");
+        let reported = folder.path().join("truth");
         let workload = program::find(WORKLOAD);
         let command = ["balanced", "--moved", "--pages", "200", "--truth"];
         let command = [
             &[workload.to_str().unwrap()],
             &command[..],
-            &[told.to_str().unwrap()],
+            &[reported.to_str().unwrap()],
         ];
         let trace = Trace::of_command(&[], &command.concat());
         trace.assert_balance();
-        let truth = Truth::read(&told);
+        let truth = Truth::read(&reported);
         let mut kinds = BTreeMap::<String, usize>::new();
         for row in trace.faults() {
             if truth.covers(row.pid, row.address) {

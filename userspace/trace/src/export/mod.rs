@@ -10,7 +10,7 @@
 
 use std::io::{self, Write};
 
-use crate::{Code, Metadata, Name, Row, ThreadRow};
+use crate::{Code, Fault, Metadata, Name, ResolvedFault, Row, ThreadRow};
 
 mod arrow;
 mod csv;
@@ -87,10 +87,21 @@ pub trait Symbols {
         None
     }
 
-    /// The symbol of code that is in no file, such as a JIT compiler makes, at an address of a process, if it can be
-    /// known.
-    fn jitted(&mut self, _pid: u32, _ip: u64) -> Option<Symbol> {
+    /// The symbol of code that is in no file, such as a JIT compiler makes, at an address of a process at a time of
+    /// the trace, if it can be known.
+    fn jitted(&mut self, _pid: u32, _ip: u64, _time_ns: u64) -> Option<Symbol> {
         None
+    }
+
+    /// The symbol of a fault's instruction pointer, if it can be known.
+    fn of(&mut self, fault: &ResolvedFault) -> Option<Symbol> {
+        let Fault {
+            time_ns, pid, ip, ..
+        } = fault.fault;
+        match &fault.code {
+            Some(code) => self.symbol(code, time_ns),
+            None => self.jitted(pid, ip, time_ns),
+        }
     }
 
     /// Takes a row of a thread, before the faults behind it.
@@ -146,10 +157,7 @@ pub fn export<E>(
             match row {
                 Ok(row) => {
                     let symbol = match &row {
-                        Row::Fault(fault) | Row::Pending(fault) => match &fault.code {
-                            Some(code) => symbols.symbol(code, fault.fault.time_ns),
-                            None => symbols.jitted(fault.fault.pid, fault.fault.ip),
-                        },
+                        Row::Fault(fault) | Row::Pending(fault) => symbols.of(fault),
                         Row::Thread(thread) => {
                             symbols.thread(thread);
                             None

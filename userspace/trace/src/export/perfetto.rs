@@ -46,6 +46,7 @@ impl Perfetto {
             wall_error_ns,
             latency: _,
             attempts_apart: _,
+            nodes,
             account,
         } = metadata;
         let mut metadata = json!({
@@ -56,6 +57,7 @@ impl Perfetto {
             "clock": clock,
             "wall_offset_ns": wall_offset_ns,
             "wall_error_ns": wall_error_ns,
+            "nodes": nodes.to_string(),
         });
         if let Some(account) = account {
             for (name, count) in account.counts() {

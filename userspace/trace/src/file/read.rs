@@ -32,8 +32,8 @@ use super::schema::{account_of, fields, key, FewKey, ManyKey, FIELDS_FIRST, FORM
 use super::stream::{HEAD_BYTES_MOST, MARK};
 use crate::{
     csv::parse_flags, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, GapRow,
-    Kind, Loss, LostRow, Metadata, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent,
-    ThreadRow, EVENTS,
+    Kind, Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow,
+    ThreadEvent, ThreadRow, EVENTS,
 };
 
 /// Why a trace cannot be read, or not to its end.
@@ -210,6 +210,8 @@ impl<R: Read> Reader<R> {
             wall_error_ns: entry(key::WALL_ERROR).parse().unwrap_or(0),
             latency: entry(key::LATENCY) == "true",
             attempts_apart: entry(key::ATTEMPTS) == "apart",
+            // Traces of older versions have none: of these they are not known.
+            nodes: Nodes::parse(&entry(key::NODES)).unwrap_or_default(),
             account: account_of(entry),
         };
         Ok(reader)
@@ -516,7 +518,7 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
 /// The rows `text` so far, by process and object, in order of time.
 #[derive(Default)]
 struct Texts {
-    told: FxHashMap<u32, FxHashMap<Name, Vec<TextFrom>>>,
+    reported: FxHashMap<u32, FxHashMap<Name, Vec<TextFrom>>>,
     /// The last ones, by the names of the objects.
     build_ids: FxHashMap<Name, BuildId>,
 }
@@ -529,7 +531,7 @@ struct TextFrom {
 
 impl Texts {
     fn add(&mut self, text: &TextRow) {
-        let objects = self.told.entry(text.pid).or_default();
+        let objects = self.reported.entry(text.pid).or_default();
         let name = Arc::clone(&text.object.name);
         objects.entry(name).or_default().push(TextFrom {
             time_ns: text.time_ns,
@@ -540,9 +542,9 @@ impl Texts {
 
     /// The last one until a time.
     fn of(&self, pid: u32, object: &str, time_ns: u64) -> Option<&TextFrom> {
-        let told = self.told.get(&pid)?.get(object)?;
-        let count = told.partition_point(|told| told.time_ns <= time_ns);
-        told.get(count.checked_sub(1)?)
+        let reported = self.reported.get(&pid)?.get(object)?;
+        let count = reported.partition_point(|reported| reported.time_ns <= time_ns);
+        reported.get(count.checked_sub(1)?)
     }
 }
 

@@ -25,6 +25,7 @@ pub mod key {
     pub const WALL_ERROR: &str = "wall_error_ns";
     pub const LATENCY: &str = "latency";
     pub const ATTEMPTS: &str = "attempts";
+    pub const NODES: &str = "nodes";
 }
 
 /// What the metadata says of an account: as long whatever it is. It gets known when the recording ends, and the
@@ -129,6 +130,7 @@ pub fn schema(metadata: &Metadata) -> SchemaRef {
         wall_error_ns,
         latency,
         attempts_apart,
+        nodes,
         account,
     } = metadata;
     let entries = [
@@ -145,6 +147,7 @@ pub fn schema(metadata: &Metadata) -> SchemaRef {
             key::ATTEMPTS,
             if *attempts_apart { "apart" } else { "joined" },
         ),
+        (key::NODES, &nodes.to_string()),
     ];
     let entries = entries.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let account = account_metadata(account.as_ref()).map(|(key, value)| (key.to_owned(), value));

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{schema::BATCH_ROWS, ReadError, Reader, Writer};
 use crate::{
     Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, GapRow, Kind, Loss, LostRow,
-    Metadata, Name, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
 };
 
 pub fn metadata() -> Metadata {
@@ -24,6 +24,7 @@ pub fn metadata() -> Metadata {
         wall_error_ns: 3,
         latency: true,
         attempts_apart: true,
+        nodes: Nodes::parse("0:0-1 1:2-3").unwrap(),
         account: None,
     }
 }
