@@ -180,6 +180,23 @@ def test_a_link_restores_the_view(show: Show) -> None:
     assert odd.js("[f.S.t0, f.S.t1, f.S.colour]") == [0, odd.js("f.M.span + 1"), "access"]
 
 
+def test_trends_lead_to_their_places(show: Show) -> None:
+    plot = show("program", SMALL, "--trends")
+    trends = plot.js("f.M.trends")
+    places = plot.page.locator("#trends li button")
+    assert places.all_inner_texts() == [text for text, *_ in trends]
+    assert len(trends) > 2
+    assert any(mapping for *_, mapping in trends)
+    for number, (_, detail, start, end, mapping) in enumerate(trends):
+        assert detail in places.nth(number).get_attribute("title")
+        places.nth(number).click()
+        plot.ready()
+        assert plot.js("[f.S.t0, f.S.t1, f.S.mapping]") == [start, end + 1, mapping or ""]
+        assert sum(plot.legend().values()) > 0
+    # Without being asked, it looks for none.
+    assert show("program", SMALL).page.locator("#trends").count() == 0
+
+
 def test_back_and_forward(show: Show) -> None:
     plot = show("program", SMALL)
     zoom_to(plot, 1e9, 3e9)
@@ -274,12 +291,12 @@ def test_scripts_blocked(show: Show) -> None:
 
 
 def test_hostile_names(show: Show) -> None:
-    plot = show("hostile")
+    plot = show("hostile", 0, "--trends")
     for colour in ("thread", "process", "program", "kind"):
         plot.page.select_option("#colour", colour)
         plot.ready()
         assert sum(plot.legend().values()) == 400
-    plot.page.locator("summary").click()
+    plot.page.locator("summary").last.click()
     plot.page.keyboard.press("s")
     assert plot.faults_in_box() == 400
     for x in range(215, 1100, 40):

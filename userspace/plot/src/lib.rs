@@ -30,7 +30,7 @@ mod text;
 
 pub use page::{page, PageOptions, PageReport};
 pub use png::png;
-pub use scene::Scene;
+pub use scene::{Scene, Trend};
 pub use svg::{svg, Size};
 pub use terminal::terminal;
 

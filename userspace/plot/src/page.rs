@@ -26,7 +26,7 @@ use crate::{
     palette,
     pyramid::{pyramid, Level, Mark},
     raster::weights,
-    scene::Scene,
+    scene::{Scene, Trend},
     svg::{multiple, svg},
     text::xml,
     Error, Size,
@@ -388,6 +388,7 @@ fn metadata(
         "lost": metadata.account.map(|account| account.lost()),
         "leftOut": scene.left_out,
         "dropped": dropped,
+        "trends": scene.trends.iter().map(|trend| trend_of(scene, trend)).collect::<Vec<_>>(),
         "digits": !less.digits,
         "kinds": Kind::ALL.map(Kind::name),
         "accesses": Access::ALL.map(Access::name),
@@ -405,6 +406,19 @@ fn metadata(
         "levels": level_index,
         "raw": raw_index,
     })
+}
+
+/// A trend: its text, its detail, the first and the last step of its time, its mapping.
+fn trend_of(scene: &Scene, trend: &Trend) -> Value {
+    let (from_ns, to_ns) = trend.span_ns.unwrap_or((0, u64::MAX));
+    let step = |time_ns: u64| (time_ns / scene.step_ns).min(scene.span);
+    json!([
+        trend.text,
+        trend.detail,
+        step(from_ns),
+        step(to_ns),
+        trend.mapping.as_deref()
+    ])
 }
 
 /// What the program needs for hover, filters by thread, and marks. Names that are `null` are not known.

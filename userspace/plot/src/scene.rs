@@ -57,6 +57,20 @@ pub struct Scene {
     pub(crate) events: Vec<Event>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) left_out: u64,
+    pub(crate) trends: Vec<Trend>,
+}
+
+/// What is said of a part of the picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trend {
+    /// What it is, in a line.
+    pub text: String,
+    /// What that rests on, and what may help.
+    pub detail: String,
+    /// When, in nanoseconds since the first fault; `None` is all the time.
+    pub span_ns: Option<(u64, u64)>,
+    /// The mapping with most of its faults, where they are of mappings.
+    pub mapping: Option<Name>,
 }
 
 impl Scene {
@@ -86,6 +100,11 @@ impl Scene {
             Ok(scene) => Ok((scene, ended)),
             Err(error) => Err((error, ended)),
         }
+    }
+
+    /// Has the picture say this, too: in the page as a list that leads to each place, in a still picture as its caption.
+    pub fn with_trends(self, trends: Vec<Trend>) -> Self {
+        Self { trends, ..self }
     }
 
     /// Lays columns out.
@@ -165,6 +184,7 @@ impl Scene {
             events,
             missing,
             left_out,
+            trends: Vec::new(),
         })
     }
 

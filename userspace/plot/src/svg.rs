@@ -44,6 +44,8 @@ const BOTTOM: u32 = 92;
 /// Of the strip of rates at the bottom.
 const STRIP: u32 = 40;
 const GAP: u32 = 5;
+/// Of a line of the caption.
+const LINE: u32 = 17;
 const LEAST: u32 = 17;
 
 const INK: &str = "#1f2328";
@@ -62,7 +64,10 @@ pub const FONTS: &str = "DejaVu Sans, Liberation Sans, Noto Sans, Arial, Helveti
 pub fn svg(scene: &Scene, size: Size) -> Result<String, Error> {
     let Size { width, height } = size;
     let (width, height) = (width.max(400), height.max(300));
-    let (across, down) = (width - LEFT - RIGHT, height - TOP - BOTTOM);
+    let lines = caption(scene, width, (height / 4 / LINE) as usize);
+    // CAST: a part of the picture's lines.
+    let caption_height = lines.len() as u32 * LINE;
+    let (across, down) = (width - LEFT - RIGHT, height - TOP - BOTTOM - caption_height);
     let frames = heights(&weights(scene), down, GAP, LEAST);
     let raster = Raster::new(scene, across, down, &frames);
     let mut out = String::new();
@@ -87,8 +92,32 @@ pub fn svg(scene: &Scene, size: Size) -> Result<String, Error> {
     time_axis(&mut out, scene, across, down);
     strip(&mut out, scene, &raster, (across, down));
     missing(&mut out, scene, across, down);
+    for (index, line) in lines.iter().enumerate() {
+        let _ = write!(
+            out,
+            "<text class=\"caption\" x=\"20\" y=\"{}\" fill=\"{INK}\">{}</text>",
+            // CAST: a part of the picture's lines.
+            height - caption_height + LINE * index as u32 + 4,
+            xml(line)
+        );
+    }
     out.push_str("</svg>\n");
     Ok(out)
+}
+
+/// The trends as lines that fit, as many as may be; the last one says how many do not.
+fn caption(scene: &Scene, width: u32, most: usize) -> Vec<String> {
+    let room = (width.saturating_sub(40) / 7).max(12) as usize;
+    let all = scene.trends.len();
+    let shown = if all > most { most - 1 } else { all };
+    let mut lines: Vec<_> = scene.trends[..shown]
+        .iter()
+        .map(|trend| shortened(&printable(&trend.text), room))
+        .collect();
+    if shown < all {
+        lines.push(format!("and {} more trends", all - shown));
+    }
+    lines
 }
 
 /// A PNG of pixels with opacity.
@@ -203,7 +232,7 @@ fn panel_frame(out: &mut String, scene: &Scene, panel: &Panel, frame: Frame, acr
     }
     let scale = f64::from(frame.height) / panel.pages.max(1) as f64;
     let bottom = f64::from(top + frame.height);
-    // From the top, so that the highest is always told.
+    // From the top, so that the highest is always reported.
     let mut free = f64::from(top) - 14.0;
     for segment in panel.segments.iter().rev() {
         let at = bottom - segment.y as f64 * scale;

@@ -18,7 +18,7 @@ use crate::{
     pyramid::pyramid,
     raster::{heights, weights, Raster},
     sample::{event, fault, many, scene},
-    scene::Scene,
+    scene::{Scene, Trend},
     svg, terminal, Error, PageOptions, Size,
 };
 
@@ -467,6 +467,65 @@ fn the_still_picture_is_as_it_was() {
     assert_eq!(
         text, wanted,
         "if it should be so: FAULT_TRACER_GOLDEN=1 cargo test -p fault-tracer-plot"
+    );
+}
+
+/// A trend of a mapping, and one of all the time.
+fn trends() -> Vec<Trend> {
+    let one = |text: &str, span_ns, mapping: Option<&str>| Trend {
+        text: text.into(),
+        detail: "<detail>".into(),
+        span_ns,
+        mapping: mapping.map(Into::into),
+    };
+    vec![
+        one("A <burst> at the start", Some((0, 20)), Some("[heap]")),
+        one("The faults never stop", None, None),
+        one("Third", Some((5, u64::MAX)), None),
+    ]
+}
+
+#[test]
+fn trends_are_the_caption_of_the_still_picture() {
+    let size = Size {
+        width: 800,
+        height: 500,
+    };
+    let caption = |trends: Vec<Trend>, size| {
+        let picture = svg(&many(200).with_trends(trends), size).unwrap();
+        let lines = picture.split("class=\"caption\"").skip(1);
+        let texts = lines.map(|line| line.split(['>', '<']).nth(1).unwrap().to_owned());
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(caption(Vec::new(), size), [""; 0]);
+    let all = [
+        "A &lt;burst&gt; at the start",
+        "The faults never stop",
+        "Third",
+    ];
+    assert_eq!(caption(trends(), size), all);
+    // A small picture has room for some of them.
+    let many_trends: Vec<_> = (0..4).flat_map(|_| trends()).collect();
+    let lines = caption(many_trends, size);
+    assert_eq!(lines.len(), 7);
+    assert_eq!(lines[6], "and 6 more trends");
+}
+
+#[test]
+fn the_page_knows_the_place_of_each_trend() {
+    let scene = many(200).with_trends(trends());
+    let span = scene.span;
+    let text = page_text(&scene, PageOptions::default());
+    let metadata = text.split("id=\"metadata\">").nth(1).unwrap();
+    let metadata: serde_json::Value =
+        serde_json::from_str(metadata.split("</script>").next().unwrap()).unwrap();
+    assert_eq!(
+        metadata["trends"],
+        serde_json::json!([
+            ["A <burst> at the start", "<detail>", 0, 20, "[heap]"],
+            ["The faults never stop", "<detail>", 0, span, null],
+            ["Third", "<detail>", 5, span, null]
+        ])
     );
 }
 

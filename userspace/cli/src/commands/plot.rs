@@ -10,11 +10,15 @@ use std::{
 
 use anyhow::{anyhow, bail, Context as _};
 use clap::Args;
+use fault_tracer_analysis::{trends::trends, Analysis, Wanted};
 use fault_tracer_plot::{page, png, svg, terminal, PageOptions, Scene, Size};
 use fault_tracer_symbols::Symbolizer;
 use fault_tracer_trace::file::ReadError;
 
-use crate::{exit, input, note, output, text::numbers::counted};
+use crate::{
+    exit, input, note, output,
+    text::{self, numbers::counted},
+};
 
 /// Behind the help of the options.
 pub const MORE: &str = "\
@@ -33,6 +37,7 @@ Exit status: 0, also for a trace that was cut off; 1 if it is damaged or the pic
 
 Examples:
   fault-tracer plot faults.arrows -o faults.html
+  fault-tracer plot faults.arrows -o faults.html --trends
   fault-tracer plot faults.arrows -o faults.png --size 2400x1600
   fault-tracer plot faults.arrows";
 
@@ -54,6 +59,10 @@ pub struct Plot {
     /// Drop detail until the page has at most so many MB; the page says what is missing
     #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     max_size: Option<u64>,
+
+    /// Name the trends of `report --trends`: in a page as a list that leads to each, in a still picture below it
+    #[arg(long)]
+    trends: bool,
 
     /// Width of the picture on the terminal in characters [default: that of the terminal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(40..=1000))]
@@ -116,9 +125,24 @@ pub fn run(arguments: &Plot) -> anyhow::Result<u8> {
         .transpose()?;
     let metadata = rows.metadata().clone();
     let mut symbols = Symbolizer::new(&metadata, &arguments.debug_dirs);
-    let read = Scene::of(metadata, &mut rows, &mut symbols);
+    let wanted = Wanted {
+        regions: true,
+        ..Wanted::default()
+    };
+    let mut analysis = arguments
+        .trends
+        .then(|| Analysis::new(&wanted, metadata.account));
+    let seen = rows.by_ref().inspect(|row| {
+        if let (Some(analysis), Ok(row)) = (&mut analysis, row) {
+            // No condition of a trend asks for symbols.
+            analysis.add(row, &mut ());
+        }
+    });
+    let read = Scene::of(metadata, seen, &mut symbols);
+    let found = analysis.map(|analysis| trends(&analysis.finish()));
+    let said = found.map_or_else(Vec::new, |found| text::trends::said(&found));
     let (scene, ended) = match read {
-        Ok((scene, ended)) => (Ok(scene), ended),
+        Ok((scene, ended)) => (Ok(scene.with_trends(said)), ended),
         Err((error, ended)) => (Err(error), ended),
     };
     let mut status = 0;

@@ -27,6 +27,20 @@ pub fn lines(trends: &[Trend], most: usize) -> Vec<String> {
         .collect()
 }
 
+/// The trends for a picture.
+pub fn said(trends: &[Trend]) -> Vec<fault_tracer_plot::Trend> {
+    let one = |trend: &Trend| {
+        let tips = worth_trying(trend.shape).map(|line| format!("; worth trying: {line}"));
+        fault_tracer_plot::Trend {
+            text: headline(trend),
+            detail: evidence(trend) + &tips.unwrap_or_default(),
+            span_ns: trend.span_ns,
+            mapping: trend.mapping.clone(),
+        }
+    };
+    trends.iter().map(one).collect()
+}
+
 fn headline(trend: &Trend) -> String {
     let what = match trend.shape {
         Shape::Steady => "The faults never stop",
@@ -140,7 +154,7 @@ fn evidence(trend: &Trend) -> String {
     }
 }
 
-/// What may help. `fault-tracer advise` says how much, where that can be told.
+/// What may help. `fault-tracer advise` says how much, where that can be reported.
 fn worth_trying(shape: Shape) -> Option<&'static str> {
     Some(match shape {
         Shape::Steady => "no warm-up helps; what counts is the cost of one fault, and their number per piece of work",

@@ -44,6 +44,15 @@ function buildSide() {
     side.append(make("p", { class: "lost", textContent: `${grouped(M.leftOut)} further events are not shown.` }));
   }
   side.append(progressText);
+  if (M.trends.length) {
+    const rows = M.trends.map((trend) => {
+      const [text, detail, , , mapping] = trend;
+      const place = make("button", { type: "button", textContent: printable(text), title: `${printable(detail)}${mapping === null ? "" : `\nin ${printable(mapping)}`}` });
+      place.onclick = () => showTrend(trend);
+      return make("li", {}, place);
+    });
+    side.append(make("details", { id: "trends", open: true }, make("summary", { textContent: "trends" }), make("ol", {}, ...rows)));
+  }
   for (const colour of COLOURS) {
     if (colour === "duration" && !M.durations) continue;
     colourSelect.append(make("option", { value: colour, textContent: colour }));
@@ -113,6 +122,16 @@ function syncSide() {
       return make("li", {}, row, make("span", { class: "count", textContent: grouped(faults) }), only);
     }),
   );
+}
+
+/** Jumps to the time of a trend, and shows the faults of its mapping alone. */
+function showTrend([, , from, to, mapping]) {
+  [S.t0, S.t1] = [from, Math.max(to, from) + 1];
+  S.y.clear();
+  for (const key of ["process", "thread", "text"]) S[key] = "";
+  S.mapping = mapping ?? "";
+  syncSide();
+  changed(true);
 }
 
 function showOnly(panel) {

@@ -491,12 +491,12 @@ int main(int count, char **arguments)
     struct { uint32_t magic, version, bytes, machine, pad, pid; uint64_t time, flags; } header =
         { 0x4a695444, 1, sizeof(header), 62, 0, getpid(), time, 0 };
     struct { uint32_t what, bytes; uint64_t time; uint32_t pid, tid; uint64_t vma, start, size, index; } load =
-        { 0, sizeof(load) + 6 + sizeof(code), time, getpid(), getpid(),
+        { 0, sizeof(load) + sizeof("filler") + sizeof(code), time, getpid(), getpid(),
           (uintptr_t)made, (uintptr_t)made, sizeof(code), 1 };
     if (is_dump) {
         fwrite(&header, sizeof(header), 1, file);
         fwrite(&load, sizeof(load), 1, file);
-        fwrite("filler", 6, 1, file);
+        fwrite("filler", sizeof("filler"), 1, file);
         fwrite(code, sizeof(code), 1, file);
     } else {
         fprintf(file, "%lx %zx filler\n", (long)made, sizeof(code));
