@@ -4,7 +4,8 @@
 //! program maps. `FAULT_TRACER_PRELOAD` says which:
 //!
 //! - `populate`: private anonymous memory that may be written gets its pages at once (`MADV_POPULATE_WRITE`);
-//! - `huge`: such memory asks for huge pages (`MADV_HUGEPAGE`).
+//! - `huge`: such memory asks for huge pages (`MADV_HUGEPAGE`);
+//! - `populate-file`: files that may be read get their pages at once (`MADV_POPULATE_READ`).
 //!
 //! Whatever the kernel says to the advice, the mapping is as the program wanted it. What the C library maps for itself,
 //! such as the memory of its `malloc`, does not come by here. Nor does a program that is linked statically.
@@ -23,6 +24,7 @@ const HUGE_LEAST: usize = 2 << 20;
 enum Advice {
     Populate,
     Huge,
+    PopulateFile,
 }
 
 fn wanted() -> Option<Advice> {
@@ -38,6 +40,7 @@ fn wanted() -> Option<Advice> {
     match value.to_bytes() {
         b"populate" => Some(Advice::Populate),
         b"huge" => Some(Advice::Huge),
+        b"populate-file" => Some(Advice::PopulateFile),
         _ => None,
     }
 }
@@ -48,12 +51,17 @@ fn advise(start: *mut c_void, length: usize, protection: c_int, flags: c_int) {
     // A stack grows as it is needed, and what is reserved may never be used.
     const NOT: c_int =
         libc::MAP_STACK | libc::MAP_NORESERVE | libc::MAP_GROWSDOWN | libc::MAP_HUGETLB;
-    if flags & (KIND | NOT | libc::MAP_SHARED) != KIND || protection & libc::PROT_WRITE == 0 {
-        return;
-    }
+    let is_memory =
+        flags & (KIND | NOT | libc::MAP_SHARED) == KIND && protection & libc::PROT_WRITE != 0;
+    let is_file = flags & (libc::MAP_ANONYMOUS | NOT) == 0 && protection & libc::PROT_READ != 0;
     let advice = match wanted() {
-        Some(Advice::Populate) if length >= POPULATE_LEAST => libc::MADV_POPULATE_WRITE,
-        Some(Advice::Huge) if length >= HUGE_LEAST => libc::MADV_HUGEPAGE,
+        Some(Advice::Populate) if is_memory && length >= POPULATE_LEAST => {
+            libc::MADV_POPULATE_WRITE
+        }
+        Some(Advice::Huge) if is_memory && length >= HUGE_LEAST => libc::MADV_HUGEPAGE,
+        Some(Advice::PopulateFile) if is_file && length >= POPULATE_LEAST => {
+            libc::MADV_POPULATE_READ
+        }
         _ => return,
     };
     // SAFETY: The range was mapped just now for the caller, who does not have it yet: its content and rights stay as they

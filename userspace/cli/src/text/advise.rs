@@ -14,7 +14,7 @@ use super::{
     style::Style,
     table::{Side, Table},
 };
-use crate::commands::advise::{settings, Verified};
+use crate::commands::advise::{settings, Counted, Verified};
 
 /// The text of the advice.
 pub fn text(advice: &[Advice], style: Style) -> String {
@@ -227,9 +227,10 @@ fn what_to_do(advice: &Advice) -> Vec<String> {
             "needs always or madvise in /sys/kernel/mm/transparent_hugepage/enabled; it is for the",
             "memory of malloc; for other memory, in the program: madvise(address, length, MADV_HUGEPAGE)",
         ],
-        Rule::PopulateFile => {
-            &["madvise(address, length, MADV_POPULATE_READ), or read() instead of mmap()"]
-        }
+        Rule::PopulateFile => &[
+            "from outside; in the program: madvise(address, length, MADV_POPULATE_READ), or read()",
+            "instead of mmap()",
+        ],
         Rule::LateTouch => &[
             "mlockall(MCL_CURRENT | MCL_FUTURE) or MAP_POPULATE before the work begins;",
             "Java: -XX:+AlwaysPreTouch. The faults are not saved, they come earlier",
@@ -311,7 +312,12 @@ pub fn verified(tried: &[Verified], runs: u32, style: Style) -> String {
         let predicted = of.faults.before.mean - of.predicted as f64;
         table.push(vec![
             of.rule.name().to_owned(),
-            if of.major { "(major)" } else { "" }.to_owned(),
+            match of.counted {
+                Counted::Faults => "",
+                Counted::Major => "(major)",
+                Counted::Traps => "(traps)",
+            }
+            .to_owned(),
             mean(of.faults.before.mean),
             mean(of.faults.after.mean),
             mean(predicted.max(0.0)),
@@ -386,7 +392,7 @@ pub fn json(subject: &str, advice: &[Advice], tried: Option<&[Verified]>) -> Str
             .map(|of| {
                 json!({
                     "rule": of.rule.name(),
-                    "major": of.major,
+                    "counted": of.counted.name(),
                     "predicted_saving": of.predicted,
                     "measured_saving": of.saved(),
                     "faults": change(&of.faults),
@@ -474,7 +480,7 @@ mod tests {
         let tried = Verified {
             rule: Rule::Refault,
             predicted: 900,
-            major: false,
+            counted: Counted::Faults,
             faults: change(&[1000, 1000], &[110, 110]),
             wall_ns: change(&[1000, 1002], &[500, 502]),
             cpu_ns: change(&[100, 200], &[110, 190]),

@@ -45,6 +45,7 @@ pub fn settings(rule: Rule) -> Vec<Setting> {
         ],
         Rule::HugePages => vec![set("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")],
         Rule::ReadThenWrite => library("populate"),
+        Rule::PopulateFile => library("populate-file"),
         _ => Vec::new(),
     }
 }
@@ -113,9 +114,11 @@ impl Trial {
         })
     }
 
-    /// The same without the advice.
+    /// The same without the advice. The library stays, and does nothing: to load it costs faults of its own.
     pub fn without(&self) -> Self {
+        let library = self.environment.iter().filter(|(name, _)| *name == PRELOAD);
         Self {
+            environment: library.cloned().collect(),
             dropped: self.dropped.clone(),
             ..Self::default()
         }
@@ -174,8 +177,13 @@ mod tests {
         let trial = Trial::of(Rule::HugePages, &[]).unwrap();
         let all = ["GLIBC_TUNABLES", LIBRARY_DOES, PRELOAD];
         assert_eq!(names(&trial), all[..if has_library { 3 } else { 1 }]);
-        let trial = Trial::of(Rule::ReadThenWrite, &[]);
-        assert_eq!(trial.is_some(), has_library);
+        for rule in [Rule::ReadThenWrite, Rule::PopulateFile] {
+            let trial = Trial::of(rule, &[]);
+            assert_eq!(trial.is_some(), has_library);
+            if let Some(trial) = trial {
+                assert_eq!(names(&trial.without()), [PRELOAD]);
+            }
+        }
     }
 
     #[test]

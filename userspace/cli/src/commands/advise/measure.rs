@@ -13,7 +13,7 @@ use fault_tracer_analysis::{
     diff::{Change, Side},
 };
 
-use super::{apply::Trial, Arguments, Verified};
+use super::{apply::Trial, traps::Traps, Arguments, Counted, Verified};
 use crate::{commands::stat::children_usage, exit};
 
 /// Tries what can be applied from outside, each rule by itself.
@@ -33,21 +33,22 @@ pub fn try_all(arguments: &Arguments, advice: &[Advice]) -> anyhow::Result<Vec<V
         let Some(trial) = Trial::of(rule, &of_rule) else {
             continue;
         };
+        let counted = Counted::of(rule);
+        let without = trial.without();
+        let is_usual = counted == Counted::Faults && without.environment.is_empty();
         let before = match &as_it_is {
-            Some(before) if trial.dropped.is_empty() => Vec::clone(before),
-            _ => measure(arguments, &trial.without())?,
+            Some(before) if is_usual => Vec::clone(before),
+            _ => measure(arguments, &without, counted)?,
         };
-        if trial.dropped.is_empty() {
+        if is_usual {
             as_it_is = Some(before.clone());
         }
-        let after = measure(arguments, &trial)?;
-        let major = rule == Rule::Prefetch;
-        let faults = |run: &Cost| if major { run.major } else { run.faults };
+        let after = measure(arguments, &trial, counted)?;
         tried.push(Verified {
             rule,
             predicted: of_rule.iter().map(|advice| advice.saving).sum(),
-            major,
-            faults: change(&before, &after, faults),
+            counted,
+            faults: change(&before, &after, |run| run.counted),
             wall_ns: change(&before, &after, |run| run.wall_ns),
             cpu_ns: change(&before, &after, |run| run.cpu_ns),
         });
@@ -58,18 +59,21 @@ pub fn try_all(arguments: &Arguments, advice: &[Advice]) -> anyhow::Result<Vec<V
 /// What a run cost.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
-    faults: u64,
-    major: u64,
+    counted: u64,
     wall_ns: u64,
     cpu_ns: u64,
 }
 
-fn measure(arguments: &Arguments, trial: &Trial) -> anyhow::Result<Vec<Cost>> {
+fn measure(arguments: &Arguments, trial: &Trial, counted: Counted) -> anyhow::Result<Vec<Cost>> {
     (0..arguments.runs)
         .map(|_| {
             trial
                 .prepare()
                 .context("a file that is to be read before cannot be read")?;
+            let traps = match counted {
+                Counted::Traps => Some(Traps::of_next_command()?),
+                Counted::Faults | Counted::Major => None,
+            };
             let before = children_usage()?;
             let begin = Instant::now();
             let status = Command::new(&arguments.command[0])
@@ -91,8 +95,11 @@ fn measure(arguments: &Arguments, trial: &Trial) -> anyhow::Result<Vec<Cost>> {
             // CAST: 2^64 nanoseconds are 584 years.
             let nanoseconds = |time: Duration| time.as_nanos() as u64;
             Ok(Cost {
-                faults: after.faults - before.faults,
-                major: after.major - before.major,
+                counted: match &traps {
+                    Some(traps) => traps.count()?,
+                    None if counted == Counted::Major => after.major - before.major,
+                    None => after.faults - before.faults,
+                },
                 wall_ns: nanoseconds(wall),
                 cpu_ns: nanoseconds(cpu(&after.cpu) - cpu(&before.cpu)),
             })

@@ -17,6 +17,7 @@ use fault_tracer_trace::Row;
 
 mod apply;
 mod measure;
+mod traps;
 
 pub use apply::settings;
 
@@ -36,7 +37,9 @@ predicted from traces of `record --latency` alone. Savings of several pieces ove
 With --verify, CMD is recorded once. Then it runs N times as it is, and N times with each piece of advice that can be applied \
 from outside: allocator settings in the environment, a library in front of mmap (LD_PRELOAD), and files that are read before \
 the start. Of files, each run with them and each without begins with these files dropped from memory, as far as nobody else \
-uses them; major faults are compared. Faults are those that the kernel counts for CMD and the children that it waited for. \
+uses them; major faults are compared. Of files whose pages are mapped at once, faults of CMD's own instructions are compared \
+(traps): mapping them counts as faults, too. Other faults are those that the kernel counts for CMD and the children that it \
+waited for. A library that is tried is there in the runs without it, too, and does nothing. \
 CMD must do the same each time.
 
 Exit status: 0, also if there is no advice; 1 if the trace is damaged; with --verify 125 if it failed, else that of CMD if it \
@@ -76,6 +79,37 @@ pub struct Arguments {
     pub command: Vec<OsString>,
 }
 
+/// What is counted to see what advice saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Faults, as `getrusage` has them.
+    Faults,
+    /// Of these, the major ones.
+    Major,
+    /// Faults of the command's own instructions: what the kernel populates counts as faults, too, but traps nowhere.
+    Traps,
+}
+
+impl Counted {
+    /// What shows whether the advice of a rule helps.
+    pub const fn of(rule: Rule) -> Self {
+        match rule {
+            Rule::Prefetch => Self::Major,
+            Rule::PopulateFile => Self::Traps,
+            _ => Self::Faults,
+        }
+    }
+
+    /// Its name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Faults => "faults",
+            Self::Major => "major",
+            Self::Traps => "traps",
+        }
+    }
+}
+
 /// Advice that was tried.
 #[derive(Clone, Debug)]
 pub struct Verified {
@@ -83,8 +117,8 @@ pub struct Verified {
     pub rule: Rule,
     /// Faults that were to be saved.
     pub predicted: u64,
-    /// Whether these, and those that were counted, are major faults alone.
-    pub major: bool,
+    /// What was counted, of which these are.
+    pub counted: Counted,
     /// Faults before and after.
     pub faults: Change,
     /// Wall time before and after, in nanoseconds.
