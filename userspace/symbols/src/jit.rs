@@ -109,6 +109,8 @@ pub struct JitFiles {
     began: HashMap<u32, u64>,
     /// Whether times of the trace are those of `CLOCK_MONOTONIC`.
     monotonic: bool,
+    /// Where jitdump files are, besides `/tmp`.
+    dump_folders: Vec<PathBuf>,
     found: HashMap<u32, OfProcess>,
 }
 
@@ -121,6 +123,8 @@ impl JitFiles {
             first_ns: None,
             began: HashMap::new(),
             monotonic,
+            // Nothing of this machine is looked at for a trace of another one.
+            dump_folders: wall_offset_ns.map_or_else(Vec::new, |_| dump_folders()),
             found: HashMap::new(),
         }
     }
@@ -144,9 +148,10 @@ impl JitFiles {
         notes: &mut Vec<String>,
     ) -> Option<Symbol> {
         if !self.found.contains_key(&pid) {
+            let inner = self.wall_offset_ns.and_then(|_| inner_pid(pid));
             let found = OfProcess {
-                dump: self.dump(pid, notes),
-                map: self.map(pid, notes),
+                dump: self.dump(pid, inner, notes),
+                map: self.map(pid, inner, notes),
             };
             self.found.insert(pid, found);
         }
@@ -157,23 +162,16 @@ impl JitFiles {
     }
 
     /// The map of a process, if there is one.
-    fn map(&self, pid: u32, notes: &mut Vec<String>) -> Option<PerfMap> {
+    fn map(&self, pid: u32, inner: Option<u32>, notes: &mut Vec<String>) -> Option<PerfMap> {
         let name = |pid| format!("perf-{pid}.map");
-        let (_, bytes) = self.read(pid, name, &[], notes)?;
+        let (_, bytes) = self.read(pid, inner, name, &[], notes)?;
         Some(PerfMap::parse(&bytes))
     }
 
-    /// The jitdump file of a process, if there is one: where CPython, V8 and perf's library for Java write it.
-    fn dump(&self, pid: u32, notes: &mut Vec<String>) -> Option<JitDump> {
+    /// The jitdump file of a process, if there is one.
+    fn dump(&self, pid: u32, inner: Option<u32>, notes: &mut Vec<String>) -> Option<JitDump> {
         let name = |pid| format!("jit-{pid}.dump");
-        let home = ["JITDUMPDIR", "HOME"].into_iter().find_map(env::var_os);
-        let sessions = home.and_then(|home| fs::read_dir(Path::new(&home).join(".debug/jit")).ok());
-        let sessions = sessions.into_iter().flatten();
-        let folders: Vec<PathBuf> = [PathBuf::from(".")]
-            .into_iter()
-            .chain(sessions.flatten().map(|session| session.path()))
-            .collect();
-        let (path, bytes) = self.read(pid, name, &folders, notes)?;
+        let (path, bytes) = self.read(pid, inner, name, &self.dump_folders, notes)?;
         let dump = JitDump::parse(&bytes);
         if dump.is_none() {
             notes.push(format!(
@@ -184,11 +182,12 @@ impl JitFiles {
         dump
     }
 
-    /// The path of a process's file, and what it holds, if it is there and to be trusted. `name` makes the file's name of
-    /// a process id; it may be in `folders`, too.
+    /// The path of a process's file, and what it holds, if it is there and to be trusted. `inner` is the process's id in its
+    /// own namespace while it lives; `name` makes the file's name of an id; it may be in `folders`, too.
     fn read(
         &self,
         pid: u32,
+        inner: Option<u32>,
         name: impl Fn(u32) -> String,
         folders: &[PathBuf],
         notes: &mut Vec<String>,
@@ -200,14 +199,14 @@ impl JitFiles {
                 None
             }
         };
-        let of_user = self.dirs.iter().map(|dir| dir.join(name(pid)));
-        if let Some(path) = of_user.into_iter().find(|path| path.is_file()) {
+        let mut of_user = self.dirs.iter().map(|dir| dir.join(name(pid)));
+        if let Some(path) = of_user.find(|path| path.is_file()) {
             return read(path).map(|(path, _, bytes)| (path, bytes));
         }
         let offset = self.wall_offset_ns?;
         // While the process lives, as it sees the folder and its own id.
-        let inner = inner_pid(pid)
-            .map(|inner| PathBuf::from(format!("/proc/{pid}/root/tmp")).join(name(inner)));
+        let inner =
+            inner.map(|inner| PathBuf::from(format!("/proc/{pid}/root/tmp")).join(name(inner)));
         let others = folders.iter().map(|folder| folder.join(name(pid)));
         let mut paths = inner
             .into_iter()
@@ -247,6 +246,17 @@ fn read(path: &Path) -> io::Result<(Metadata, Vec<u8>)> {
     let mut bytes = Vec::new();
     file.take(BYTES_MOST).read_to_end(&mut bytes)?;
     Ok((metadata, bytes))
+}
+
+/// Where V8 and perf's library for Java write jitdump files.
+fn dump_folders() -> Vec<PathBuf> {
+    let home = ["JITDUMPDIR", "HOME"].into_iter().find_map(env::var_os);
+    let sessions = home.and_then(|home| fs::read_dir(Path::new(&home).join(".debug/jit")).ok());
+    let sessions = sessions.into_iter().flatten().flatten();
+    [PathBuf::from(".")]
+        .into_iter()
+        .chain(sessions.map(|session| session.path()))
+        .collect()
 }
 
 /// The id of a living process in its own pid namespace.

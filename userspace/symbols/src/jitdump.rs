@@ -95,65 +95,39 @@ impl JitDump {
             let body = Bytes(&rest[RECORD_BYTES..total]);
             rest = &rest[total..];
             // A record that does not hold what its kind needs is passed over.
-            let _: Option<()> = match what {
-                CODE_LOAD => dump.load(body, time_ns, number, &mut names),
-                CODE_MOVE => dump.moved(body, time_ns, number, &names),
-                _ => None,
-            };
+            let _: Option<()> = dump.add(what, body, time_ns, number, &mut names);
         }
         Some(dump)
     }
 
-    fn load(
+    /// Takes a record that makes or moves a function; `names` are those of the functions' indices.
+    fn add(
         &mut self,
+        what: u32,
         mut body: Bytes<'_>,
         time_ns: u64,
         number: usize,
         names: &mut HashMap<u64, Name>,
     ) -> Option<()> {
-        // Process, thread, virtual address.
-        body.take::<16>()?;
+        // Process, thread, virtual address; of a move the former address, too.
+        match what {
+            CODE_LOAD => _ = body.take::<16>()?,
+            CODE_MOVE => _ = body.take::<24>()?,
+            _ => return None,
+        }
         let (start, bytes, index) = (body.u64()?, body.u64()?, body.u64()?);
-        let name = Name::from(escape(body.text()?));
-        names.insert(index, Name::clone(&name));
-        self.add(
-            start,
-            Function {
-                time_ns,
-                number,
-                bytes,
-                name,
-            },
-        );
-        Some(())
-    }
-
-    fn moved(
-        &mut self,
-        mut body: Bytes<'_>,
-        time_ns: u64,
-        number: usize,
-        names: &HashMap<u64, Name>,
-    ) -> Option<()> {
-        // Process, thread, virtual address, the former address.
-        body.take::<24>()?;
-        let (start, bytes, index) = (body.u64()?, body.u64()?, body.u64()?);
+        if what == CODE_LOAD {
+            names.insert(index, escape(body.text()?).into());
+        }
         let name = Name::clone(names.get(&index)?);
-        self.add(
-            start,
-            Function {
-                time_ns,
-                number,
-                bytes,
-                name,
-            },
-        );
+        self.largest = self.largest.max(bytes);
+        self.functions.entry(start).or_default().push(Function {
+            time_ns,
+            number,
+            bytes,
+            name,
+        });
         Some(())
-    }
-
-    fn add(&mut self, start: u64, function: Function) {
-        self.largest = self.largest.max(function.bytes);
-        self.functions.entry(start).or_default().push(function);
     }
 
     /// The function that stood at an address at that time of `CLOCK_MONOTONIC`; without a time, the last one. Of
