@@ -187,6 +187,9 @@ def test_regions(rows, report):
     for region in report["regions"]:
         touched = sum(touch["faults"] for touch in region["touches"].values())
         assert touched == region["faults"]
+        growth = region["growth"]
+        assert sum(growth["steps"]) == region["touches"]["first"]["faults"]
+        assert growth["late"] <= sum(growth["steps"])
 
 
 def test_pages(subject, report):

@@ -58,6 +58,18 @@ impl<const N: usize> Series<N> {
         &self.steps
     }
 
+    /// The counts of `what` in `parts` equal parts of the time from the beginning to a time in nanoseconds. A step counts
+    /// in the part in which it begins, what lies behind the end in the last one.
+    pub fn parts(&self, what: usize, until_ns: u64, parts: usize) -> Vec<u64> {
+        let mut sums = vec![0; parts];
+        for (n, step) in self.steps.iter().enumerate() {
+            let begin = u128::from(self.step_ns) * n as u128;
+            let part = begin * parts as u128 / u128::from(until_ns.max(1));
+            sums[(part as usize).min(parts - 1)] += step[what];
+        }
+        sums
+    }
+
     /// All of `what`, and those in the steps that begin at a time, in nanoseconds, or later.
     pub fn since(&self, time_ns: u64, what: usize) -> (u64, u64) {
         let (mut all, mut late) = (0, 0);
@@ -89,6 +101,17 @@ mod tests {
             .iter()
             .fold([0, 0], |sum, step| [sum[0] + step[0], sum[1] + step[1]]);
         assert_eq!(sums, [500, 500]);
+    }
+
+    #[test]
+    fn parts_of_the_time() {
+        let mut series = Series::<1>::default();
+        for time in [0, 0, 5 * FIRST_STEP_NS, 9 * FIRST_STEP_NS] {
+            series.add(time, 0);
+        }
+        assert_eq!(series.parts(0, 20 * FIRST_STEP_NS, 4), [2, 2, 0, 0]);
+        assert_eq!(series.parts(0, 10 * FIRST_STEP_NS, 2), [2, 2]);
+        assert_eq!(series.parts(0, 0, 2), [2, 2]);
     }
 
     #[test]

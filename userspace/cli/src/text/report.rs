@@ -67,7 +67,10 @@ pub fn text(arguments: &Arguments, read: &Read, style: Style) -> String {
     }
     if let Some(found) = &report.regions {
         if arguments.by.is_empty() && !arguments.is_special() {
-            section("Mappings of each program", regions(found, arguments.top));
+            section(
+                "Mappings of each program",
+                regions(found, overview.span_ns, arguments.top),
+            );
         }
     }
     if arguments.by.is_empty() && !arguments.is_special() {
@@ -553,14 +556,18 @@ pub fn spark(numbers: &[u64]) -> String {
         .collect()
 }
 
-/// The mappings of programs: how they are walked, and what would save faults in them.
-fn regions(found: &RegionsFound, top: usize) -> Vec<String> {
+/// The parts of the trace's time that the growth of a mapping is shown in.
+const GROWTH_PARTS: usize = 16;
+
+/// The mappings of programs: how they grow and are walked, and what would save faults in them.
+fn regions(found: &RegionsFound, span_ns: u64, top: usize) -> Vec<String> {
     let mut table = Table::new(&[
         ("faults", Side::Right),
         ("pages", Side::Right),
         ("again", Side::Right),
         ("saved by huge pages", Side::Right),
         ("by fault-around of 2 MiB", Side::Right),
+        ("growth over time", Side::Left),
         ("pattern", Side::Left),
         ("program", Side::Left),
         ("mapping", Side::Left),
@@ -580,6 +587,13 @@ fn regions(found: &RegionsFound, top: usize) -> Vec<String> {
             or_nothing(region.touched(Touch::Again).faults),
             or_nothing(blocks.huge_saving),
             or_nothing(around),
+            match region.touched(Touch::First).faults {
+                0 => String::new(),
+                _ => format!(
+                    "|{}|",
+                    spark(&region.growth.parts(0, span_ns, GROWTH_PARTS))
+                ),
+            },
             match pattern {
                 Pattern::Strided(pages) => format!("strided by {pages}"),
                 pattern => pattern.name().to_owned(),
@@ -705,6 +719,19 @@ mod tests {
     }
 
     #[test]
+    fn each_mapping_shows_when_it_grew() {
+        let text = shown("");
+        let row = text
+            .lines()
+            .find(|line| line.contains("sequential") && line.ends_with("[heap]"))
+            .unwrap_or_else(|| panic!("{text}"));
+        assert!(row.contains("  |█████           |  "), "{text}");
+        // A file's pages are no memory that grows.
+        let row = text.lines().find(|line| line.ends_with("/data,1")).unwrap();
+        assert!(!row.contains('|'), "{text}");
+    }
+
+    #[test]
     fn cold_files_and_refaults() {
         let text = shown("--cold");
         let row = text.lines().find(|line| line.ends_with("/data,1")).unwrap();
@@ -744,6 +771,10 @@ mod tests {
         assert_eq!(json["stand_out"][0]["what"], "major");
         assert_eq!(json["tables"][1]["groups"][0]["pages"], 100);
         assert_eq!(json["regions"][0]["touches"]["again"]["faults"], 200);
+        let growth = &json["regions"][0]["growth"];
+        let steps = growth["steps"].as_array().unwrap();
+        let sum: u64 = steps.iter().map(|step| step.as_u64().unwrap()).sum();
+        assert_eq!((sum, &growth["late"]), (100, &0.into()));
     }
 
     #[test]

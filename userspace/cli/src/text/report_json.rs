@@ -314,6 +314,14 @@ fn region(region: &Region) -> Json {
         ("mapping".into(), json!(region.mapping.as_deref())),
         ("pages".into(), region.pages.into()),
         ("touches".into(), Map::from_iter(touches).into()),
+        (
+            "growth".into(),
+            json!({
+                "step_ns": region.growth.step_ns(),
+                "late": region.late_touches,
+                "steps": region.growth.steps().iter().map(|[first]| first).collect::<Vec<_>>(),
+            }),
+        ),
         ("pattern".into(), pattern.name().into()),
         ("stride_pages".into(), json!(stride)),
         (
