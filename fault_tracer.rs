@@ -19,6 +19,7 @@
 //! | `elf` | a file's build id | nothing |
 //! | `page_cache` | what of a file is in memory | `elf`, `arch` |
 //! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache` |
+//! | `stack` | the user stack of a fault | `ring`, `arch` |
 //! | `targets` | process id to sessions | `probe` |
 //! | `wake` | waking readers from the fault path | nothing |
 //! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe` |
@@ -74,6 +75,8 @@ mod rings;
 mod session;
 #[path = "fault_tracer/sideband.rs"]
 mod sideband;
+#[path = "fault_tracer/stack.rs"]
+mod stack;
 #[path = "fault_tracer/targets.rs"]
 mod targets;
 #[path = "fault_tracer/tasks.rs"]

@@ -45,7 +45,7 @@ pub(crate) fn start(id: i32, ring_bytes: u64, follow: bool, log: bool) -> Result
             | if log { session_flag::LOG } else { 0 },
         watermark_bytes: 0,
         clock: clock::MONOTONIC,
-        reserved: 0,
+        stack: 0,
     })?;
     session.add_target(id, false)?;
     session.start()?;

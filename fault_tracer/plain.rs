@@ -81,6 +81,7 @@ pub(crate) unsafe fn publish(session: usize, rings: &Rings) {
         || !shape.ring.sideband
         || shape.clock != uapi::clock::MONOTONIC
         || shape.log
+        || shape.stack.is_some()
         || !clock::is_quick()
     {
         return;

@@ -23,7 +23,7 @@ use super::{
     ring::{Pushed, Ring, SLOT_WORDS},
     rings::{CpuRing, Rings},
     sideband::{self, Side},
-    targets, translation,
+    stack, targets, translation,
     uapi::{self, fault_flag, record_type},
     wake,
 };
@@ -436,6 +436,10 @@ fn deliver<T: OnWritten>(fault: Fault, session: usize, is_only: bool, on_written
         },
         None => uapi::MAPPING_UNKNOWN,
     };
+    if let Some(wanted) = &rings.shape().stack {
+        // SAFETY: In the handler of a fault of the running thread, on the CPU that the ring belongs to.
+        unsafe { stack::emit(cpu_ring.ring(), wanted, fault.task, fault.header, time_ns) };
+    }
     let number = u64::from(number);
     let words = [
         fault.header | number >> 8 << uapi::HEADER_MAPPING_SHIFT,

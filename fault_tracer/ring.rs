@@ -101,6 +101,16 @@ pub struct Shape {
 #[derive(Clone, Copy)]
 pub struct Room(u64);
 
+/// Room for a record beside the faults that is written in its place, and behind it for a fault.
+pub struct Space<'a> {
+    /// Where the ring ends.
+    head: u64,
+    /// Where the record begins: behind `head` if it would wrap around the end otherwise.
+    start: u64,
+    /// Its words. Nobody reads them before [`Ring::end_side`].
+    pub words: &'a [AtomicU64],
+}
+
 /// What became of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
@@ -350,6 +360,39 @@ impl<'a> Ring<'a> {
         Some(self.write(head, record, bytes))
     }
 
+    /// Room for a record of up to so many words, whole slots, that is written in its place, and behind it for the fault
+    /// that it belongs to; `None` where there is no room for both. One producer, as for [`Ring::push_fault`]. Nothing
+    /// has come into the ring before [`Ring::end_side`].
+    pub fn begin_side(&self, words: usize) -> Option<Space<'_>> {
+        let bytes = (words as u64).wrapping_mul(8);
+        let both = bytes.wrapping_add(SLOT_BYTES);
+        let mut head = self.producer.head.load(Ordering::Relaxed);
+        if self.shape.overwrite {
+            self.evict_for(head, self.needed(head, both)?);
+        } else {
+            head = self.room_for(head, self.needed(head, both)?)?;
+            // As in `push_side`.
+            head = self.room_for(head, self.needed(head, both)?)?;
+        }
+        let start = head.wrapping_add(self.gap(head, both));
+        let from = (start / 8) as usize & (self.data.len().wrapping_sub(1));
+        Some(Space {
+            head,
+            start,
+            words: self.data.get(from..from.wrapping_add(words))?,
+        })
+    }
+
+    /// Records the first words of a space, whole slots, no more than it has. Their first word says what they are.
+    pub fn end_side(&self, space: Space<'_>, words: usize) {
+        self.pad(space.head, space.start.wrapping_sub(space.head));
+        // (A), as for a fault.
+        self.producer.head.store(
+            space.start.wrapping_add((words as u64).wrapping_mul(8)),
+            Ordering::Release,
+        );
+    }
+
     /// As [`Ring::push_side`], for what must be emitted once and in time: also where there is no room for
     /// faults any more. Counted where there is none at all. Says nothing of losses: they are emitted where
     /// the faults go on.
@@ -400,12 +443,8 @@ impl<'a> Ring<'a> {
     /// Writes a record for which there is room behind `head`. Returns its position.
     fn write(&self, mut head: u64, record: &[u64], bytes: u64) -> u64 {
         let gap = self.gap(head, bytes);
-        if gap != 0 {
-            let pad = (gap / SLOT_BYTES) << uapi::HEADER_SLOTS_SHIFT
-                | uapi::record_type::PAD << uapi::HEADER_TYPE_SHIFT;
-            self.word(head).store(pad, Ordering::Relaxed);
-            head = head.wrapping_add(gap);
-        }
+        self.pad(head, gap);
+        head = head.wrapping_add(gap);
         for (i, &word) in record.iter().enumerate() {
             self.word(head.wrapping_add(i as u64 * 8))
                 .store(word, Ordering::Relaxed);
@@ -415,6 +454,15 @@ impl<'a> Ring<'a> {
             .head
             .store(head.wrapping_add(bytes), Ordering::Release);
         head
+    }
+
+    /// Fills so many bytes from `head` to the end of the data, if any.
+    fn pad(&self, head: u64, bytes: u64) {
+        if bytes != 0 {
+            let pad = (bytes / SLOT_BYTES) << uapi::HEADER_SLOTS_SHIFT
+                | uapi::record_type::PAD << uapi::HEADER_TYPE_SHIFT;
+            self.word(head).store(pad, Ordering::Relaxed);
+        }
     }
 
     /// Bytes between a position and the end of the data, if `bytes` do not fit there.

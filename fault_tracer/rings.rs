@@ -19,6 +19,7 @@ use kernel::{
 use super::{
     ring::{self, ConsumerPage, ProducerPage, Ring},
     sideband::Side,
+    stack::Wanted,
     sync::AtomicU64 as Word,
     uapi,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Shape {
     pub(crate) clock: u32,
     /// Whether faults are also printed to the kernel log.
     pub(crate) log: bool,
+    /// Which of the faults' stacks are recorded, if they are.
+    pub(crate) stack: Option<Wanted>,
 }
 
 impl Shape {

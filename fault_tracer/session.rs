@@ -21,6 +21,7 @@ use super::{
     registry::{self, Deaf, Named},
     ring::{self, SLOT_WORDS},
     rings::{self, Rings, Shape},
+    stack::Wanted,
     targets,
     uapi::{self, clock, mode, session_flag, state},
     wake::Wake,
@@ -33,7 +34,7 @@ pub(crate) const DEFAULT: uapi::Config = uapi::Config {
     flags: session_flag::FOLLOW,
     watermark_bytes: 0,
     clock: clock::MONOTONIC,
-    reserved: 0,
+    stack: 0,
 };
 
 /// Processes that a session can name before it is started. More of them are better traced by their parent, or as all.
@@ -314,6 +315,7 @@ impl Session {
             },
             clock: config.clock,
             log: config.flags & session_flag::LOG != 0,
+            stack: Wanted::of(config),
         })?;
         let rings = Arc::new(rings, GFP_KERNEL)?;
         // SAFETY: `wake` lives as long as the session, which leaves the registry when it is dropped.
@@ -480,9 +482,6 @@ fn why_not(error: Error) -> &'static str {
 
 /// What is wrong with a configuration, if anything.
 fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
-    if config.reserved != 0 {
-        return Err("reserved fields must be zero");
-    }
     if config.watermark_bytes > config.ring_bytes {
         return Err("the watermark cannot be above the ring's size");
     }
@@ -496,7 +495,9 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
         | session_flag::SIDEBAND
         | session_flag::ALL
         | session_flag::LATENCY
-        | session_flag::FTRACE;
+        | session_flag::FTRACE
+        | session_flag::STACK_FRAMES
+        | session_flag::STACK_COPY;
     if config.flags & !known != 0 {
         return Err("unknown flag");
     }
@@ -504,7 +505,30 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
     if config.flags & both == both {
         return Err("returns are recorded by the kprobe alone, not with the ftrace hook");
     }
-    check_ring_bytes(config.ring_bytes)
+    check_ring_bytes(config.ring_bytes)?;
+    check_stack(config)
+}
+
+/// What is wrong with the stacks that are asked for, if anything.
+fn check_stack(config: &uapi::Config) -> Result<(), &'static str> {
+    let both = session_flag::STACK_FRAMES | session_flag::STACK_COPY;
+    let asked = config.flags & both;
+    if asked == both {
+        return Err("stacks are recorded by frame pointers or as copies, not both");
+    }
+    let fits = match asked {
+        0 => config.stack == 0,
+        session_flag::STACK_FRAMES => (1..=uapi::STACK_FRAMES_MAX).contains(&config.stack),
+        _ => (8..=uapi::STACK_BYTES_MAX).contains(&config.stack) && config.stack % 8 == 0,
+    };
+    if !fits {
+        return Err("the size of the stacks is out of its range");
+    }
+    let record = Wanted::of(config).map_or(0, |wanted| wanted.record_words() as u64 * 8);
+    if record > config.ring_bytes / 4 {
+        return Err("the ring is too small: it must hold four stacks");
+    }
+    Ok(())
 }
 
 /// What is wrong with a size of rings, if anything.

@@ -37,6 +37,7 @@
 #define FT_RECORD_EXIT			4ULL
 #define FT_RECORD_LOST			5ULL
 #define FT_RECORD_RETURN		6ULL
+#define FT_RECORD_STACK			7ULL
 
 /* A record's first word. A fault is one slot; other records have their length where it has flags. */
 #define FT_HEADER_TGID_SHIFT		FT_PID_BITS
@@ -45,6 +46,7 @@
 #define FT_HEADER_ENTRY_SHIFT		60
 #define FT_HEADER_MAPPING_SHIFT		(FT_HEADER_FLAGS_SHIFT + 13)
 #define FT_HEADER_SLOTS_SHIFT		(2 * FT_PID_BITS)
+#define FT_RECORD_SLOTS_MAX		((1ULL << 12) - 1)
 #define FT_HEADER_TYPE_SHIFT		60
 
 #define FT_HEADER_TYPE(header)						\
@@ -55,7 +57,7 @@
 #define FT_HEADER_SLOTS(header)						\
 	(FT_HEADER_TYPE(header) == FT_RECORD_FAULT ?			\
 		 1ULL :							\
-		 ((__u64)(header) >> FT_HEADER_SLOTS_SHIFT) & 0xff)
+		 ((__u64)(header) >> FT_HEADER_SLOTS_SHIFT) & FT_RECORD_SLOTS_MAX)
 
 /* Numbers of mappings, given again and again by each CPU for itself. */
 #define FT_MAPPINGS			(1 << 11)
@@ -154,6 +156,23 @@ struct ft_return_record {
 	__u32 page;		/* bits 0-7: log2 of the page's bytes, 8-15: of the folio's; 0: not known */
 };
 
+/* The user stack of the fault that follows on the same CPU. */
+struct ft_stack_record {
+	__u64 header;
+	__u64 time_ns;		/* of that fault */
+	__u32 count;		/* of return addresses, or of bytes from sp on, behind one word with rbp */
+	__u32 flags;		/* FT_STACK_* */
+	__u64 sp;
+};
+
+#define FT_STACK_COPY			(1U << 0)	/* a copy; otherwise return addresses */
+#define FT_STACK_WHOLE			(1U << 1)	/* up to the outermost frame */
+#define FT_STACK_CUT			(1U << 2)	/* there is more than was asked for */
+#define FT_STACK_BROKEN			(1U << 3)	/* unreadable memory, or a bad frame pointer */
+#define FT_STACK_FOREIGN		(1U << 4)	/* nothing: no 64-bit user mode */
+#define FT_STACK_FRAMES_MAX		1024U
+#define FT_STACK_BYTES_MAX		(32U << 10)
+
 #define FT_RESULT_OOM			(1U << 0)
 #define FT_RESULT_SIGBUS		(1U << 1)
 #define FT_RESULT_MAJOR			(1U << 2)
@@ -232,6 +251,8 @@ struct ft_return_record {
 #define FT_SESSION_ALL			(1U << 4)	/* every process but the one that starts it */
 #define FT_SESSION_LATENCY		(1U << 5)	/* the faults' returns too */
 #define FT_SESSION_FTRACE		(1U << 6)	/* by an ftrace hook, not a kprobe */
+#define FT_SESSION_STACK_FRAMES		(1U << 7)	/* user stacks too, by frame pointers */
+#define FT_SESSION_STACK_COPY		(1U << 8)	/* user stacks too, as copies of their tops */
 
 /* The clock of a session's records. */
 #define FT_CLOCK_MONOTONIC		0
@@ -265,10 +286,10 @@ struct ft_info {
 struct ft_config {
 	__u64 ring_bytes;
 	__u32 mode;		/* FT_MODE_* */
-	__u32 flags;		/* FT_SESSION_FOLLOW, _SIDEBAND, _ALL, _LATENCY, _FTRACE */
+	__u32 flags;		/* FT_SESSION_* but _LOG and _BOOT */
 	__u64 watermark_bytes;	/* wakes poll; 0: a quarter of the ring */
 	__u32 clock;		/* FT_CLOCK_* */
-	__u32 reserved;
+	__u32 stack;		/* most return addresses, or most bytes of a copy */
 };
 
 struct ft_target {

@@ -64,6 +64,8 @@ pub mod record_type {
     pub const LOST: u64 = 5;
     /// A fault has ended: [`super::ReturnRecord`], one slot.
     pub const RETURN: u64 = 6;
+    /// The user stack of the fault that follows on the same CPU: [`super::StackRecord`] and what is known of it.
+    pub const STACK: u64 = 7;
 }
 
 /// First bit of the thread group id in a record's first word; the thread id begins at bit 0.
@@ -81,8 +83,11 @@ pub const MAPPINGS: usize = 1 << 11;
 /// The number of a mapping that could not be emitted, for want of room, or since the session has no
 /// side-band.
 pub const MAPPING_UNKNOWN: u16 = MAPPINGS as u16 - 1;
-/// First bit of the length in slots of a record that is not a fault; 8 bits wide.
+/// First bit of the length in slots of a record that is not a fault; 12 bits wide. Only a [`record_type::STACK`], and a
+/// [`record_type::PAD`] before one, can be longer than 255 slots.
 pub const HEADER_SLOTS_SHIFT: u32 = 2 * PID_BITS;
+/// Most slots of a record.
+pub const RECORD_SLOTS_MAX: u64 = (1 << 12) - 1;
 /// First bit of the record type.
 pub const HEADER_TYPE_SHIFT: u32 = 60;
 
@@ -289,6 +294,47 @@ pub struct ReturnRecord {
     /// anonymous memory that it belongs to, where that is larger than the page (a folio of several pages).
     pub page: u32,
 }
+
+/// The user stack of a fault, in a session with [`session_flag::STACK_FRAMES`] or [`session_flag::STACK_COPY`]. It
+/// precedes the record of that fault, which has the same ids and the same time. A fault without one found no room for
+/// both in the ring.
+///
+/// Behind it stand, of frames, `count` return addresses, the caller of the faulting code first; of a copy, one word with
+/// the frame pointer (`rbp`), and `count` bytes of the stack, from the stack pointer on. Zeros fill the last slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackRecord {
+    /// As in [`MappingRecord`].
+    pub header: u64,
+    /// Time of the fault.
+    pub time_ns: u64,
+    /// Return addresses, or bytes of the copy.
+    pub count: u32,
+    /// See [`stack_flag`].
+    pub flags: u32,
+    /// The stack pointer in user mode.
+    pub sp: u64,
+}
+
+/// What a [`StackRecord`] has.
+pub mod stack_flag {
+    /// A copy of the top of the stack; otherwise return addresses.
+    pub const COPY: u32 = 1 << 0;
+    /// It reaches the outermost frame: the chain of frame pointers has ended with a zero, or the copy has all up to where
+    /// the stack of the first thread began.
+    pub const WHOLE: u32 = 1 << 1;
+    /// There is more than was asked for.
+    pub const CUT: u32 = 1 << 2;
+    /// It ends where memory could not be read without waiting, or where a frame pointer leads to none.
+    pub const BROKEN: u32 = 1 << 3;
+    /// There is nothing: the thread does not run 64-bit code, or has no user mode.
+    pub const FOREIGN: u32 = 1 << 4;
+}
+
+/// Most return addresses that a session can ask for.
+pub const STACK_FRAMES_MAX: u32 = 1024;
+/// Most bytes of a stack that a session can ask for.
+pub const STACK_BYTES_MAX: u32 = 32 << 10;
 
 /// Bits of [`ReturnRecord::result`]: those of the kernel's `enum vm_fault_reason`
 /// (`include/linux/mm_types.h`). There may be others, of no use outside of the kernel.
@@ -514,7 +560,7 @@ pub const fn header_slots(header: u64) -> u64 {
     if header_type(header) == record_type::FAULT {
         1
     } else {
-        (header >> HEADER_SLOTS_SHIFT) & 0xff
+        (header >> HEADER_SLOTS_SHIFT) & RECORD_SLOTS_MAX
     }
 }
 
@@ -560,6 +606,12 @@ pub mod session_flag {
     /// The faults are seen by an ftrace hook instead of a kprobe, which costs each fault less. `FT_IOC_START` fails
     /// with `EOPNOTSUPP` where the kernel cannot do so. Not with [`LATENCY`].
     pub const FTRACE: u32 = 1 << 6;
+    /// The user stacks of the faults are recorded too, see [`super::StackRecord`]: the return addresses to which the frame
+    /// pointers lead, at most [`super::Config::stack`] of them.
+    pub const STACK_FRAMES: u32 = 1 << 7;
+    /// The user stacks too: a copy of the top of each, of at most [`super::Config::stack`] bytes. Not with
+    /// [`STACK_FRAMES`].
+    pub const STACK_COPY: u32 = 1 << 8;
 }
 
 /// `FT_IOC_INFO`: what the module can do and what this file's session is.
@@ -618,15 +670,18 @@ pub struct Config {
     /// See [`mode`].
     pub mode: u32,
     /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`], [`session_flag::ALL`],
-    /// [`session_flag::LATENCY`], [`session_flag::FTRACE`] or 0.
+    /// [`session_flag::LATENCY`], [`session_flag::FTRACE`], [`session_flag::STACK_FRAMES`],
+    /// [`session_flag::STACK_COPY`] or 0.
     pub flags: u32,
     /// Wake a reader that waits in `poll` when a ring holds that many bytes, at most `ring_bytes`; 0 for a
     /// quarter of it.
     pub watermark_bytes: u64,
     /// See [`clock`].
     pub clock: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// With [`session_flag::STACK_FRAMES`], most return addresses, 1 to [`STACK_FRAMES_MAX`]; with
+    /// [`session_flag::STACK_COPY`], most bytes, a multiple of 8 up to [`STACK_BYTES_MAX`]. A ring must hold at least
+    /// four such records. Otherwise 0.
+    pub stack: u32,
 }
 
 /// The clock of a session's records.
@@ -812,6 +867,9 @@ const _: () = {
     assert!(core::mem::size_of::<ExitRecord>() == SLOT_BYTES);
     assert!(core::mem::size_of::<LostRecord>() == SLOT_BYTES);
     assert!(core::mem::size_of::<ReturnRecord>() == SLOT_BYTES);
+    assert!(core::mem::size_of::<StackRecord>() == SLOT_BYTES);
+    assert!(STACK_BYTES_MAX as u64 / (SLOT_BYTES as u64) < RECORD_SLOTS_MAX - 2);
+    assert!(STACK_FRAMES_MAX * 8 < STACK_BYTES_MAX);
     assert!(HEADER_MAPPING_SHIFT + 3 == HEADER_TYPE_SHIFT);
     assert!(1 << entry::SHIFT == FLAGS_MASK + 1);
     assert!(entry::MASK >> entry::SHIFT < record_type::FAULT);

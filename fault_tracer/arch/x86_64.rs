@@ -214,6 +214,50 @@ pub(crate) unsafe fn user_registers(task: *mut bindings::task_struct) -> *const 
     }
 }
 
+/// `__USER_CS` of `arch/x86/include/asm/segment.h`: the code segment of 64-bit user mode.
+const USER_CODE_SEGMENT: u64 = 0x33;
+
+/// The stack pointer and the frame pointer of a thread in user mode. At the frame pointer stand that of the caller, and
+/// behind it the address to which the function returns. `None` of a thread that does not run 64-bit code, or has no
+/// user mode.
+///
+/// # Safety
+///
+/// As [`user_registers`].
+pub(crate) unsafe fn user_stack(task: *mut bindings::task_struct) -> Option<(u64, u64)> {
+    // SAFETY: By the contract; as in `user_registers_are_found`.
+    unsafe {
+        let registers = user_registers(task);
+        let code_segment = (&raw const (*registers).__bindgen_anon_1.cs).read();
+        // CAST: the segment is the low 16 bits.
+        (u64::from(code_segment as u16) == USER_CODE_SEGMENT)
+            .then(|| ((*registers).sp as u64, (*registers).bp as u64))
+    }
+}
+
+extern "C" {
+    /// Reads 8 bytes of user memory (`arch/x86/lib/getuser.S`). Not called as C: the address is in `rax`, which is 0
+    /// afterwards if `rdx` has what is there. Nothing else changes.
+    fn __get_user_8();
+}
+
+/// A word of the running thread's user memory; `None` where it cannot be read. Where page faults are disabled, it does not
+/// wait for what is not in memory.
+#[inline(always)]
+pub(crate) fn read_user(address: u64) -> Option<u64> {
+    let (failed, word): (u64, u64);
+    // SAFETY: The kernel's function checks the address, and takes an exception there for an answer.
+    unsafe {
+        asm!(
+            "call {read}",
+            read = sym __get_user_8,
+            inout("rax") address => failed,
+            out("rdx") word,
+        )
+    };
+    (failed == 0).then_some(word)
+}
+
 /// Whether [`user_registers`] finds what a system call saved: the code segment of user mode. Holds for a
 /// thread that called the kernel by a system call.
 pub(crate) fn user_registers_are_found() -> bool {

@@ -38,6 +38,14 @@ FATES = ["minor", "major", "retried", "failed", "unknown"]
 SYMBOL = "fixture_code"
 # What is to be added to the times to get nanoseconds since 1970.
 WALL_OFFSET = 1_000_000
+# The frames by which faults refer to their callers: a whole stack and one that is cut off.
+STACKS = {0: 3, 2: 4}
+CALLERS = {3: ["[unknown]", SYMBOL], 4: [SYMBOL, "[cut off]"]}
+
+
+def callers(number):
+    """The names of a fault's callers, the nearest first; None without a stack."""
+    return CALLERS.get(STACKS.get(number % 4))
 
 
 def fault(number):
@@ -63,6 +71,7 @@ def fault(number):
         "program": "/bin/fixture",
         "attempts": 1 + number % 3,
         "page_bytes": 4096 << number % 10 if odd else None,
+        "stack": STACKS.get(number % 4),
     }
 
 

@@ -4,7 +4,7 @@
 import os
 
 import pytest
-from expected import FAULTS, NUMBERS, PID, completed, fault, symbol
+from expected import FAULTS, NUMBERS, PID, callers, completed, fault, symbol
 from trace_processor import LoadedTrace
 
 # The fixture's time behind its faults, in nanoseconds.
@@ -35,6 +35,7 @@ def expected_arguments(number):
     name, offset = symbol(number)
     arguments = {
         "access": columns["access"],
+        "callers": callers(number) and " < ".join(callers(number)),
         "address": f"{columns['address']:#x}",
         "cpu": columns["cpu"],
         "fate": columns["fate"],

@@ -8,7 +8,7 @@ from collections import Counter
 
 import gprof2dot
 import pytest
-from expected import SYMBOL, completed, fault, symbol
+from expected import SYMBOL, callers, completed, fault, symbol
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +39,9 @@ def test_folded_stacks_count_the_faults(export):
     for number in completed():
         columns = fault(number)
         place = symbol(number)[0] or "[unknown]"
-        stack = [columns["process"], columns["thread"], columns["mapping"], place]
-        totals.update(stack)
+        between = reversed(callers(number) or [columns["mapping"]])
+        stack = [columns["process"], columns["thread"], *between, place]
+        totals.update(set(stack))
         calls.update(itertools.pairwise(stack))
     assert profile[gprof2dot.SAMPLES] == len(completed())
     functions = profile.functions.values()

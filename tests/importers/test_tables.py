@@ -4,8 +4,10 @@
 import io
 import json
 import os
+import re
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -14,7 +16,7 @@ import pyarrow.feather
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
-from expected import FAULTS, NUMBERS, PID, SYMBOL, WALL_OFFSET, fault, faults, symbol
+from expected import FAULTS, NUMBERS, PID, SYMBOL, WALL_OFFSET, callers, fault, faults, symbol
 
 EVENTS = {
     "present": 1,
@@ -23,6 +25,7 @@ EVENTS = {
     "rename": 1,
     "alive": 1,
     "text": 1,
+    "frame": 3,
     "fault": FAULTS,
     "gap": 1,
     "lost": 1,
@@ -150,6 +153,7 @@ def exported(number):
     row = fault(number)
     row["time"] = WALL_OFFSET + row["time_ns"]
     row["symbol"], row["symbol_offset"] = symbol(number)
+    row["callers"] = ";".join(callers(number)) if callers(number) else None
     return row
 
 
@@ -169,15 +173,16 @@ INTEGERS = [
     *["time_ns", "address", "ip", "file_offset", "ip_offset", "symbol_offset", "duration_ns"],
     "page_bytes",
 ]
-SMALL = ["cpu", "pid", "tid", "attempts", "returns"]
+SMALL = ["cpu", "pid", "tid", "attempts", "returns", "stack"]
 TEXTS = [
     *["process", "thread", "program", "kind", "fate", "access", "mapping", "permissions"],
-    *["flags", "object", "build_id", "symbol"],
+    *["flags", "object", "build_id", "symbol", "callers"],
 ]
 # A fault may have none of these.
 NULLABLE = {
     *["process", "thread", "program", "mapping", "permissions", "file_offset", "object"],
     *["ip_offset", "build_id", "symbol", "symbol_offset", "duration_ns", "page_bytes"],
+    *["stack", "callers"],
 }
 
 
@@ -231,6 +236,14 @@ def test_pandas_opens_exports(export, form):
     assert (table["address"] - table["address"].iloc[-1]).iloc[0] == -4096 * (FAULTS - 1)
     assert table["mapping"].str.contains("bin").all()
     assert table["fate"].eq("major").sum() == FAULTS // 5
+
+
+def test_the_query_of_the_documents_follows_stacks(export):
+    document = Path(__file__).resolve().parents[2] / "docs" / "trace-format.md"
+    [query] = re.findall(r"^```sql\n(.*?)^```$", document.read_text(), re.M | re.S)
+    path = str(export("parquet", "--events"))
+    found = duckdb.sql(query.replace("FILE.parquet", path)).fetchall()
+    assert sorted(found) == [(3, [None, SYMBOL]), (4, [SYMBOL])]
 
 
 def test_duckdb_queries_exports(export):
@@ -315,7 +328,7 @@ def test_csv_needs_no_options(export):
     assert frame["time_ns"].tolist() == [row["time_ns"] for row in faults()]
     assert frame["mapping"].tolist() == [row["mapping"] for row in faults()]
     for name in ["time_ns", *SMALL]:
-        assert frame[name].dtype.kind == "i", name
+        assert frame[name].dtype.kind == ("f" if name in NULLABLE else "i"), name
     assert [int(text, 16) for text in frame["address"]] == [row["address"] for row in faults()]
     times = pd.to_datetime(frame["time"])
     assert str(times.dt.tz) == "UTC"

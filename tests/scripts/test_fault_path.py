@@ -43,6 +43,7 @@ HOT = {
     "ring::drop_fault",
     "sideband::emit_mapping",
     "sideband::path_of",
+    "stack::emit",
     "wake::raise",
 }
 # Functions of the kernel that it may call.
@@ -159,6 +160,14 @@ def test_a_fault_with_a_duration_calls_only_what_is_allowed(calls: dict[str, set
     assert page in called and calls[page] <= {"__x86_return_thunk"}
     others = called - HOT - KERNEL - {look, page}
     assert not others, f"it also calls {sorted(others)}"
+
+
+def test_a_stack_is_read_without_waiting(calls: dict[str, set[str]]) -> None:
+    called = calls["stack::emit"]
+    read = {"copy_from_user_nofault", "__get_user_8"}
+    room = {"ring::evict", "ring::look_for_room"}
+    assert read <= called, "the listing is not read as it should be"
+    assert called <= room | read | {"__x86_return_thunk"}, called
 
 
 def test_nothing_on_the_way_can_panic(calls: dict[str, set[str]]) -> None:

@@ -279,6 +279,7 @@ mod tests {
                 symbols: &mut (),
                 start_ns: 0,
                 nodes: &Nodes::default(),
+                stacks: &Default::default(),
             };
             for (name, count) in counts {
                 for page in 0..*count {

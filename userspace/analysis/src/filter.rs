@@ -325,6 +325,7 @@ mod tests {
             symbols: &mut (),
             start_ns: 1000,
             nodes: &Nodes::parse("0:0-1 1:2-3").unwrap(),
+            stacks: &Default::default(),
         };
         filter.matches(&fault.build(), &mut context)
     }
@@ -426,7 +427,7 @@ mod tests {
         fn any_text_is_a_filter_or_refused(text in ".{0,60}") {
             if let Ok(filter) = Filter::parse(&text) {
                 let nodes = Nodes::default();
-                let mut context = Context { symbols: &mut (), start_ns: 0, nodes: &nodes };
+                let mut context = Context { symbols: &mut (), start_ns: 0, nodes: &nodes, stacks: &Default::default() };
                 let _ = filter.matches(&fault().build(), &mut context);
             }
         }

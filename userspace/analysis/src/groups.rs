@@ -199,6 +199,7 @@ mod tests {
             symbols: &mut (),
             start_ns: 500,
             nodes: &Nodes::parse("0:0-1 1:2-3").unwrap(),
+            stacks: &Default::default(),
         };
         for fault in faults {
             let fault = fault.build();

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use fault_tracer_trace::{export::Symbols, Name, Nodes, Object, ResolvedFault};
+use fault_tracer_trace::{export::Symbols, Name, Nodes, Object, ResolvedFault, Stacks};
 
 /// A property of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ pub enum Key {
     Access,
     /// Function of the instruction pointer.
     Symbol,
+    /// Function that called it, in recordings with stacks.
+    Caller,
     /// Source line of the instruction pointer.
     Line,
     /// File of the instruction pointer.
@@ -64,6 +66,8 @@ pub struct Context<'a> {
     pub start_ns: u64,
     /// The NUMA nodes of the machine's CPUs.
     pub nodes: &'a Nodes,
+    /// The callers of faults so far.
+    pub stacks: &'a Stacks,
 }
 
 /// A value that refers to the fault; constants are text that all faults share.
@@ -94,7 +98,7 @@ impl Found<'_> {
 
 impl Key {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Process,
         Self::Pid,
         Self::Thread,
@@ -106,6 +110,7 @@ impl Key {
         Self::Fate,
         Self::Access,
         Self::Symbol,
+        Self::Caller,
         Self::Line,
         Self::Object,
         Self::Cpu,
@@ -128,6 +133,7 @@ impl Key {
             Self::Fate => "fate",
             Self::Access => "access",
             Self::Symbol => "symbol",
+            Self::Caller => "caller",
             Self::Line => "line",
             Self::Object => "object",
             Self::Cpu => "cpu",
@@ -174,6 +180,11 @@ impl Key {
             }
             Self::Symbol => {
                 let symbol = context.symbols.of(fault);
+                symbol.map_or(Found::Unknown, |symbol| Found::Made(symbol.name))
+            }
+            Self::Caller => {
+                let frame = fault.stack.and_then(|stack| context.stacks.frame(stack));
+                let symbol = frame.and_then(|frame| context.symbols.caller(frame));
                 symbol.map_or(Found::Unknown, |symbol| Found::Made(symbol.name))
             }
             Self::Line => {
@@ -234,6 +245,7 @@ mod tests {
                 symbols: &mut Jit,
                 start_ns: 0,
                 nodes: &Nodes::default(),
+                stacks: &Stacks::default(),
             };
             let found = Key::Symbol.find(&fault, &mut context);
             found.text().map(str::to_owned)
@@ -251,6 +263,7 @@ mod tests {
                 symbols: &mut (),
                 start_ns: 0,
                 nodes,
+                stacks: &Stacks::default(),
             };
             match Key::Node.find(&fault, &mut context) {
                 Found::Number(node) => Some(node),

@@ -2,7 +2,7 @@
 
 //! All of a trace's numbers in one pass.
 
-use fault_tracer_trace::{export::Symbols, Account, Nodes, Row};
+use fault_tracer_trace::{export::Symbols, Account, Nodes, Row, Stacks};
 
 use crate::{
     counts::fault_of,
@@ -43,6 +43,7 @@ pub struct Analysis {
     /// Time of the first fault.
     start_ns: Option<u64>,
     nodes: Nodes,
+    stacks: Stacks,
 }
 
 /// What a trace comes to.
@@ -77,6 +78,7 @@ impl Analysis {
             proof: Proof::new(account),
             start_ns: None,
             nodes: Nodes::default(),
+            stacks: Stacks::default(),
         }
     }
 
@@ -87,8 +89,10 @@ impl Analysis {
 
     /// Takes the next row.
     pub fn add(&mut self, row: &Row, symbols: &mut dyn Symbols) {
-        if let Row::Thread(thread) = row {
-            symbols.thread(thread);
+        match row {
+            Row::Thread(thread) => symbols.thread(thread),
+            Row::Frame(frame) => self.stacks.add(frame),
+            _ => {}
         }
         self.proof.add(row);
         self.overview.row(row, self.start_ns);
@@ -106,6 +110,7 @@ impl Analysis {
             symbols,
             start_ns,
             nodes: &self.nodes,
+            stacks: &self.stacks,
         };
         if !self.filter.matches(fault, &mut context) {
             return;

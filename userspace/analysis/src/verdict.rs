@@ -294,7 +294,7 @@ impl Proof {
             }
             Row::Lost(lost) => self.verdict.losses.push(lost.clone()),
             Row::Counter(row) => self.counter(row),
-            Row::Pending(_) | Row::Text(_) => {}
+            Row::Pending(_) | Row::Text(_) | Row::Frame(_) => {}
         }
     }
 

@@ -9,7 +9,7 @@ use std::io::{self, BufRead as _, Write as _};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
-use fault_tracer_client::{Clock, Hook, Mode, Record, Records, Rings, Session, Settings};
+use fault_tracer_client::{Clock, Hook, Mode, Record, Records, Rings, Session, Settings, Stacks};
 use rustix::time::{clock_gettime, ClockId};
 
 /// Measure how fast the client takes records out of the rings.
@@ -89,6 +89,7 @@ fn main() -> Result<()> {
         all: false,
         sideband: false,
         latency: false,
+        stacks: Stacks::None,
         hook: Hook::Kprobe,
         clock: Clock::Monotonic,
         watermark_bytes: 0,

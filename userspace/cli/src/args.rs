@@ -13,15 +13,19 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
     Args, CommandFactory as _, Parser, ValueEnum,
 };
-use fault_tracer_client::{Clock, Mode};
-use fault_tracer_trace::export::Format;
+use fault_tracer_client::{Clock, Mode, Stacks};
+use fault_tracer_trace::export::{Format, Weight};
 
-use crate::commands::{advise, diff, generate, plot, report, stat, top};
+use crate::commands::{advise, diff, flamegraph, generate, plot, report, stat, top};
 
 pub mod values;
 
 /// Ring of a session that is not asked for another, in KiB per CPU.
 pub const RING_KIB_DEFAULT: u64 = 4096;
+/// As [`RING_KIB_DEFAULT`], with stacks by frame pointers: 10 frames are three times as long as a fault.
+pub const RING_KIB_FRAMES: u64 = 16 << 10;
+/// As [`RING_KIB_DEFAULT`], with copies of stacks, which are a hundred times as long as a fault.
+pub const RING_KIB_COPIES: u64 = 64 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -224,6 +228,9 @@ pub enum Subcommand {
     /// Write a trace in the format of another program
     #[command(after_long_help = EXPORT_MORE)]
     Export(Export),
+    /// Draw the stacks of a recording with -g as a flame graph: who called the code that faults
+    #[command(after_long_help = flamegraph::MORE)]
+    Flamegraph(flamegraph::Arguments),
     /// Draw a trace: time to the right, addresses upwards
     #[command(after_long_help = plot::MORE)]
     Plot(plot::Plot),
@@ -276,6 +283,15 @@ pub struct Record {
     #[arg(long)]
     pub latency: bool,
 
+    /// Also record who called: the user stack of each fault, by DWARF
+    #[arg(short = 'g', long = "stacks")]
+    pub with_stacks: bool,
+
+    /// As -g, by dwarf or dwarf,BYTES: copies of so much of each stack (8192), unwound by what the files say. Or by fp or
+    /// fp,FRAMES: so many callers (127) to which the frame pointers lead, which costs less, but needs code that has them
+    #[arg(long = "call-graph", value_name = "HOW", value_parser = values::stacks)]
+    pub call_graph: Option<Stacks>,
+
     /// What sees the faults; a fault costs less by ftrace, and only the kprobe sees durations
     #[arg(long, value_enum, default_value = "auto")]
     pub hook: HookName,
@@ -283,6 +299,17 @@ pub struct Record {
     /// Keep the attempts of a fault apart: a row for each entry into handle_mm_fault
     #[arg(long)]
     pub attempts: bool,
+}
+
+impl Record {
+    /// The stacks to record.
+    pub fn stacks(&self) -> Stacks {
+        let asked = match self.with_stacks {
+            true => Stacks::Copy(values::STACK_BYTES_DEFAULT),
+            false => Stacks::None,
+        };
+        self.call_graph.unwrap_or(asked)
+    }
 }
 
 /// What `verify` takes.
@@ -321,6 +348,10 @@ pub struct Export {
     #[arg(long)]
     pub comments: bool,
 
+    /// In folded: what is counted of each stack
+    #[arg(long, value_enum, default_value = "faults")]
+    pub weight: WeightName,
+
     /// Look for symbols also in DIR, by build id (DIR/.build-id/xx/yyyy.debug) or path (DIR/usr/bin/...)
     #[arg(long = "debug-dir", value_name = "DIR")]
     pub debug_dirs: Vec<PathBuf>,
@@ -331,6 +362,27 @@ impl Export {
     pub fn format(&self) -> Option<FormatName> {
         let of_file = || FormatName::of_file(self.output.as_deref()?);
         self.format.or_else(of_file)
+    }
+}
+
+/// What is counted of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WeightName {
+    /// Faults
+    Faults,
+    /// The time in faults, in nanoseconds; of recordings with --latency
+    Time,
+    /// Different pages
+    Pages,
+}
+
+impl From<WeightName> for Weight {
+    fn from(name: WeightName) -> Self {
+        match name {
+            WeightName::Faults => Self::Faults,
+            WeightName::Time => Self::Time,
+            WeightName::Pages => Self::Pages,
+        }
     }
 }
 
@@ -411,7 +463,8 @@ pub struct TargetArgs {
     #[arg(long, value_enum, requires = "target")]
     pub mode: Option<ModeName>,
 
-    /// Ring for each CPU, a power of two from 4K to 1G; a number alone is in KiB [default: 4M]
+    /// Ring for each CPU, a power of two from 4K to 1G; a number alone is in KiB [default: 4M] [with stacks: up to 64M,
+    /// by frame pointers 16M]
     #[arg(
         long = "ring-size",
         visible_alias = "ring-kib",

@@ -26,6 +26,7 @@ pub fn of_failure(subcommand: &Subcommand) -> u8 {
         Subcommand::Advise(advise) if advise.verify => return FAILED_WITH_COMMAND,
         Subcommand::Advise(_)
         | Subcommand::Diff(_)
+        | Subcommand::Flamegraph(_)
         | Subcommand::Plot(_)
         | Subcommand::Report(_)
         | Subcommand::Export(_)

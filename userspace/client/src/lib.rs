@@ -22,9 +22,10 @@ pub use fault_tracer_uapi as uapi;
 pub use horizon::{settle, Clock, Time, WallOffset};
 pub use merge::{Merge, Timed};
 pub use record::{
-    Damaged, Exit, Lost, MappedFile, Mapping, Overrun, Record, Records, Return, Task, TaskEvent,
+    Damaged, Exit, Lost, MappedFile, Mapping, Overrun, Record, Records, Return, Stack,
+    StackContent, Task, TaskEvent,
 };
 #[doc(hidden)]
 pub use rings::take_from;
 pub use rings::Rings;
-pub use session::{Drained, Hook, Mode, Readiness, Session, Settings, BUFFER_WORDS_MIN};
+pub use session::{Drained, Hook, Mode, Readiness, Session, Settings, Stacks, BUFFER_WORDS_MIN};

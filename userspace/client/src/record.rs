@@ -4,14 +4,14 @@
 //!
 //! Whatever the bytes are, reading them ends, and no length in them is believed.
 
-use fault_tracer_uapi::{self as uapi, mapping_flag, record_type, FaultRecord};
+use fault_tracer_uapi::{self as uapi, mapping_flag, record_type, stack_flag, FaultRecord};
 
 use crate::merge::Timed;
 
 const SLOT_WORDS: usize = uapi::SLOT_BYTES / 8;
 
-/// Words of the longest record that there can be: its length in slots has 8 bits.
-pub(crate) const LONGEST_RECORD_WORDS: usize = 0xff * SLOT_WORDS;
+/// Words of the longest record that there can be.
+pub(crate) const LONGEST_RECORD_WORDS: usize = uapi::RECORD_SLOTS_MAX as usize * SLOT_WORDS;
 
 /// A record whose length makes no sense: what follows it cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -161,6 +161,37 @@ pub struct Return {
     pub page: u32,
 }
 
+/// The user stack of the fault that follows on the same CPU, as the module read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Time of that fault.
+    pub time_ns: u64,
+    /// Its thread.
+    pub tid: u32,
+    /// Its process.
+    pub pid: u32,
+    /// The stack pointer in user mode.
+    pub sp: u64,
+    /// See [`uapi::stack_flag`].
+    pub flags: u32,
+    /// What was read.
+    pub content: StackContent,
+}
+
+/// What the module read of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StackContent {
+    /// The return addresses to which the frame pointers led, that of the faulting code first.
+    Frames(Vec<u64>),
+    /// A copy.
+    Copy {
+        /// The frame pointer in user mode.
+        frame: u64,
+        /// From the stack pointer on.
+        words: Vec<u64>,
+    },
+}
+
 /// A record of any type that this crate knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -178,6 +209,8 @@ pub enum Record {
     Overrun(Overrun),
     /// The end of a fault.
     Return(Return),
+    /// The stack of a fault.
+    Stack(Box<Stack>),
 }
 
 impl Timed for Record {
@@ -190,6 +223,7 @@ impl Timed for Record {
             Self::Lost(lost) => lost.first_ns,
             Self::Overrun(overrun) => overrun.until_ns,
             Self::Return(end) => end.time_ns,
+            Self::Stack(stack) => stack.time_ns,
         }
     }
 }
@@ -268,6 +302,27 @@ impl Record {
                 result: result as u32,
                 page: (result >> 32) as u32,
             }),
+            (record_type::STACK, &[_, time_ns, what, sp, ref rest @ ..]) => {
+                // CAST: the two halves of the word.
+                let (count, flags) = (what as u32 as usize, (what >> 32) as u32);
+                let content = if flags & stack_flag::COPY == 0 {
+                    StackContent::Frames(rest.get(..count)?.to_vec())
+                } else {
+                    let (&frame, words) = rest.split_first()?;
+                    StackContent::Copy {
+                        frame,
+                        words: words.get(..count / 8)?.to_vec(),
+                    }
+                };
+                Self::Stack(Box::new(Stack {
+                    time_ns,
+                    tid,
+                    pid,
+                    sp,
+                    flags,
+                    content,
+                }))
+            }
             (record_type::LOST, &[_, first_ns, last_ns, count, ..]) => Self::Lost(Lost {
                 first_ns,
                 last_ns,

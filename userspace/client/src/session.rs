@@ -65,6 +65,29 @@ pub enum Hook {
     Ftrace,
 }
 
+/// Which user stacks a session records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stacks {
+    /// None.
+    #[default]
+    None,
+    /// By frame pointers: at most so many return addresses, 1 to [`uapi::STACK_FRAMES_MAX`].
+    Frames(u32),
+    /// Copies of at most so many bytes, a multiple of 8 up to [`uapi::STACK_BYTES_MAX`].
+    Copy(u32),
+}
+
+impl Stacks {
+    /// The flag and the size in a [`uapi::Config`].
+    fn config(self) -> (u32, u32) {
+        match self {
+            Self::None => (0, 0),
+            Self::Frames(most) => (session_flag::STACK_FRAMES, most),
+            Self::Copy(bytes) => (session_flag::STACK_COPY, bytes),
+        }
+    }
+}
+
 /// How a session shall record.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -81,6 +104,8 @@ pub struct Settings {
     pub sideband: bool,
     /// Whether the faults' returns are recorded: [`crate::Record::Return`].
     pub latency: bool,
+    /// Which user stacks are recorded: [`crate::Record::Stack`].
+    pub stacks: Stacks,
     /// What sees the faults.
     pub hook: Hook,
     /// The clock of the records.
@@ -240,10 +265,12 @@ impl Session {
             all,
             sideband,
             latency,
+            stacks,
             hook,
             clock,
             watermark_bytes,
         } = settings;
+        let (stack_flag, stack) = stacks.config();
         let range = uapi::RING_BYTES_MIN..=uapi::RING_BYTES_MAX;
         if !ring_bytes.is_power_of_two() || !range.contains(&ring_bytes) {
             return Err(Error::RingSize { bytes: ring_bytes });
@@ -256,10 +283,11 @@ impl Session {
                 | flag(all, session_flag::ALL)
                 | flag(sideband, session_flag::SIDEBAND)
                 | flag(latency, session_flag::LATENCY)
+                | stack_flag
                 | flag(hook == Hook::Ftrace, session_flag::FTRACE),
             watermark_bytes,
             clock: clock.code(),
-            reserved: 0,
+            stack,
         };
         set!(self, uapi::FT_IOC_CONFIGURE, config).map_err(|errno| match errno {
             Errno::PERM => Error::NotInitialNamespace,

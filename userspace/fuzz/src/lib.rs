@@ -24,7 +24,7 @@ use fault_tracer_client::{Merge, Record, Records};
 use fault_tracer_recorder::Resolver;
 use fault_tracer_trace::{
     csv,
-    export::{export, Ended, Format, Options},
+    export::{export, Ended, Format, Options, Weight},
     file::{Reader, Writer},
     Metadata, Row,
 };
@@ -109,6 +109,7 @@ pub fn trace_file(bytes: &[u8]) {
         for options in [false, true].map(|all| Options {
             events: all,
             comments: all,
+            weight: Weight::default(),
         }) {
             let rows = rows.iter().cloned().map(Ok::<_, io::Error>);
             let ended = export(format, options, &metadata, rows, &mut (), &mut io::sink());

@@ -274,7 +274,7 @@ impl<'a> Builder<'a> {
     pub fn add(&mut self, row: &Row) -> Result<(), Error> {
         match row {
             Row::Fault(fault) => return self.fault(fault),
-            Row::Pending(_) | Row::Text(_) => {}
+            Row::Pending(_) | Row::Text(_) | Row::Frame(_) => {}
             Row::Counter(row) => self.counted |= row.add_to(&mut self.account),
             Row::Thread(row) => {
                 self.symbols.thread(row);

@@ -21,8 +21,9 @@ use fault_tracer_client::{Mapping, Record, Task, TaskEvent};
 use fault_tracer_recorder::{parse_maps, Files, Resolver};
 use fault_tracer_trace::{
     file::{compact, Changeable, Destination, Writer},
-    Access, Account, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind, Loss, LostRow, Metadata,
-    Name, Nodes, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    Access, Account, Code, Counter, CounterRow, Fate, Fault, FrameRow, GapRow, Kind, Loss, LostRow,
+    Metadata, Name, Nodes, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, FIRST_FRAME,
+    OUTERMOST, UNKNOWN_CALLER,
 };
 use fault_tracer_uapi::{fault_flag, FaultRecord};
 
@@ -82,6 +83,35 @@ fn own_code(mappings: &[Mapping]) -> Option<(TextRow, Code)> {
     Some((text, code))
 }
 
+/// The frames of faults: in this program's code, which nobody calls; at an address that is in no file, which that calls;
+/// and once more in this program's code, whose caller is not known.
+fn frames(text: &TextRow, code: &Code) -> [Row; 3] {
+    let frame = |id, caller, code: Option<Code>| {
+        let address = code
+            .as_ref()
+            .map_or(u64::MAX >> 8, |code| text.base().wrapping_add(code.offset));
+        Row::Frame(Box::new(FrameRow {
+            time_ns: 1,
+            cpu: 0,
+            pid: PID,
+            tid: PID,
+            id: FIRST_FRAME + id,
+            caller,
+            address,
+            code,
+        }))
+    };
+    let behind = |bytes| Code {
+        offset: code.offset + bytes,
+        ..code.clone()
+    };
+    [
+        frame(0, OUTERMOST, Some(behind(2))),
+        frame(1, FIRST_FRAME, None),
+        frame(2, UNKNOWN_CALLER, Some(behind(3))),
+    ]
+}
+
 fn fault(number: u64, text: &TextRow, code: &Code) -> Row {
     let odd = number % 2 == 1;
     let code = odd.then(|| Code {
@@ -116,6 +146,12 @@ fn fault(number: u64, text: &TextRow, code: &Code) -> Row {
         returns: if odd { 1 + (number % 3) as u32 } else { 0 },
         duration_ns: odd.then_some(number),
         page_bytes: odd.then_some(4096 << (number % 10)),
+        // A whole stack, and one that is cut off.
+        stack: match number % 4 {
+            0 => Some(FIRST_FRAME + 1),
+            2 => Some(FIRST_FRAME + 2),
+            _ => None,
+        },
     }))
 }
 
@@ -239,6 +275,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         time_ns: 1,
         ..text.clone()
     })))?;
+    for frame in frames(&text, &code) {
+        writer.push(&frame)?;
+    }
     for (count, number) in (1..).zip(in_file_order()) {
         writer.push(&fault(number, &text, &code))?;
         if count % BATCH == 0 {

@@ -6,9 +6,10 @@
 //! faults in code that came before, of any thread of the process: the code that runs was faulted in once.
 //! A new process has the mappings of the one that made it, one that executes a program has none of those before.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use fault_tracer_client::Mapping;
+use fault_tracer_symbols::UnwindTable;
 use fault_tracer_trace::{BuildId, Code, Fault, FileId, Name, Object, TextRow};
 use fault_tracer_uapi::mapping_flag;
 use rustc_hash::FxHashMap;
@@ -28,12 +29,19 @@ pub struct ElfPlace {
     pub bias: Option<u64>,
     /// See [`FileId::changed_ns`].
     pub changed_ns: Option<i64>,
+    /// How its stacks are unwound, if that was asked for.
+    pub unwind: Option<Arc<UnwindTable>>,
 }
 
 /// Looks at the files of running processes, when they are first reported.
 pub trait LookAtFile: fmt::Debug + Send {
     /// What the file of a mapping that code is in says; [`BuildId::Unread`] where it cannot be read.
     fn look(&mut self, mapping: &Mapping) -> ElfPlace;
+
+    /// How stacks of the kernel's own code in programs are unwound, if that was asked for.
+    fn vdso(&mut self) -> Option<Arc<UnwindTable>> {
+        None
+    }
 
     /// A path as a process sees it, whose root may be another. `path` is as this program sees it, as the kernel prints it
     /// for whoever begins a recording. `None` where both see the same, or where that is not known.
@@ -47,12 +55,16 @@ pub trait LookAtFile: fmt::Debug + Send {
 #[derive(Debug, Default)]
 pub(crate) struct Codes {
     processes: FxHashMap<u32, Process>,
+    /// Changes of mappings so far.
+    changes: u64,
     look: Option<Box<dyn LookAtFile>>,
 }
 
 #[derive(Debug, Default)]
 struct Process {
     texts: Arc<Texts>,
+    /// [`Codes::changes`] when they changed last.
+    changed: u64,
     /// The last object of each name.
     emitted: FxHashMap<Name, Emitted>,
     /// Code of the last faults, of which nothing is to be emitted.
@@ -70,15 +82,32 @@ struct Process {
 type Texts = BTreeMap<u64, Text>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Text {
+pub(crate) struct Text {
     end: u64,
     /// First address of the mapping, and its offset in the file.
     start: u64,
     offset: u64,
     object: Arc<Object>,
+    unwind: Option<Arc<UnwindTable>>,
 }
 
 impl Text {
+    /// Its first address and that behind its last, as mapped now.
+    pub fn range(&self, start: u64) -> Range<u64> {
+        start..self.end
+    }
+
+    /// What is to be added (modulo 2^64) to an address in the file's own counting to get that in the process, and how
+    /// its stacks are unwound, if both are known.
+    pub fn unwind(&self) -> Option<(u64, &Arc<UnwindTable>)> {
+        // The kernel's own code counts from its beginning.
+        let bias = match &self.object.file {
+            Some(_) => self.object.bias?,
+            None => 0,
+        };
+        Some((self.base().wrapping_sub(bias), self.unwind.as_ref()?))
+    }
+
     fn base(&self) -> u64 {
         self.start.wrapping_sub(self.offset)
     }
@@ -140,6 +169,8 @@ impl Codes {
             if let Some(process) = self.processes.get_mut(&mapping.pid) {
                 if overlapping(&process.texts, start, end).next().is_some() {
                     process.recent = Default::default();
+                    self.changes += 1;
+                    process.changed = self.changes;
                     cut(Arc::make_mut(&mut process.texts), start, end);
                 }
             }
@@ -159,8 +190,9 @@ impl Codes {
         let mut elf = match &mut self.look {
             Some(look) if is_file => look.look(mapping),
             _ if is_file => ElfPlace::default(),
-            _ => ElfPlace {
+            look => ElfPlace {
                 build_id: BuildId::Absent,
+                unwind: look.as_mut().and_then(|look| look.vdso()),
                 ..ElfPlace::default()
             },
         };
@@ -175,6 +207,8 @@ impl Codes {
             elf.bias = elf.bias.or(file.and_then(|file| file.bias));
         }
         process.recent = Default::default();
+        self.changes += 1;
+        process.changed = self.changes;
         let texts = Arc::make_mut(&mut process.texts);
         cut(texts, start, end);
         texts.insert(
@@ -193,6 +227,7 @@ impl Codes {
                         changed_ns: elf.changed_ns,
                     }),
                 }),
+                unwind: elf.unwind,
             },
         );
     }
@@ -209,8 +244,10 @@ impl Codes {
     pub fn begin(&mut self, pid: u32, tid: u32, maker: Option<u32>) {
         if let (true, Some(maker)) = (pid == tid, maker) {
             let texts = self.processes.get(&maker).map(|maker| &maker.texts);
+            self.changes += 1;
             let process = Process {
                 texts: texts.cloned().unwrap_or_default(),
+                changed: self.changes,
                 ..Process::default()
             };
             self.processes.insert(pid, process);
@@ -220,7 +257,9 @@ impl Codes {
 
     /// A process executes a program: its other threads have ended.
     pub fn exec(&mut self, pid: u32) {
+        self.changes += 1;
         let process = Process {
+            changed: self.changes,
             threads: 1,
             ..Process::default()
         };
@@ -229,10 +268,19 @@ impl Codes {
 
     /// Records are missing: what was mapped before need not be any more.
     pub fn forget(&mut self) {
+        self.changes += 1;
         for process in self.processes.values_mut() {
+            process.changed = self.changes;
             process.texts = Arc::default();
             process.recent = Default::default();
         }
+    }
+
+    /// The mappings of a process's code by their first addresses, and a number that grows when they change.
+    pub fn texts(&self, pid: u32) -> Option<(u64, impl Iterator<Item = (u64, &Text)>)> {
+        let process = self.processes.get(&pid)?;
+        let texts = process.texts.iter().map(|(&start, text)| (start, text));
+        Some((process.changed, texts))
     }
 
     /// How many processes something is known of.
@@ -560,6 +608,7 @@ mod tests {
             build_id: object.build_id.clone(),
             bias: object.bias,
             changed_ns: object.file.unwrap().changed_ns,
+            unwind: None,
         }
     }
 
@@ -569,11 +618,13 @@ mod tests {
             build_id: BuildId::Of(digits.into()),
             bias: Some(5),
             changed_ns: Some(6),
+            unwind: None,
         };
         let kernels = |bias| ElfPlace {
             build_id: BuildId::Of("0aff".into()),
             bias,
             changed_ns: None,
+            unwind: None,
         };
         let id = Some(&[0x0a, 0xff][..]);
         assert_eq!(known(id, Some(9), read("0aff")), read("0aff"));
@@ -639,6 +690,7 @@ mod tests {
                     build_id: BuildId::Of(self.0.to_string().into()),
                     bias: Some(self.0),
                     changed_ns: Some(7),
+                    unwind: None,
                 }
             }
         }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use fault_tracer_client::{MappedFile, Mapping};
-use fault_tracer_symbols::{changed_ns, is_file_of, Elf};
+use fault_tracer_symbols::{changed_ns, is_file_of, Elf, UnwindTable};
 use fault_tracer_trace::BuildId;
 use fault_tracer_uapi::names::{escape, unescape};
 use rustix::fs::OFlags;
@@ -37,6 +37,10 @@ const FILES_MOST: usize = 1 << 14;
 #[derive(Debug, Default)]
 pub struct Files {
     known: HashMap<(u64, u64), Known>,
+    /// Whether it is read how stacks are unwound.
+    unwinding: bool,
+    /// That of the kernel's own code, when it was read.
+    vdso: Option<Option<Arc<UnwindTable>>>,
 }
 
 #[derive(Debug)]
@@ -46,9 +50,17 @@ struct Known {
     /// See [`generation`].
     generation: Option<u32>,
     elf: Arc<Elf>,
+    unwind: Option<Arc<UnwindTable>>,
 }
 
+/// What a file says of itself and of unwinding, and when it last changed.
+type Said = (Arc<Elf>, Option<Arc<UnwindTable>>, i64);
+
 impl Known {
+    fn said(&self) -> Said {
+        (Arc::clone(&self.elf), self.unwind.clone(), self.changed_ns)
+    }
+
     /// Whether the mapped file may be this one: all that is known of both is the same.
     fn may_be(&self, mapped: Option<&MappedFile>) -> bool {
         let differs = |file: &MappedFile| {
@@ -61,7 +73,7 @@ impl Known {
 
 impl LookAtFile for Files {
     fn look(&mut self, mapping: &Mapping) -> ElfPlace {
-        let Some((elf, changed_ns)) = self.elf(mapping) else {
+        let Some((elf, unwind, changed_ns)) = self.elf(mapping) else {
             return ElfPlace::default();
         };
         let build_id = elf.build_id.as_deref();
@@ -69,7 +81,16 @@ impl LookAtFile for Files {
             build_id: build_id.map_or(BuildId::Absent, |digits| BuildId::Of(digits.into())),
             bias: elf.bias(mapping.offset),
             changed_ns: Some(changed_ns),
+            unwind,
         }
+    }
+
+    fn vdso(&mut self) -> Option<Arc<UnwindTable>> {
+        if !self.unwinding {
+            return None;
+        }
+        let read = || UnwindTable::of_vdso().ok().flatten().map(Arc::new);
+        self.vdso.get_or_insert_with(read).clone()
     }
 
     fn seen_by(&self, pid: u32, path: &str) -> Option<String> {
@@ -93,17 +114,22 @@ impl Files {
         Self::default()
     }
 
+    /// As [`Files::new`], for recordings whose stacks are to be unwound.
+    pub fn for_unwinding() -> Self {
+        Self {
+            unwinding: true,
+            ..Self::default()
+        }
+    }
+
     /// What a mapping's file says of itself, and when it last changed; `None` if it cannot be read.
-    fn elf(&mut self, mapping: &Mapping) -> Option<(Arc<Elf>, i64)> {
+    fn elf(&mut self, mapping: &Mapping) -> Option<Said> {
         let (file, metadata) = find(mapping)?;
         let key = (mapping.device, mapping.inode);
         let changed_ns = changed_ns(&metadata);
         if let Some(known) = self.known.get(&key) {
             if known.changed_ns == changed_ns {
-                let elf = Arc::clone(&known.elf);
-                return known
-                    .may_be(mapping.file.as_ref())
-                    .then_some((elf, changed_ns));
+                return known.may_be(mapping.file.as_ref()).then(|| known.said());
             }
         }
         let opened = reopened(&file)?;
@@ -112,14 +138,19 @@ impl Files {
         if self.known.len() >= FILES_MOST {
             self.known.clear();
         }
+        let unwind = match self.unwinding {
+            true => UnwindTable::read(&opened).ok()?.map(Arc::new),
+            false => None,
+        };
         let known = Known {
             changed_ns,
             generation: generation(&opened),
-            elf: Arc::clone(&elf),
+            elf,
+            unwind,
         };
-        let is_it = known.may_be(mapping.file.as_ref());
+        let said = known.may_be(mapping.file.as_ref()).then(|| known.said());
         self.known.insert(key, known);
-        is_it.then_some((elf, changed_ns))
+        said
     }
 }
 

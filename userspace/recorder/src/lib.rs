@@ -11,6 +11,8 @@
 //! | `rows` | the sink that makes rows of records and hands them to a consumer |
 //! | `resolve` | what a record means: mapping, names, kind, fate, attempts and duration |
 //! | `code` | which code an instruction pointer points to |
+//! | `stacks` | the callers of a fault |
+//! | `unwind` | the callers that a copy of a stack has |
 //! | `files` | the build ids of the files that code is in |
 //! | `maps` | what a process had mapped before the recording |
 
@@ -21,6 +23,8 @@ mod maps;
 mod recording;
 mod resolve;
 mod rows;
+mod stacks;
+mod unwind;
 
 pub use code::{ElfPlace, LookAtFile};
 pub use collector::Failure;

@@ -6,6 +6,8 @@
 //!
 //! **Code.** See [`crate::code`].
 //!
+//! **Callers.** See [`crate::stacks`].
+//!
 //! **Names.** Those of the task records, from their time on.
 //!
 //! **Fate.** Each fault carries how the low bits of its thread's two counters stood before it, and the
@@ -27,7 +29,10 @@ use fault_tracer_trace::{
 use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
 use rustc_hash::FxHashMap;
 
-use crate::code::{Codes, LookAtFile};
+use crate::{
+    code::{Codes, LookAtFile},
+    stacks::Stacks,
+};
 
 /// Pages are not smaller than this: attempts of one fault are of the same page.
 const PAGE_SHIFT: u32 = 12;
@@ -58,6 +63,7 @@ pub struct Resolver {
     /// Whether each attempt of a fault is a row of its own.
     attempts_apart: bool,
     codes: Codes,
+    stacks: Stacks,
     names: Names,
     /// Whether there are returns.
     returns: bool,
@@ -221,6 +227,7 @@ impl Resolver {
             Record::Task(task) => self.task(cpu, &task, out),
             Record::Exit(exit) => self.exit(cpu, &exit, out),
             Record::Return(end) => self.returned(&end),
+            Record::Stack(stack) => self.stacks.push(cpu, stack),
             Record::Lost(Lost {
                 first_ns,
                 last_ns,
@@ -289,6 +296,7 @@ impl Resolver {
         if let Some(reported) = self.codes.find(&fault, &mut resolved.code) {
             out.push(Row::Text(Box::new(reported)));
         }
+        let stack = self.stacks.of(&fault, &mut self.codes, out);
         let before = Counters::low(record);
         let (thread, unknown) = match self.threads.entry(fault.tid) {
             Entry::Occupied(thread) => (thread.into_mut(), false),
@@ -321,6 +329,7 @@ impl Resolver {
         resolved.returns = 0;
         resolved.duration_ns = None;
         resolved.page_bytes = None;
+        resolved.stack = stack;
         resolved.fault = fault;
         thread.held = Some(Held {
             fault: resolved,

@@ -8,6 +8,7 @@ use fault_tracer_uapi::{self as uapi, record_type};
 use proptest::prelude::*;
 use ring_tests::ring::{Pushed, Ring, Shape, SLOT_WORDS};
 use ring_tests::{push, record, Memory, SLOT};
+use std::sync::atomic::Ordering;
 
 const DISCARD: Shape = Shape {
     overwrite: false,
@@ -25,6 +26,20 @@ fn side(number: u64, slots: usize) -> Vec<u64> {
     words[0] = record_type::MAPPING << uapi::HEADER_TYPE_SHIFT
         | (slots as u64) << uapi::HEADER_SLOTS_SHIFT;
     words
+}
+
+/// Writes such a record in its place: up to `most` slots, of which it needs so many. Whether there was room for it and
+/// the fault that follows.
+fn in_place(ring: &Ring<'_>, number: u64, most: usize, slots: usize) -> bool {
+    let Some(space) = ring.begin_side(most * SLOT_WORDS) else {
+        return false;
+    };
+    assert_eq!(space.words.len(), most * SLOT_WORDS);
+    for (to, word) in space.words.iter().zip(side(number, slots)) {
+        to.store(word, Ordering::Relaxed);
+    }
+    ring.end_side(space, slots * SLOT_WORDS);
+    true
 }
 
 #[derive(Debug, PartialEq)]
@@ -102,6 +117,34 @@ fn a_record_without_room_is_not_written() {
         assert_eq!(ring.push_side(&side(1, 4)), None);
         assert_eq!(take(&ring, 4), []);
     }
+}
+
+#[test]
+fn a_record_in_its_place_leaves_room_for_its_fault() {
+    for shape in [DISCARD, OVERWRITE] {
+        let memory = Memory::new(16);
+        let ring = memory.ring_of(shape).unwrap();
+        for number in 0..11 {
+            assert!(push(&ring, number));
+        }
+        assert_eq!(take(&ring, 16).len(), 11);
+        // It might need five slots, and with the fault six, which are not left before the end; it needs two.
+        assert!(in_place(&ring, 7, 5, 2));
+        assert!(push(&ring, 11));
+        assert_eq!(take(&ring, 16), [Seen::Side(7, 2), Seen::Fault(11)]);
+        // More than the ring has is refused, and nothing has changed.
+        assert!(!in_place(&ring, 8, 16, 1));
+        assert_eq!(take(&ring, 16), []);
+    }
+    let memory = Memory::new(8);
+    let ring = memory.ring_of(DISCARD).unwrap();
+    for number in 0..4 {
+        assert!(push(&ring, number));
+    }
+    // Three slots are left for faults: not enough for three and the fault.
+    assert!(!in_place(&ring, 1, 3, 3));
+    assert!(in_place(&ring, 2, 2, 2) && push(&ring, 4));
+    assert_eq!(take(&ring, 8).len(), 6);
 }
 
 #[test]
@@ -290,6 +333,8 @@ enum Step {
     Fault,
     Side(usize),
     Reserved(usize),
+    /// At most so many slots, of which these are not needed, and a fault behind them.
+    InPlace(usize, usize),
     Take(usize),
 }
 
@@ -298,6 +343,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Fault),
         2 => (1..6usize).prop_map(Step::Side),
         2 => (1..4usize).prop_map(Step::Reserved),
+        2 => (1..6usize, 0..3usize).prop_map(|(most, unused)| Step::InPlace(most, unused)),
         1 => (1..10usize).prop_map(Step::Take),
     ];
     prop::collection::vec(step, 0..300)
@@ -355,6 +401,17 @@ proptest! {
                     } else {
                         sideband_dropped += 1;
                     }
+                }
+                Step::InPlace(most, unused) => {
+                    let slots = most.saturating_sub(unused).max(1);
+                    if in_place(&ring, written_side, most, slots) {
+                        written_side += 1;
+                        // What was made room for is there.
+                        prop_assert!(push(&ring, next));
+                    } else {
+                        push(&ring, next);
+                    }
+                    next += 1;
                 }
                 Step::Take(slots) => check(take(&ring, slots), &mut seen_side)?,
             }

@@ -16,6 +16,7 @@
 )]
 
 pub mod check;
+pub mod compiler;
 pub mod device;
 pub mod guest;
 pub mod log;

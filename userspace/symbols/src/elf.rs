@@ -128,7 +128,7 @@ fn build_id<H: FileHeader<Endian = Endianness>>(
 }
 
 /// Up to so many bytes.
-fn read(file: &File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(file: &File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
     let mut data = vec![0; bytes];
     let mut length = 0;
     while length < bytes {

@@ -6,14 +6,18 @@
 //! in files that are still the ones that ran.
 
 mod elf;
+mod frame_rule;
 mod identity;
 mod jit;
 mod jitdump;
 mod symbolizer;
+mod unwind;
 
 pub use elf::Elf;
+pub use frame_rule::{Caller, FrameRule, Registers};
 pub use identity::{changed_ns, is_file_of};
 pub use symbolizer::Symbolizer;
+pub use unwind::{Section, UnwindTable};
 
 #[cfg(test)]
 mod tests;

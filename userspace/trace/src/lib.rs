@@ -13,11 +13,14 @@ pub mod file;
 mod kind;
 mod nodes;
 mod row;
+mod stacks;
 
 pub use fault::{Access, Account, Fault};
 pub use kind::{permissions, Fate, Kind};
 pub use nodes::Nodes;
 pub use row::{
-    BuildId, Code, Counter, CounterRow, FileId, GapRow, Loss, LostRow, Metadata, Name, Object,
-    Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,
+    BuildId, Code, Counter, CounterRow, FileId, FrameRow, GapRow, Loss, LostRow, Metadata, Name,
+    Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,
+    FIRST_FRAME, OUTERMOST, UNKNOWN_CALLER,
 };
+pub use stacks::Stacks;

@@ -152,6 +152,9 @@ pub struct ResolvedFault {
     /// From its first entry to its last return, in nanoseconds. `None` where it was not asked for, was missed, or the
     /// recording ended before.
     pub duration_ns: Option<u64>,
+    /// Who called the code that faulted: the [`FrameRow::id`] of its caller, [`OUTERMOST`] or [`UNKNOWN_CALLER`]. `None` in
+    /// recordings without stacks, and where there was no room for the stack.
+    pub stack: Option<u32>,
     /// Size in bytes of the page that the fault mapped: what one entry of the page tables translates, or the whole folio
     /// of anonymous memory that is filled at once. `None` where it is not known: in recordings without durations, and of
     /// faults that failed or gave up their lock.
@@ -174,8 +177,39 @@ impl Default for ResolvedFault {
             returns: 0,
             duration_ns: None,
             page_bytes: None,
+            stack: None,
         }
     }
+}
+
+/// In the place of a caller's [`FrameRow::id`]: there is none, the thread begins here.
+pub const OUTERMOST: u32 = 0;
+/// In the place of a caller's [`FrameRow::id`]: there is one that is not known, as the stack could not be followed on.
+pub const UNKNOWN_CALLER: u32 = 1;
+/// The [`FrameRow::id`] of the first frame.
+pub const FIRST_FRAME: u32 = 2;
+
+/// A place that calls, and who has called the function that it is in: each such pair is reported once, before the first
+/// fault that refers to it. Faults of all threads and processes with the same callers share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameRow {
+    /// Time of that fault.
+    pub time_ns: u64,
+    /// Its CPU.
+    pub cpu: u32,
+    /// Its process.
+    pub pid: u32,
+    /// Its thread.
+    pub tid: u32,
+    /// By what faults and other frames refer to it: from [`FIRST_FRAME`] on.
+    pub id: u32,
+    /// The frame of its caller, which was reported before; [`OUTERMOST`] or [`UNKNOWN_CALLER`].
+    pub caller: u32,
+    /// The address to which the called function returns, in that process: the call ends one byte before. Of code that a
+    /// signal interrupted, one byte behind the beginning of the instruction.
+    pub address: u64,
+    /// The code that it is in, if it is known. What is not in a file, such as JIT code, belongs to that process alone.
+    pub code: Option<Code>,
 }
 
 /// Why there is a [`ThreadRow`].
@@ -332,6 +366,8 @@ pub enum Row {
     Thread(Box<ThreadRow>),
     /// Code that instruction pointers of later rows refer to.
     Text(Box<TextRow>),
+    /// A caller that stacks of later rows refer to.
+    Frame(Box<FrameRow>),
     /// Faults of a thread that are not there.
     Gap(GapRow),
     /// Faults of a CPU that were dropped.
@@ -347,6 +383,7 @@ impl Row {
             Self::Fault(row) | Self::Pending(row) => row.fault.time_ns,
             Self::Thread(row) => row.time_ns,
             Self::Text(row) => row.time_ns,
+            Self::Frame(row) => row.time_ns,
             Self::Gap(row) => row.time_ns,
             Self::Lost(row) => row.time_ns,
             Self::Counter(row) => row.time_ns,
@@ -377,6 +414,7 @@ impl Row {
                 ThreadEvent::Alive => index!("alive"),
             },
             Self::Text(_) => index!("text"),
+            Self::Frame(_) => index!("frame"),
             Self::Gap(_) => index!("gap"),
             Self::Lost(row) => match row.how {
                 Loss::Dropped => index!("lost"),
@@ -416,7 +454,7 @@ const fn equal(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 21] = [
+pub const EVENTS: [&str; 22] = [
     "fault",
     "pending",
     "present",
@@ -438,6 +476,7 @@ pub const EVENTS: [&str; 21] = [
     "alive",
     "text",
     "deaf",
+    "frame",
 ];
 
 /// What a trace says of itself before its rows.

@@ -89,18 +89,19 @@ fn table() -> Table {
         constants: {
             use uapi::{
                 clock, entry, fault_flag, fault_result, mapping_flag, mode, record_type,
-                session_flag, state, target_flag, task_event,
+                session_flag, stack_flag, state, target_flag, task_event,
             };
-            let groups: [Vec<(String, u64)>; 13] = [
+            let groups: [Vec<(String, u64)>; 14] = [
                 constants!["FT_" uapi: ABI_VERSION, SLOT_BYTES, MAX_SESSIONS, PID_BITS, PID_MASK,
                     RING_BYTES_MIN, RING_BYTES_MAX, HEADER_TGID_SHIFT, HEADER_FLAGS_SHIFT,
                     FLAGS_MASK, HEADER_ENTRY_SHIFT, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
                     MAPPING_UNKNOWN, ADDRESS_BITS, ADDRESS_MASK, MIN_FLT_SHIFT, MAJ_FLT_SHIFT,
-                    COUNTER_MASK, IOC_TYPE],
+                    COUNTER_MASK, IOC_TYPE, RECORD_SLOTS_MAX, STACK_FRAMES_MAX, STACK_BYTES_MAX],
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
                     FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK],
-                constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST, RETURN],
+                constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST, RETURN, STACK],
+                constants!["FT_STACK_" stack_flag: COPY, WHOLE, CUT, BROKEN, FOREIGN],
                 constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
                     HUGETLB, LOCKED, IDENTITY, BUILD_ID, BIAS],
                 constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME, ALIVE],
@@ -115,7 +116,8 @@ fn table() -> Table {
                 constants!["FT_TARGET_" target_flag: ON_EXEC],
                 constants!["FT_STATE_" state: IDLE, RUNNING, STOPPED],
                 constants!["FT_MODE_" mode: DISCARD, OVERWRITE],
-                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL, LATENCY, FTRACE],
+                constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL, LATENCY, FTRACE,
+                    STACK_FRAMES, STACK_COPY],
             ];
             groups.concat()
         },
@@ -129,10 +131,11 @@ fn table() -> Table {
             structure!(ExitRecord: header, time_ns, min_flt, maj_flt),
             structure!(LostRecord: header, time_ns, last_ns, count),
             structure!(ReturnRecord: header, time_ns, entry_ns, result, page),
+            structure!(StackRecord: header, time_ns, count, flags, sp),
             structure!(Info: abi_version, fault_record_bytes, slot_bytes, cpus, state, mode, flags,
                 live_targets, ring_bytes, missed, ring_stride, producer_offset, consumer_offset,
                 data_offset, max_sessions, missed_returns, deaf, heard_ns, reserved),
-            structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, reserved),
+            structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, stack),
             structure!(Target: pid, flags),
             structure!(Time: clock, reserved, time_ns, wall_offset_ns, wall_error_ns),
             structure!(Drain: buffer, length, cpu, bytes, gap_slots),
@@ -375,6 +378,7 @@ fn collect(
                     "mode" => "FT_MODE_",
                     "session_flag" => "FT_SESSION_",
                     "mapping_flag" => "FT_MAPPING_",
+                    "stack_flag" => "FT_STACK_",
                     "task_event" => "FT_TASK_",
                     "clock" => "FT_CLOCK_",
                     "fault_result" => "FT_RESULT_",

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use fault_tracer_client::uapi;
+use fault_tracer_client::{uapi, Stacks};
 
 /// Splits a number from the unit behind it.
 fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
@@ -76,6 +76,35 @@ pub fn size(kib: u64) -> String {
         _ if kib % (1 << 20) == 0 => format!("{}G", kib >> 20),
         _ if kib % 1024 == 0 => format!("{}M", kib / 1024),
         _ => format!("{kib}K"),
+    }
+}
+
+/// Bytes of a stack that are copied unless said otherwise, as of perf.
+pub const STACK_BYTES_DEFAULT: u32 = 8192;
+/// Return addresses that are recorded at most unless said otherwise, as of perf.
+const STACK_FRAMES_DEFAULT: u32 = 127;
+
+/// Reads how stacks are recorded: `fp`, `fp,64`, `dwarf`, `dwarf,16384`.
+pub fn stacks(text: &str) -> Result<Stacks, String> {
+    let (how, size) = match text.split_once(',') {
+        Some((how, size)) => (how, Some(size)),
+        None => (text, None),
+    };
+    let size = |what: &str, default: u32, most: u32| match size {
+        None => Ok(default),
+        Some(text) => match text.trim().parse() {
+            Ok(size) if (1..=most).contains(&size) => Ok(size),
+            _ => Err(format!("{what} must be a number from 1 to {most}")),
+        },
+    };
+    match how.trim() {
+        "fp" => size("FRAMES", STACK_FRAMES_DEFAULT, uapi::STACK_FRAMES_MAX).map(Stacks::Frames),
+        "dwarf" => {
+            let bytes = size("BYTES", STACK_BYTES_DEFAULT, uapi::STACK_BYTES_MAX)?;
+            // Words alone can be copied.
+            Ok(Stacks::Copy(bytes.next_multiple_of(8)))
+        }
+        _ => Err("use dwarf, dwarf,BYTES, fp or fp,FRAMES".into()),
     }
 }
 
@@ -153,6 +182,31 @@ mod tests {
             [4, 4096, 1536, 1 << 20].map(size),
             ["4K", "4M", "1536K", "1G"]
         );
+    }
+
+    #[test]
+    fn how_stacks_are_recorded() {
+        for (text, read) in [
+            ("fp", Stacks::Frames(127)),
+            ("fp,16", Stacks::Frames(16)),
+            ("dwarf", Stacks::Copy(8192)),
+            ("dwarf,1001", Stacks::Copy(1008)),
+            ("dwarf,32768", Stacks::Copy(32768)),
+        ] {
+            assert_eq!(stacks(text), Ok(read), "{text}");
+        }
+        for text in [
+            "",
+            "lbr",
+            "fp,",
+            "fp,0",
+            "fp,1025",
+            "dwarf,32769",
+            "dwarf,8K",
+            "dwarf,-1",
+        ] {
+            assert!(stacks(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use fault_tracer_analysis::Tally;
-use fault_tracer_client::{uapi::FaultRecord, Clock, Record, Rings};
+use fault_tracer_client::{uapi::FaultRecord, Clock, Record, Rings, Stacks};
 use fault_tracer_recorder::{Failure, Recording, Sink};
 use fault_tracer_trace::{
     csv::{Preamble, Writer},
@@ -29,6 +29,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 const HOW: How = How {
     sideband: false,
     latency: false,
+    stacks: Stacks::None,
     hook: HookName::Kprobe,
     clock: Clock::Monotonic,
     duration: None,

@@ -45,6 +45,7 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
     let options = Options {
         events: arguments.events,
         comments: arguments.comments,
+        weight: arguments.weight.into(),
     };
     let ended = export(
         format,

@@ -8,6 +8,7 @@ pub mod advise;
 pub mod diff;
 mod drain;
 mod export;
+pub mod flamegraph;
 pub mod generate;
 pub mod plot;
 mod record;
@@ -28,6 +29,7 @@ pub fn run(subcommand: &Subcommand) -> anyhow::Result<u8> {
         Subcommand::Diff(arguments) => diff::run(arguments),
         Subcommand::Top(arguments) => top::run(arguments),
         Subcommand::Plot(arguments) => plot::run(arguments),
+        Subcommand::Flamegraph(arguments) => flamegraph::run(arguments),
         Subcommand::Export(arguments) => export::run(arguments),
         Subcommand::Verify(arguments) => verify::run(arguments),
         Subcommand::Status => status::run(),

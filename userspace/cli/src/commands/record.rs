@@ -4,7 +4,7 @@
 
 use std::{io, time::Duration};
 
-use fault_tracer_client::Rings;
+use fault_tracer_client::{Rings, Stacks};
 use fault_tracer_recorder::{
     mapped_code, Accounts, Consumer, Failure, Files, Recording, Resolver, Rows,
 };
@@ -37,6 +37,7 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
     let how = How {
         sideband: true,
         latency: arguments.latency,
+        stacks: arguments.stacks(),
         hook: arguments.hook,
         clock: arguments.clock.into(),
         duration: arguments.duration,
@@ -63,9 +64,13 @@ fn record(
     let trace = Trace {
         writer: Writer::new(&mut *output, &metadata(arguments, how, live)?)
             .map_err(Failure::Output)?,
-        counts: RowCounts::new(how.latency),
+        counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
     };
-    let mut resolver = Resolver::looking(Box::new(Files::new()));
+    let files = match how.stacks {
+        Stacks::Copy(_) => Files::for_unwinding(),
+        Stacks::None | Stacks::Frames(_) => Files::new(),
+    };
+    let mut resolver = Resolver::looking(Box::new(files));
     if arguments.attempts {
         resolver.keep_attempts_apart();
     }
@@ -168,7 +173,7 @@ fn finish(recording: &mut Recording<'_, Rows<Trace<'_>>>, how: &How) -> Result<F
         .write_end(&accounts, how, time_ns)
         .map_err(Failure::Output)?;
     Ok(Finished {
-        counts: std::mem::replace(&mut trace.counts, RowCounts::new(false)),
+        counts: std::mem::replace(&mut trace.counts, RowCounts::new(false, false)),
         bytes,
         is_loose: trace.writer.is_loose(),
         accounts,

@@ -7,7 +7,7 @@ use std::{io, path::PathBuf, time::Duration};
 use anyhow::{bail, Context as _};
 use clap::Args;
 use fault_tracer_analysis::{fault_of, Overview};
-use fault_tracer_client::Clock;
+use fault_tracer_client::{Clock, Stacks};
 use fault_tracer_recorder::Consumer;
 use fault_tracer_trace::{Account, Row};
 
@@ -202,6 +202,7 @@ fn run_once(arguments: &Arguments) -> anyhow::Result<(String, Run, u8)> {
     let how = How {
         sideband: true,
         latency: true,
+        stacks: Stacks::None,
         hook: HookName::Auto,
         clock: Clock::Monotonic,
         duration: arguments.duration,

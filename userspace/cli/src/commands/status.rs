@@ -101,6 +101,11 @@ fn render_session(session: &SessionInfo) -> String {
         ),
         (session_flag::LATENCY, ", with durations", ""),
         (session_flag::FTRACE, ", by ftrace", ""),
+        (
+            session_flag::STACK_FRAMES | session_flag::STACK_COPY,
+            ", with stacks",
+            "",
+        ),
     ] {
         settings.push_str(if session.flags & flag != 0 { yes } else { no });
     }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{bail, Context as _};
 use clap::Args;
-use fault_tracer_client::Clock;
+use fault_tracer_client::{Clock, Stacks};
 use ratatui::{
     crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
     DefaultTerminal,
@@ -94,6 +94,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let how = How {
         sideband: true,
         latency: arguments.latency,
+        stacks: Stacks::None,
         hook: HookName::Auto,
         clock: Clock::Monotonic,
         duration: None,

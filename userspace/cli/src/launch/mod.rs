@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{anyhow, Context as _};
-use fault_tracer_client::{Clock, Error, Hook, Mode, Session, Settings};
+use fault_tracer_client::{Clock, Error, Hook, Mode, Session, Settings, Stacks};
 use fault_tracer_recorder::Failure;
 use fault_tracer_trace::Nodes;
 
@@ -49,6 +49,8 @@ pub struct How {
     pub sideband: bool,
     /// See [`fault_tracer_client::Settings::latency`].
     pub latency: bool,
+    /// See [`fault_tracer_client::Settings::stacks`].
+    pub stacks: Stacks,
     /// What sees the faults.
     pub hook: args::HookName,
     /// See [`fault_tracer_client::Settings::clock`].
@@ -153,9 +155,33 @@ impl Launch {
     }
 }
 
+/// Rings for copies of stacks, which take no more than an eighth of the memory together, if that is enough for them.
+fn ring_kib_of_copies(memory: u64, cpus: u64) -> u64 {
+    let mut kib = args::RING_KIB_COPIES;
+    while kib > args::RING_KIB_DEFAULT && kib * 1024 * cpus > memory / 8 {
+        kib /= 2;
+    }
+    kib
+}
+
+/// Bytes of the machine's memory.
+fn total_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram * u64::from(info.mem_unit)
+}
+
+/// Processors that are there.
+fn cpus() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)
+}
+
 /// How the session of a command line records.
 fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
-    let ring_kib = arguments.ring_kib.unwrap_or(args::RING_KIB_DEFAULT);
+    let ring_kib = arguments.ring_kib.unwrap_or(match how.stacks {
+        Stacks::None => args::RING_KIB_DEFAULT,
+        Stacks::Frames(_) => args::RING_KIB_FRAMES,
+        Stacks::Copy(_) => ring_kib_of_copies(total_memory(), cpus()),
+    });
     Settings {
         ring_bytes: ring_kib * 1024,
         mode: arguments.mode.map_or(Mode::Discard, Mode::from),
@@ -163,6 +189,7 @@ fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
         all: arguments.all,
         sideband: how.sideband,
         latency: how.latency,
+        stacks: how.stacks,
         hook: match how.hook {
             // Returns are seen by the kprobe alone.
             args::HookName::Auto if how.latency => Hook::Kprobe,
@@ -413,4 +440,18 @@ pub fn kernel() -> String {
     [name.sysname(), name.release(), name.machine()]
         .map(|part| part.to_string_lossy())
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_of_copies_leave_memory_to_others() {
+        let gib = 1 << 30;
+        assert_eq!(ring_kib_of_copies(64 * gib, 16), 64 << 10);
+        assert_eq!(ring_kib_of_copies(16 * gib, 64), 32 << 10);
+        assert_eq!(ring_kib_of_copies(gib, 64), 4 << 10);
+        assert!(total_memory() > gib / 8 && cpus() >= 1);
+    }
 }

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::anyhow;
 use fault_tracer_analysis::{DurationsByKind, Tally};
-use fault_tracer_trace::{Access, Account, Fate, Kind, Row};
+use fault_tracer_trace::{Access, Account, Fate, FrameRow, Kind, Row, OUTERMOST};
 
 use super::numbers::{counted, duration, grouped};
 use crate::args::values::size;
@@ -21,17 +21,64 @@ pub struct RowCounts {
     gaps: u64,
     /// In recordings with durations.
     pub durations: Option<DurationsByKind>,
+    /// In recordings with stacks.
+    stacks: Option<StackCounts>,
+}
+
+/// How many faults have stacks.
+#[derive(Debug, Default)]
+struct StackCounts {
+    /// All callers of which are known.
+    whole: u64,
+    /// Some callers of which are not.
+    cut_off: u64,
+    /// Faults without.
+    without: u64,
+    /// By the numbers of frames: whether all callers are known from there on.
+    is_whole: Vec<bool>,
+}
+
+impl StackCounts {
+    fn is_whole(&self, stack: u32) -> bool {
+        let known = || self.is_whole.get(stack as usize).copied();
+        stack == OUTERMOST || known().unwrap_or(false)
+    }
+
+    /// Frames come in the order of their numbers.
+    fn add_frame(&mut self, frame: &FrameRow) {
+        let is_whole = self.is_whole(frame.caller);
+        self.is_whole.resize(frame.id as usize, false);
+        self.is_whole.push(is_whole);
+    }
+
+    fn add(&mut self, stack: Option<u32>) {
+        match stack {
+            Some(stack) if self.is_whole(stack) => self.whole += 1,
+            Some(_) => self.cut_off += 1,
+            None => self.without += 1,
+        }
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "stacks: {} whole, {} cut off; {} without",
+            counted(self.whole, "fault", "faults"),
+            grouped(self.cut_off),
+            grouped(self.without)
+        )
+    }
 }
 
 impl RowCounts {
     /// Nothing yet.
-    pub fn new(durations: bool) -> Self {
+    pub fn new(durations: bool, stacks: bool) -> Self {
         Self {
             tally: Tally::new(),
             kinds: [0; Kind::ALL.len()],
             fates: [0; Fate::ALL.len()],
             gaps: 0,
             durations: durations.then(DurationsByKind::default),
+            stacks: stacks.then(StackCounts::default),
         }
     }
 
@@ -44,6 +91,14 @@ impl RowCounts {
                 self.fates[fault.fate as usize] += 1;
                 if let Some(durations) = &mut self.durations {
                     durations.add(fault);
+                }
+                if let Some(stacks) = &mut self.stacks {
+                    stacks.add(fault.stack);
+                }
+            }
+            Row::Frame(frame) => {
+                if let Some(stacks) = &mut self.stacks {
+                    stacks.add_frame(frame);
                 }
             }
             Row::Gap(gap) => self.gaps += gap.count,
@@ -91,6 +146,7 @@ impl RowCounts {
                 tenths % 10
             ));
         }
+        lines.extend(self.stacks.as_ref().map(StackCounts::line));
         if self.gaps != 0 {
             lines.push(format!(
                 "the counters of the threads show {} that are not in the trace (see fault-tracer verify)",
@@ -229,7 +285,7 @@ pub fn summary(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fault_tracer_trace::Fault;
+    use fault_tracer_trace::{Fault, UNKNOWN_CALLER};
 
     fn ended(account: Account) -> Ended {
         let mut tally = Tally::new();
@@ -270,6 +326,29 @@ mod tests {
             ]
         );
         assert!(contradiction(&ended).is_none());
+    }
+
+    #[test]
+    fn stacks_are_counted() {
+        let mut stacks = StackCounts::default();
+        for (id, caller) in [(2, OUTERMOST), (3, 2), (4, UNKNOWN_CALLER), (5, 4)] {
+            stacks.add_frame(&FrameRow {
+                time_ns: 0,
+                cpu: 0,
+                pid: 1,
+                tid: 1,
+                id,
+                caller,
+                address: 0,
+                code: None,
+            });
+        }
+        let of = [0, 2, 3, 1, 4, 5].map(Some).into_iter().chain([None]);
+        of.for_each(|stack| stacks.add(stack));
+        assert_eq!(
+            stacks.line(),
+            "stacks: 3 faults whole, 3 cut off; 1 without"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use sandbox_tests::{
+    compiler::compile,
     guest, module, program,
     setting::Setting,
     swap,
@@ -443,12 +444,7 @@ fn functions_that_lie_apart_are_listed_in_their_order() {
             // Backwards, so that the order of the file is not that of the calls.
             source.extend((0..300).rev().map(|n| format!("f{n}();\n")));
             source += "return 0; }\n";
-            let file = folder.join("functions.c");
-            fs::write(&file, source).unwrap();
-            let program = folder.join("functions");
-            let mut compiler = Command::new("gcc");
-            compiler.args(["-O0", "-o"]).arg(&program).arg(&file);
-            assert!(compiler.status().unwrap().success());
+            let program = compile(folder, "functions.c", &source, &["-O0"]);
             let (file, _) = traces.record("trace", &[program.to_str().unwrap()]);
             let found = answer(&["advise", &file, "--json"]);
             fs::remove_file(file).unwrap();
@@ -514,15 +510,7 @@ fn code_that_a_program_made_has_its_names() {
         let _thp = huge_pages_on_request();
         let traces = Traces::new();
         let folder = traces.0.path();
-        let source = folder.join("jit.c");
-        fs::write(&source, COMPILER).unwrap();
-        let program = folder.join("jit");
-        let mut compiler = Command::new("gcc");
-        compiler
-            .args(["-O1", "-w", "-o"])
-            .arg(&program)
-            .arg(&source);
-        assert!(compiler.status().unwrap().success());
+        let program = compile(folder, "jit.c", COMPILER, &["-O1"]);
         for kind in ["map", "dump"] {
             let (file, _) = traces.record(kind, &[program.to_str().unwrap(), kind]);
             let found = answer(&["report", &file, "--json", "--by", "symbol"]);

@@ -33,6 +33,7 @@ mod rings;
 mod sessions;
 mod sideband;
 mod sizes;
+mod stacks;
 mod symbols;
 mod tool;
 mod waiting;

@@ -99,6 +99,10 @@ fn unknown_calls_are_refused() {
     });
 }
 
+fn with_stack(config: &mut uapi::Config, flags: u32, stack: u32) {
+    (config.flags, config.stack) = (flags, stack);
+}
+
 #[test]
 fn bad_configurations_are_refused() {
     guest::test(|log| {
@@ -129,7 +133,19 @@ fn bad_configurations_are_refused() {
             bad(|config| config.flags = 1 << 31),
             bad(|config| config.watermark_bytes = (1 << 16) + 1),
             bad(|config| config.clock = 3),
-            bad(|config| config.reserved = 1),
+            bad(|config| config.stack = 1),
+            bad(|config| config.flags = session_flag::STACK_FRAMES),
+            bad(|config| with_stack(config, session_flag::STACK_FRAMES, 1025)),
+            bad(|config| with_stack(config, session_flag::STACK_COPY, 0)),
+            bad(|config| with_stack(config, session_flag::STACK_COPY, 1001)),
+            bad(|config| with_stack(config, session_flag::STACK_COPY, 40 << 10)),
+            bad(|config| with_stack(config, session_flag::STACK_COPY, !7)),
+            // A quarter of the ring is 16 KiB.
+            bad(|config| with_stack(config, session_flag::STACK_COPY, 16 << 10)),
+            bad(|config| {
+                let both = session_flag::STACK_FRAMES | session_flag::STACK_COPY;
+                with_stack(config, both, 64);
+            }),
         ] {
             let session = Session::open().unwrap();
             let before = session.info();

@@ -12,7 +12,7 @@ use arrow_ipc::{
 
 use super::{
     table::{Table, Texts},
-    Export, Symbol,
+    Export, Names,
 };
 use crate::{Metadata, Row};
 
@@ -54,8 +54,8 @@ impl Arrow {
 }
 
 impl Export for Arrow {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
-        self.table.push(row, symbol);
+    fn row(&mut self, row: &Row, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+        self.table.push(row, names);
         if self.table.is_full() {
             self.write_batch(out)?;
         }

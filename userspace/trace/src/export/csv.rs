@@ -8,14 +8,14 @@ use std::{
     io::{self, Write},
 };
 
-use super::{wall_time::WallTime, Export, Options, Symbol};
+use super::{wall_time::WallTime, Export, Names, Options};
 use crate::{
     csv::{push_fault, push_hex, write_account, write_preamble, Preamble, HEADER},
-    Account, Metadata, ResolvedFault, Row,
+    Account, FrameRow, Metadata, ResolvedFault, Row,
 };
 
 /// The columns of faults behind those of `drain`.
-const MORE: [&str; 17] = [
+const MORE: [&str; 19] = [
     "process",
     "thread",
     "kind",
@@ -33,10 +33,12 @@ const MORE: [&str; 17] = [
     "program",
     "time",
     "page_bytes",
+    "stack",
+    "callers",
 ];
 
 /// The columns of other events behind those.
-const OF_EVENTS: [&str; 10] = [
+const OF_EVENTS: [&str; 11] = [
     "parent",
     "old_tid",
     "min_flt",
@@ -47,6 +49,7 @@ const OF_EVENTS: [&str; 10] = [
     "device",
     "inode",
     "changed_ns",
+    "caller",
 ];
 
 pub struct Csv {
@@ -95,7 +98,7 @@ impl Csv {
     }
 
     /// The columns of a fault.
-    fn fault(&mut self, fault: &ResolvedFault, symbol: Option<&Symbol>) {
+    fn fault(&mut self, fault: &ResolvedFault, names: &Names) {
         push_fault(&mut self.line, &fault.fault);
         let time = self.time.text(fault.fault.time_ns);
         let line = &mut self.line;
@@ -114,6 +117,7 @@ impl Csv {
         push_number(line, place.and_then(|place| place.file_offset));
         push_text(line, code.map_or("", |code| &code.object.name));
         push_number(line, code.map(|code| code.offset));
+        let symbol = names.symbol.as_ref();
         push_text(line, symbol.map_or("", |symbol| &symbol.name));
         push_number(line, symbol.map(|symbol| symbol.offset));
         push_number(line, fault.duration_ns);
@@ -122,10 +126,12 @@ impl Csv {
         push_text(line, fault.program.as_deref().unwrap_or(""));
         push_text(line, &time);
         push_number(line, fault.page_bytes);
+        push_number(line, fault.stack);
+        push_text(line, names.callers_text(";").as_deref().unwrap_or(""));
     }
 
     /// The columns of faults, of a row that is none.
-    fn no_fault(&mut self, row: &Row) {
+    fn no_fault(&mut self, row: &Row, names: &Names) {
         let time_ns = row.time_ns();
         let time = self.time.text(time_ns);
         let line = &mut self.line;
@@ -137,6 +143,7 @@ impl Csv {
             }
             Row::Thread(thread) => (Some(thread.cpu), Some((thread.pid, thread.tid))),
             Row::Text(text) => (Some(text.cpu), Some((text.pid, text.tid))),
+            Row::Frame(frame) => (Some(frame.cpu), Some((frame.pid, frame.tid))),
             Row::Gap(gap) => (Some(gap.cpu), Some((gap.pid, gap.tid))),
             Row::Lost(lost) => (Some(lost.cpu), None),
             Row::Counter(counter) => (counter.cpu, None),
@@ -164,13 +171,28 @@ impl Csv {
             _ => None,
         };
         push_number(line, text.map(|text| text.file_offset));
-        push_text(line, text.map_or("", |text| &text.object.name));
-        push_number(line, text.and_then(|text| text.elf_address()));
-        // Symbol and its offset, duration, attempts and returns.
-        line.extend_from_slice(b",,,,,");
+        let (object, offset) = match row {
+            Row::Text(text) => (Some(&text.object), text.elf_address()),
+            Row::Frame(frame) => {
+                let code = frame.code.as_ref();
+                let offset = code.map_or(frame.address, |code| code.offset);
+                (code.map(|code| &code.object), Some(offset))
+            }
+            _ => (None, None),
+        };
+        push_text(line, object.map_or("", |object| &object.name));
+        push_number(line, offset);
+        let symbol = names.symbol.as_ref();
+        push_text(line, symbol.map_or("", |symbol| &symbol.name));
+        push_number(line, symbol.map(|symbol| symbol.offset));
+        // Duration, attempts and returns.
+        line.extend_from_slice(b",,,");
         push_text(line, program);
         push_text(line, &time);
         // The size of a page.
+        line.push(b',');
+        push_number(line, frame_of(row).map(|frame| frame.id));
+        // Its callers.
         line.push(b',');
     }
 
@@ -203,11 +225,19 @@ impl Csv {
         push_number(line, file.map(|file| file.device));
         push_number(line, file.map(|file| file.inode));
         push_number(line, file.and_then(|file| file.changed_ns));
+        push_number(line, frame_of(row).map(|frame| frame.caller));
+    }
+}
+
+fn frame_of(row: &Row) -> Option<&FrameRow> {
+    match row {
+        Row::Frame(frame) => Some(frame),
+        _ => None,
     }
 }
 
 impl Export for Csv {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, names: &Names, out: &mut dyn Write) -> io::Result<()> {
         if let Row::Counter(row) = row {
             if !row.add_to(&mut self.account) {
                 self.ended = true;
@@ -215,14 +245,14 @@ impl Export for Csv {
         }
         self.line.clear();
         match row {
-            Row::Fault(fault) if !self.options.events => self.fault(fault, symbol),
+            Row::Fault(fault) if !self.options.events => self.fault(fault, names),
             _ if !self.options.events => return Ok(()),
             row => {
                 self.line.extend_from_slice(row.event().as_bytes());
                 self.line.push(b',');
                 match row {
-                    Row::Fault(fault) | Row::Pending(fault) => self.fault(fault, symbol),
-                    other => self.no_fault(other),
+                    Row::Fault(fault) | Row::Pending(fault) => self.fault(fault, names),
+                    other => self.no_fault(other, names),
                 }
                 self.event(row);
             }

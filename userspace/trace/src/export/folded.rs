@@ -1,57 +1,92 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Folded stacks: `process;thread;mapping;symbol count`, for flame graphs.
+//! Folded stacks, for flame graphs: a line for each stack, with what is counted of it.
 //!
-//! The mapping is that of the faulting address, the symbol that of the code that ran.
+//! Of recordings without stacks, `process;thread;mapping;symbol count`: the mapping is that of the faulting address, the
+//! symbol that of the code that ran. With them, `process;thread;outermost;...;caller;symbol count`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::{self, Write},
 };
 
-use super::{Export, Symbol};
-use crate::{Code, Fate, Name, Row};
+use super::{unknown_in, Caller, Export, Names, Weight, CUT_OFF};
+use crate::{Fate, Name, ResolvedFault, Row};
+
+pub struct Folded {
+    weight: Weight,
+    counts: BTreeMap<Vec<Name>, Count>,
+}
 
 #[derive(Default)]
-pub struct Folded {
-    counts: BTreeMap<[Option<Name>; 4], u64>,
+struct Count {
+    sum: u64,
+    /// Process and page.
+    pages: HashSet<(u32, u64)>,
+}
+
+/// Bits of an address within a page.
+const PAGE_SHIFT: u32 = 12;
+
+impl Folded {
+    pub fn new(weight: Weight) -> Self {
+        Self {
+            weight,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    fn fault(&mut self, fault: &ResolvedFault, names: &Names) {
+        let or_unknown = |name: Option<&Name>| name.cloned().unwrap_or_else(|| "[unknown]".into());
+        let mut stack = vec![
+            or_unknown(fault.process.as_ref()),
+            or_unknown(fault.thread.as_ref()),
+        ];
+        if names.has_stack {
+            stack.extend(names.is_cut.then(|| CUT_OFF.into()));
+            stack.extend(names.callers.iter().rev().map(Caller::name));
+        } else {
+            stack.push(or_unknown(fault.place.as_ref().map(|place| &place.name)));
+        }
+        stack.push(match (&names.symbol, &fault.code) {
+            (Some(symbol), _) => Name::clone(&symbol.name),
+            (None, Some(code)) => unknown_in(&code.object.name),
+            (None, None) => or_unknown(None),
+        });
+        let count = self.counts.entry(stack).or_default();
+        match self.weight {
+            Weight::Faults => count.sum += 1,
+            Weight::Time => count.sum += fault.duration_ns.unwrap_or(0),
+            Weight::Pages if fault.fate == Fate::Failed => {}
+            Weight::Pages => {
+                let page = (fault.fault.pid, fault.fault.address >> PAGE_SHIFT);
+                count.sum += u64::from(count.pages.insert(page));
+            }
+        }
+    }
 }
 
 impl Export for Folded {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, _: &mut dyn Write) -> io::Result<()> {
-        if let Row::Fault(fault) = row {
-            if fault.fate != Fate::Retried {
-                let place = fault.place.as_ref().map(|place| place.name.clone());
-                let symbol = match (symbol, &fault.code) {
-                    (Some(symbol), _) => Some(symbol.name.clone()),
-                    (None, Some(code)) => Some(unknown_in(code)),
-                    (None, None) => None,
-                };
-                let stack = [fault.process.clone(), fault.thread.clone(), place, symbol];
-                *self.counts.entry(stack).or_default() += 1;
-            }
+    fn row(&mut self, row: &Row, names: &Names, _: &mut dyn Write) -> io::Result<()> {
+        match row {
+            Row::Fault(fault) if fault.fate != Fate::Retried => self.fault(fault, names),
+            _ => {}
         }
         Ok(())
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         for (stack, count) in &self.counts {
-            let [process, thread, place, symbol] = stack.each_ref().map(frame);
-            writeln!(out, "{process};{thread};{place};{symbol} {count}")?;
+            if count.sum != 0 {
+                let frames: Vec<_> = stack.iter().map(|name| frame(name)).collect();
+                writeln!(out, "{} {}", frames.join(";"), count.sum)?;
+            }
         }
         Ok(())
     }
 }
 
-/// What stands for a symbol that is not known: the name of its object's file.
-fn unknown_in(code: &Code) -> Name {
-    let name = &*code.object.name;
-    let file = name.rsplit('/').next().unwrap_or(name);
-    format!("[{}]", file.trim_matches(['[', ']'])).into()
-}
-
 /// A name without what separates frames and lines.
-fn frame(name: &Option<Name>) -> String {
-    let name = name.as_deref().unwrap_or("[unknown]");
+fn frame(name: &str) -> String {
     name.replace(';', ":").replace(char::is_control, "?")
 }

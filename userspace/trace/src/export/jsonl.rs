@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{wall_time::WallTime, Export, Symbol};
+use super::{wall_time::WallTime, Export, Names};
 use crate::{csv::push_flags, BuildId, Metadata, Row};
 
 pub struct Jsonl {
@@ -76,6 +76,9 @@ line! { 'a:
     device: u64,
     inode: u64,
     changed_ns: i64,
+    stack: u32,
+    callers: String,
+    caller: u32,
 }
 
 /// A build id: an empty text if there is none, nothing if it is not known.
@@ -88,7 +91,7 @@ fn digits(build_id: &BuildId) -> Option<&str> {
 }
 
 impl Export for Jsonl {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, names: &Names, out: &mut dyn Write) -> io::Result<()> {
         if !self.events && !matches!(row, Row::Fault(_)) {
             return Ok(());
         }
@@ -98,6 +101,7 @@ impl Export for Jsonl {
             time_ns: row.time_ns(),
             ..Line::default()
         };
+        let symbol = names.symbol.as_ref();
         let line = match row {
             Row::Fault(row) | Row::Pending(row) => {
                 let mut flags = Vec::new();
@@ -132,6 +136,8 @@ impl Export for Jsonl {
                     attempts: Some(row.attempts),
                     returns: Some(row.returns),
                     page_bytes: row.page_bytes,
+                    stack: row.stack,
+                    callers: names.callers_text(";"),
                     ..line
                 }
             }
@@ -160,6 +166,18 @@ impl Export for Jsonl {
                 device: row.object.file.map(|file| file.device),
                 inode: row.object.file.map(|file| file.inode),
                 changed_ns: row.object.file.and_then(|file| file.changed_ns),
+                ..line
+            },
+            Row::Frame(row) => Line {
+                cpu: Some(row.cpu),
+                pid: Some(row.pid),
+                tid: Some(row.tid),
+                object: row.code.as_ref().map(|code| &*code.object.name),
+                ip_offset: Some(row.code.as_ref().map_or(row.address, |code| code.offset)),
+                symbol: symbol.map(|symbol| &*symbol.name),
+                symbol_offset: symbol.map(|symbol| symbol.offset),
+                stack: Some(row.id),
+                caller: Some(row.caller),
                 ..line
             },
             Row::Gap(row) => Line {

@@ -10,7 +10,9 @@
 
 use std::io::{self, Write};
 
-use crate::{Code, Fault, Metadata, Name, ResolvedFault, Row, ThreadRow};
+use rustc_hash::FxHashMap;
+
+use crate::{Code, Fault, FrameRow, Metadata, Name, ResolvedFault, Row, Stacks, ThreadRow};
 
 mod arrow;
 mod csv;
@@ -32,7 +34,7 @@ pub enum Format {
     Csv,
     /// A JSON object on each line.
     Jsonl,
-    /// `process;thread;mapping;symbol count`, as flame graph programs take it.
+    /// `process;thread;mapping;symbol count`, or with the stacks, as flame graph programs take it.
     Folded,
     /// Chrome's trace event JSON, which ui.perfetto.dev opens.
     Perfetto,
@@ -51,6 +53,20 @@ pub struct Options {
     pub events: bool,
     /// In CSV: what the trace says of itself, and the account, as comments.
     pub comments: bool,
+    /// In folded stacks: what is counted.
+    pub weight: Weight,
+}
+
+/// What folded stacks count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weight {
+    /// Faults.
+    #[default]
+    Faults,
+    /// The time in faults, in nanoseconds; of recordings with durations.
+    Time,
+    /// Different pages that were mapped, those of different processes apart.
+    Pages,
 }
 
 impl Format {
@@ -104,6 +120,23 @@ pub trait Symbols {
         }
     }
 
+    /// The symbol of a caller, if it can be known. The address to which a call returns may be that of another function:
+    /// the call is before it.
+    fn caller(&mut self, frame: &FrameRow) -> Option<Symbol> {
+        let mut symbol = match &frame.code {
+            Some(code) => {
+                let call = Code {
+                    object: code.object.clone(),
+                    offset: code.offset.wrapping_sub(1),
+                };
+                self.symbol(&call, frame.time_ns)
+            }
+            None => self.jitted(frame.pid, frame.address.wrapping_sub(1), frame.time_ns),
+        }?;
+        symbol.offset = symbol.offset.wrapping_add(1);
+        Some(symbol)
+    }
+
     /// Takes a row of a thread, before the faults behind it.
     fn thread(&mut self, _row: &ThreadRow) {}
 }
@@ -115,10 +148,130 @@ impl Symbols for () {
     }
 }
 
+/// Who called the code that faulted.
+#[derive(Clone, Debug)]
+struct Caller {
+    /// Where the call returns to.
+    address: u64,
+    /// The name of the file, or of the kernel's own code, that it is in.
+    object: Option<Name>,
+    symbol: Option<Symbol>,
+}
+
+impl Caller {
+    /// Its symbol, or what stands for it.
+    fn name(&self) -> Name {
+        match (&self.symbol, &self.object) {
+            (Some(symbol), _) => Name::clone(&symbol.name),
+            (None, Some(object)) => unknown_in(object),
+            (None, None) => "[unknown]".into(),
+        }
+    }
+}
+
+/// What stands for a symbol that is not known: the name of its object's file.
+pub fn unknown_in(object: &str) -> Name {
+    let file = object.rsplit('/').next().unwrap_or(object);
+    format!("[{}]", file.trim_matches(['[', ']'])).into()
+}
+
+/// Stands for callers that are not known, where the stack could not be followed on.
+const CUT_OFF: &str = "[cut off]";
+
+/// The names of the code that faulted and of its callers.
+#[derive(Debug, Default)]
+struct Names {
+    symbol: Option<Symbol>,
+    /// The caller of the faulting code first.
+    callers: Vec<Caller>,
+    /// Whether there is a stack, whole or not.
+    has_stack: bool,
+    /// Whether there are callers that are not known.
+    is_cut: bool,
+}
+
+impl Names {
+    /// The callers, the nearest first; `None` where no stack was recorded.
+    fn callers_text(&self, between: &str) -> Option<String> {
+        let names = self.callers.iter().map(Caller::name);
+        let cut = self.is_cut.then(|| CUT_OFF.into());
+        let names: Vec<_> = names.chain(cut).collect();
+        self.has_stack.then(|| names.join(between))
+    }
+}
+
+/// Finds the names of rows.
+struct Named<'a> {
+    symbols: &'a mut dyn Symbols,
+    stacks: Stacks,
+    /// The symbols of frames, by their ids.
+    callers: FxHashMap<u32, Option<Symbol>>,
+    /// By process and object: see [`TextRow::base`](crate::TextRow::base).
+    bases: FxHashMap<u32, FxHashMap<Name, u64>>,
+}
+
+impl Named<'_> {
+    /// Takes the next row and finds its names.
+    fn row(&mut self, row: &Row) -> Names {
+        match row {
+            Row::Fault(fault) | Row::Pending(fault) => self.fault(fault),
+            Row::Thread(thread) => {
+                self.symbols.thread(thread);
+                Names::default()
+            }
+            Row::Text(text) => {
+                let bases = self.bases.entry(text.pid).or_default();
+                bases.insert(Name::clone(&text.object.name), text.base());
+                Names::default()
+            }
+            Row::Frame(frame) => {
+                self.stacks.add(frame);
+                let symbol = self.symbols.caller(frame);
+                self.callers.insert(frame.id, symbol.clone());
+                Names {
+                    symbol,
+                    ..Names::default()
+                }
+            }
+            _ => Names::default(),
+        }
+    }
+
+    fn fault(&mut self, fault: &ResolvedFault) -> Names {
+        let symbol = self.symbols.of(fault);
+        let Some(stack) = fault.stack else {
+            return Names {
+                symbol,
+                ..Names::default()
+            };
+        };
+        let bases = self.bases.get(&fault.fault.pid);
+        let callers = self.stacks.callers(stack).map(|frame| {
+            let code = frame.code.as_ref();
+            // A frame has the address of the process that was the first to have it.
+            let address = code.and_then(|code| {
+                let base = bases?.get(&code.object.name)?;
+                Some(base.wrapping_add(code.offset))
+            });
+            Caller {
+                address: address.unwrap_or(frame.address),
+                object: code.map(|code| Name::clone(&code.object.name)),
+                symbol: self.callers.get(&frame.id).cloned().flatten(),
+            }
+        });
+        Names {
+            symbol,
+            callers: callers.collect(),
+            has_stack: true,
+            is_cut: !self.stacks.is_whole(stack),
+        }
+    }
+}
+
 /// Takes rows and writes bytes.
 trait Export {
-    /// Takes the next row, and the symbol of its instruction pointer.
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()>;
+    /// Takes the next row, and the names of its code.
+    fn row(&mut self, row: &Row, names: &Names, out: &mut dyn Write) -> io::Result<()>;
 
     /// Writes what is left.
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()>;
@@ -146,26 +299,22 @@ pub fn export<E>(
         let mut export: Box<dyn Export> = match format {
             Format::Csv => Box::new(csv::Csv::begin(metadata, options, out)?),
             Format::Jsonl => Box::new(jsonl::Jsonl::new(metadata, options.events)),
-            Format::Folded => Box::new(folded::Folded::default()),
+            Format::Folded => Box::new(folded::Folded::new(options.weight)),
             Format::Perfetto => Box::new(perfetto::Perfetto::begin(metadata, out)?),
             Format::PerfScript => Box::new(perf_script::PerfScript),
             Format::Parquet => Box::new(parquet::Parquet::begin(metadata, options.events)?),
             Format::Arrow => Box::new(arrow::Arrow::begin(metadata, options.events)?),
         };
         let mut error = None;
+        let mut named = Named {
+            symbols,
+            stacks: Stacks::default(),
+            callers: FxHashMap::default(),
+            bases: FxHashMap::default(),
+        };
         for row in rows {
             match row {
-                Ok(row) => {
-                    let symbol = match &row {
-                        Row::Fault(fault) | Row::Pending(fault) => symbols.of(fault),
-                        Row::Thread(thread) => {
-                            symbols.thread(thread);
-                            None
-                        }
-                        _ => None,
-                    };
-                    export.row(&row, symbol.as_ref(), out)?;
-                }
+                Ok(row) => export.row(&row, &named.row(&row), out)?,
                 Err(end) => {
                     error = Some(end);
                     break;

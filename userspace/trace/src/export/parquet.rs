@@ -16,7 +16,7 @@ use parquet::{
 
 use super::{
     table::{Table, Texts},
-    Export, Symbol,
+    Export, Names,
 };
 use crate::{file::schema::BATCH_ROWS, Metadata, Row};
 
@@ -72,8 +72,8 @@ impl Parquet {
 }
 
 impl Export for Parquet {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
-        self.table.push(row, symbol);
+    fn row(&mut self, row: &Row, names: &Names, out: &mut dyn Write) -> io::Result<()> {
+        self.table.push(row, names);
         if self.table.is_full() {
             self.write_batch(out)?;
         }

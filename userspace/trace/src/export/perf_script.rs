@@ -10,7 +10,7 @@
 
 use std::io::{self, Write};
 
-use super::{Export, Symbol};
+use super::{Export, Names, Symbol};
 use crate::{Fate, Row};
 
 /// The event of all faults.
@@ -22,7 +22,7 @@ const OBJECT: &str = "[page-faults]";
 pub struct PerfScript;
 
 impl Export for PerfScript {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, names: &Names, out: &mut dyn Write) -> io::Result<()> {
         let Row::Fault(fault) = row else {
             return Ok(());
         };
@@ -41,11 +41,6 @@ impl Export for PerfScript {
             .as_deref()
             .unwrap_or("[unknown]")
             .replace(char::is_control, "?");
-        let object = fault
-            .code
-            .as_ref()
-            .map_or("[unknown]", |code| &code.object.name)
-            .replace(char::is_control, "?");
         writeln!(
             out,
             "{comm} {:>7}/{:<7} [{:03}] {:>5}.{:06}:          1 {EVENT}: ",
@@ -55,19 +50,35 @@ impl Export for PerfScript {
             record.time_ns / 1_000_000_000,
             record.time_ns % 1_000_000_000 / 1000,
         )?;
-        write!(out, "\t{:>16x} ", record.ip)?;
-        match symbol {
-            Some(Symbol { name, offset, .. }) => {
-                let name = name.replace(char::is_control, "?");
-                write!(out, "{name}+{offset:#x}")?;
-            }
-            None => write!(out, "[unknown]")?,
+        let object = fault.code.as_ref().map(|code| &*code.object.name);
+        write_frame(out, record.ip, names.symbol.as_ref(), object)?;
+        for caller in &names.callers {
+            let symbol = caller.symbol.as_ref();
+            write_frame(out, caller.address, symbol, caller.object.as_deref())?;
         }
-        writeln!(out, " ({object})")?;
         writeln!(out, "\t{address:>16x} {fate} ({OBJECT})\n")
     }
 
     fn end(&mut self, _: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A line of a frame.
+fn write_frame(
+    out: &mut dyn Write,
+    address: u64,
+    symbol: Option<&Symbol>,
+    object: Option<&str>,
+) -> io::Result<()> {
+    write!(out, "\t{address:>16x} ")?;
+    match symbol {
+        Some(Symbol { name, offset, .. }) => {
+            let name = name.replace(char::is_control, "?");
+            write!(out, "{name}+{offset:#x}")?;
+        }
+        None => write!(out, "[unknown]")?,
+    }
+    let object = object.unwrap_or("[unknown]");
+    writeln!(out, " ({})", object.replace(char::is_control, "?"))
 }

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{json, Map, Value};
 
-use super::{Export, Symbol};
+use super::{Export, Names};
 use crate::{Fate, Loss, LostRow, Metadata, Name, ResolvedFault, Row, ThreadEvent};
 
 /// Faults that are shown one by one. Browsers load some hundred MB at most; the rates have all faults.
@@ -91,7 +91,7 @@ impl Perfetto {
     fn fault(
         &mut self,
         fault: &ResolvedFault,
-        symbol: Option<&Symbol>,
+        names: &Names,
         out: &mut dyn Write,
     ) -> io::Result<()> {
         let record = &fault.fault;
@@ -125,7 +125,8 @@ impl Perfetto {
                 "access": record.access.name(),
                 "address": format!("{:#x}", record.address),
                 "ip": format!("{:#x}", record.ip),
-                "symbol": symbol.map(|symbol| format!("{}+{:#x}", symbol.name, symbol.offset)),
+                "symbol": names.symbol.as_ref().map(|symbol| format!("{}+{:#x}", symbol.name, symbol.offset)),
+                "callers": names.callers_text(" < "),
                 "object": fault.code.as_ref().map(|code| &*code.object.name),
                 "mapping": place.map(|place| &*place.name),
                 "file_offset": place.and_then(|place| place.file_offset),
@@ -168,9 +169,9 @@ fn micros(time_ns: u64) -> f64 {
 }
 
 impl Export for Perfetto {
-    fn row(&mut self, row: &Row, symbol: Option<&Symbol>, out: &mut dyn Write) -> io::Result<()> {
+    fn row(&mut self, row: &Row, names: &Names, out: &mut dyn Write) -> io::Result<()> {
         match row {
-            Row::Fault(fault) => self.fault(fault, symbol, out),
+            Row::Fault(fault) => self.fault(fault, names, out),
             Row::Thread(thread) => {
                 if let Some(name) = &thread.process {
                     self.processes.insert(thread.pid, name.clone());
@@ -199,7 +200,9 @@ impl Export for Perfetto {
                 }),
                 out,
             ),
-            Row::Pending(_) | Row::Text(_) | Row::Gap(_) | Row::Counter(_) => Ok(()),
+            Row::Pending(_) | Row::Text(_) | Row::Frame(_) | Row::Gap(_) | Row::Counter(_) => {
+                Ok(())
+            }
         }
     }
 

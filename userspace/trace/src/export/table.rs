@@ -16,8 +16,9 @@ use arrow_array::{
 };
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use rustc_hash::FxHashMap;
 
-use super::{wall_time::WallTime, Symbol};
+use super::{wall_time::WallTime, Names};
 use crate::{
     file::{
         batch::{Batch, SymbolNames},
@@ -54,7 +55,7 @@ enum In {
 }
 
 /// The columns and their order.
-const COLUMNS: [(&str, Holds, In); 36] = [
+const COLUMNS: [(&str, Holds, In); 39] = [
     ("event", Holds::Text, In::Events),
     ("time", Holds::Time, In::All),
     ("time_ns", Holds::Long, In::All),
@@ -82,6 +83,8 @@ const COLUMNS: [(&str, Holds, In); 36] = [
     ("attempts", Holds::Number, In::Faults),
     ("returns", Holds::Number, In::Faults),
     ("page_bytes", Holds::Long, In::SomeFaults),
+    ("stack", Holds::Number, In::SomeFaults),
+    ("callers", Holds::Text, In::SomeFaults),
     ("parent", Holds::Number, In::Events),
     ("old_tid", Holds::Number, In::Events),
     ("min_flt", Holds::Long, In::Events),
@@ -91,6 +94,7 @@ const COLUMNS: [(&str, Holds, In); 36] = [
     ("device", Holds::Long, In::Events),
     ("inode", Holds::Long, In::Events),
     ("changed_ns", Holds::Long, In::Events),
+    ("caller", Holds::Number, In::Events),
 ];
 
 /// How texts are held.
@@ -125,6 +129,9 @@ struct More {
     no_build_id: Option<Name>,
     symbols: SymbolNames,
     symbol_offsets: Vec<Option<i64>>,
+    callers: SymbolNames,
+    /// The texts of the callers, by stack: so that equal ones are known again.
+    callers_of: FxHashMap<u32, Name>,
 }
 
 impl Table {
@@ -181,7 +188,7 @@ impl Table {
     /// # Panics
     ///
     /// If it [is full](Table::is_full).
-    pub fn push(&mut self, row: &Row, symbol: Option<&Symbol>) {
+    pub fn push(&mut self, row: &Row, names: &Names) {
         if !self.events && !matches!(row, Row::Fault(_)) {
             return;
         }
@@ -194,12 +201,19 @@ impl Table {
             _ => None,
         };
         more.push_fault(fault);
-        if let Row::Text(text) = row {
-            // CAST: a place in a file.
-            let address = text.elf_address().map(|address| address as i64);
-            if let Some(last) = more.ip_offsets.last_mut() {
-                *last = address;
-            }
+        // CAST: a place in a file, or an address of a program.
+        let offset = match row {
+            Row::Text(text) => text.elf_address().map(|address| address as i64),
+            Row::Frame(frame) => Some(
+                frame
+                    .code
+                    .as_ref()
+                    .map_or(frame.address, |code| code.offset) as i64,
+            ),
+            _ => None,
+        };
+        if let (Some(_), Some(last)) = (offset, more.ip_offsets.last_mut()) {
+            *last = offset;
         }
         let object = match row {
             Row::Text(text) => Some(&text.object),
@@ -211,10 +225,17 @@ impl Table {
             Some(BuildId::Unread) | None => None,
         };
         more.build_ids.set_option(n, build_id);
+        let symbol = names.symbol.as_ref();
         more.symbols
             .set_option(n, symbol.map(|symbol| &symbol.name));
         more.symbol_offsets
             .push(symbol.map(|symbol| symbol.offset as i64));
+        let stack = fault.and_then(|fault| fault.stack);
+        let callers = stack.map(|stack| {
+            let text = || names.callers_text(";").unwrap_or_default().into();
+            &*more.callers_of.entry(stack).or_insert_with(text)
+        });
+        more.callers.set_option(n, callers);
     }
 
     /// All rows, of which none are left here.
@@ -231,7 +252,7 @@ impl Table {
         let longs = |numbers: &mut Vec<Option<i64>>| -> ArrayRef {
             Arc::new(Int64Array::from(std::mem::take(numbers)))
         };
-        let added: [(&str, ArrayRef); 7] = [
+        let added: [(&str, ArrayRef); 8] = [
             ("time", Arc::new(times.with_timezone(UTC))),
             ("ip", longs(&mut more.ips)),
             ("ip_offset", longs(&mut more.ip_offsets)),
@@ -242,6 +263,7 @@ impl Table {
             ),
             ("build_id", more.build_ids.take(rows)),
             ("symbol", more.symbols.take(rows)),
+            ("callers", more.callers.take(rows)),
         ];
         let texts = self.texts;
         let find = |name: &str| {

@@ -22,10 +22,11 @@ use inferno::{
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{json, Value};
 
-use super::{export, Ended, Format, Options, Symbol, Symbols};
+use super::{export, Ended, Format, Options, Symbol, Symbols, Weight};
 use crate::{
-    csv, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, Kind, Loss, LostRow,
-    Metadata, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    csv, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, FrameRow, Kind, Loss,
+    LostRow, Metadata, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    OUTERMOST, UNKNOWN_CALLER,
 };
 
 fn metadata() -> Metadata {
@@ -96,6 +97,7 @@ fn fault(time_ns: u64, mapping: Option<&str>, fate: Fate) -> Row {
         returns: 2 * u32::from(time_ns == 2),
         duration_ns: (time_ns == 2).then_some(1500),
         page_bytes: (time_ns == 2).then_some(1 << 21),
+        stack: None,
     }))
 }
 
@@ -154,6 +156,7 @@ fn rows() -> Vec<Row> {
 const FAULTS: Options = Options {
     events: false,
     comments: false,
+    weight: Weight::Faults,
 };
 
 /// All rows.
@@ -193,10 +196,10 @@ fn csv_is_a_header_and_faults() {
     assert_eq!(
         lines[1],
         "1,1,70,71,0x7f0000001001,0x401000,x,file|user,make,\"cc1; \"\"x\"\"\",file-exec,retried,\
-         \"/a,\"\"b\"\"\",r-xp,4660,/bin/cc1,4096,,,,2,0,/usr/bin/make,1970-01-01T00:00:01.000000001Z,"
+         \"/a,\"\"b\"\"\",r-xp,4660,/bin/cc1,4096,,,,2,0,/usr/bin/make,1970-01-01T00:00:01.000000001Z,,,"
     );
     assert!(lines[2].contains(",/bin/cc1,4096,\"f(int, char)\",16,1500,2,2,/usr/bin/make,"));
-    assert!(lines[2].ends_with(",2097152"), "{}", lines[2]);
+    assert!(lines[2].ends_with(",2097152,,"), "{}", lines[2]);
     assert!(lines[4].contains(",unknown,,,,,,,,,2,0,"));
 }
 
@@ -304,9 +307,9 @@ fn jsonl_has_a_line_for_each_event() {
 fn folded_counts_faults_once() {
     assert_eq!(
         text(Format::Folded),
-        "make;cc1: \"x\";[unknown];[unknown] 1\n\
-         make;cc1: \"x\";/a,\"b\";[cc1] 1\n\
-         make;cc1: \"x\";/a,\"b\";f(int, char) 1\n"
+        "make;cc1: \"x\";/a,\"b\";[cc1] 1\n\
+         make;cc1: \"x\";/a,\"b\";f(int, char) 1\n\
+         make;cc1: \"x\";[unknown];[unknown] 1\n"
     );
 }
 
@@ -529,4 +532,128 @@ fn an_output_that_cannot_be_written_is_reported() {
         let ended = export(format, EVENTS, &metadata(), rows, &mut (), &mut Full);
         assert!(matches!(ended, Ended::Output(_)), "{format:?}");
     }
+}
+
+/// A fault of `f`, which a place without a symbol calls, which JIT code calls that nobody is known to call; and one
+/// whose stack is whole.
+fn rows_with_stacks() -> Vec<Row> {
+    let frame = |id, caller, offset: Option<u64>| {
+        Row::Frame(Box::new(FrameRow {
+            time_ns: 2,
+            cpu: 1,
+            pid: 70,
+            tid: 71,
+            id,
+            caller,
+            address: offset.map_or(0x7000, |offset| 0x40_0000 + offset),
+            code: offset.map(|offset| Code {
+                object: object(),
+                offset,
+            }),
+        }))
+    };
+    let with_stack = |time_ns, stack| match fault(time_ns, Some("[heap]"), Fate::Minor) {
+        Row::Fault(fault) => Row::Fault(Box::new(ResolvedFault {
+            stack: Some(stack),
+            ..*fault
+        })),
+        _ => unreachable!(),
+    };
+    let mut rows = rows()[..2].to_vec();
+    rows.extend([
+        frame(2, UNKNOWN_CALLER, None),
+        frame(3, 2, Some(0x2000)),
+        with_stack(2, 3),
+        frame(4, OUTERMOST, Some(0x3000)),
+        with_stack(3, 4),
+        fault(4, Some("[heap]"), Fate::Minor),
+    ]);
+    rows
+}
+
+#[test]
+fn stacks_are_in_all_formats() {
+    let text = |format, options| String::from_utf8(bytes_of(rows_with_stacks(), format, options));
+    let text = |format, options| text(format, options).unwrap();
+    assert_eq!(
+        text(Format::Folded, FAULTS),
+        "make;cc1: \"x\";[cut off];[unknown];f(int, char);f(int, char) 1\n\
+         make;cc1: \"x\";[heap];[cc1] 1\n\
+         make;cc1: \"x\";f(int, char);[cc1] 1\n"
+    );
+    let perf = text(Format::PerfScript, FAULTS);
+    let first = perf.split("\n\n").next().unwrap();
+    let frames: Vec<_> = first.lines().skip(1).map(str::trim).collect();
+    assert_eq!(
+        frames,
+        [
+            "401000 f(int, char)+0x10 (/bin/cc1)",
+            "402000 f(int, char)+0x11 (/bin/cc1)",
+            "7000 [unknown] ([unknown])",
+            "1 minor-fault ([page-faults])",
+        ]
+    );
+    let csv = text(Format::Csv, FAULTS);
+    let callers = "f(int, char);[unknown];[cut off]";
+    assert!(
+        csv.lines()
+            .nth(1)
+            .unwrap()
+            .ends_with(&format!(",3,\"{callers}\"")),
+        "{csv}"
+    );
+    assert!(csv.lines().nth(3).unwrap().ends_with(",,"), "{csv}");
+    let lines: Vec<Value> = text(Format::Jsonl, EVENTS)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
+    assert_eq!(of("fault")["callers"], callers);
+    assert_eq!(of("frame")["caller"], UNKNOWN_CALLER);
+    assert_eq!(of("frame")["stack"], 2);
+    assert_eq!(of("frame")["ip_offset"], 0x7000);
+    let perfetto: Value = serde_json::from_str(&text(Format::Perfetto, FAULTS)).unwrap();
+    assert!(perfetto
+        .to_string()
+        .contains("f(int, char) < [unknown] < [cut off]"));
+}
+
+#[test]
+fn callers_have_the_addresses_of_their_own_process() {
+    let mut rows = rows_with_stacks();
+    let Row::Text(text) = &rows[1] else {
+        unreachable!()
+    };
+    let elsewhere = TextRow {
+        pid: 80,
+        address: 0x90_0000,
+        ..(**text).clone()
+    };
+    let Row::Fault(fault) = &rows[6] else {
+        panic!("{rows:?}")
+    };
+    let mut fault = fault.clone();
+    fault.fault.pid = 80;
+    rows.push(Row::Text(Box::new(elsewhere)));
+    rows.push(Row::Fault(fault));
+    let text = String::from_utf8(bytes_of(rows, Format::PerfScript, FAULTS)).unwrap();
+    let last = text.trim_end().rsplit("\n\n").next().unwrap();
+    assert!(
+        last.contains("903000 f(int, char)+0x11 (/bin/cc1)"),
+        "{last}"
+    );
+}
+
+#[test]
+fn folded_stacks_have_other_weights() {
+    let weighed = |weight| {
+        let options = Options { weight, ..FAULTS };
+        let text =
+            String::from_utf8(bytes_of(rows_with_stacks(), Format::Folded, options)).unwrap();
+        let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+        text.lines().map(count).collect::<Vec<_>>()
+    };
+    // One of them has a duration.
+    assert_eq!(weighed(Weight::Time), [1500]);
+    assert_eq!(weighed(Weight::Pages), [1, 1, 1]);
 }

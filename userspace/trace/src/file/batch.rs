@@ -17,8 +17,8 @@ use rustc_hash::FxHashMap;
 
 use super::schema::{FewKey, ManyKey, BATCH_ROWS, CARRIED_MOST, UNREAD};
 use crate::{
-    csv::push_flags, Access, BuildId, Fate, Kind, Name, Object, ResolvedFault, Row, TextRow,
-    ThreadRow, EVENTS,
+    csv::push_flags, Access, BuildId, Fate, Kind, Name, Object, ResolvedFault, Row, ThreadRow,
+    EVENTS,
 };
 
 /// Build ids of more objects than this are not remembered, but reported again.
@@ -60,6 +60,8 @@ pub struct Batch {
     inode: Sparse<UInt64Type>,
     changed_ns: Sparse<Int64Type>,
     page_bytes: Sparse<UInt64Type>,
+    stack: Sparse<UInt32Type>,
+    caller: Sparse<UInt32Type>,
     fixed: Fixed,
 }
 
@@ -133,6 +135,9 @@ impl Batch {
         if let Some(page_bytes) = resolved.page_bytes {
             self.page_bytes.set(n, page_bytes);
         }
+        if let Some(stack) = resolved.stack {
+            self.stack.set(n, stack);
+        }
     }
 
     /// Adds a row of which there are few.
@@ -145,6 +150,7 @@ impl Batch {
             }
             Row::Thread(thread) => (Some(thread.cpu), Some(thread.pid), Some(thread.tid)),
             Row::Text(text) => (Some(text.cpu), Some(text.pid), Some(text.tid)),
+            Row::Frame(frame) => (Some(frame.cpu), Some(frame.pid), Some(frame.tid)),
             Row::Gap(gap) => (Some(gap.cpu), Some(gap.pid), Some(gap.tid)),
             Row::Lost(lost) => (Some(lost.cpu), None, None),
             Row::Counter(counter) => (counter.cpu, None, None),
@@ -176,14 +182,25 @@ impl Batch {
         self.file_offset
             .set_option(n, text.map(|text| text.file_offset));
         self.flags.set_null(n);
-        self.object
-            .set_option(n, text.map(|text| &text.object.name));
-        self.ip_offset
-            .set_option(n, text.and_then(TextRow::elf_address));
+        let (object, ip_offset) = match row {
+            Row::Text(text) => (Some(&text.object), text.elf_address()),
+            Row::Frame(frame) => {
+                let code = frame.code.as_ref();
+                let offset = code.map_or(frame.address, |code| code.offset);
+                (code.map(|code| &code.object), Some(offset))
+            }
+            _ => (None, None),
+        };
+        self.object.set_option(n, object.map(|object| &object.name));
+        self.ip_offset.set_option(n, ip_offset);
         match row {
             Row::Fault(_) | Row::Pending(_) => {}
             Row::Thread(thread) => self.push_thread(n, thread),
             Row::Text(text) => self.push_object(n, &text.object),
+            Row::Frame(frame) => {
+                self.stack.set(n, frame.id);
+                self.caller.set(n, frame.caller);
+            }
             Row::Gap(gap) => {
                 self.end_ns.set(n, signed(gap.end_ns));
                 self.count.set(n, gap.count);
@@ -259,6 +276,8 @@ impl Batch {
             self.inode.numbers(rows),
             self.changed_ns.numbers(rows),
             self.page_bytes.numbers(rows),
+            self.stack.numbers(rows),
+            self.caller.numbers(rows),
         ]
     }
 }

@@ -31,8 +31,8 @@ use rustc_hash::FxHashMap;
 use super::schema::{account_of, fields, key, FewKey, ManyKey, FIELDS_FIRST, FORMAT, UNREAD};
 use super::stream::{HEAD_BYTES_MOST, MARK};
 use crate::{
-    csv::parse_flags, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, GapRow,
-    Kind, Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow,
+    csv::parse_flags, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, FrameRow,
+    GapRow, Kind, Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow,
     ThreadEvent, ThreadRow, EVENTS,
 };
 
@@ -581,8 +581,15 @@ struct Columns {
     device: Numbers<UInt64Type>,
     inode: Numbers<UInt64Type>,
     changed_ns: Numbers<Int64Type>,
-    /// Older traces have none.
+    /// This one and those behind it are not in older traces.
     page_bytes: Option<Numbers<UInt64Type>>,
+    stack: Option<Numbers<UInt32Type>>,
+    caller: Option<Numbers<UInt32Type>>,
+}
+
+/// A column that older traces do not have: `Some(None)` where there is none, `None` where it is of another type.
+fn later<T: ArrowPrimitiveType>(column: Option<&ArrayRef>) -> Option<Option<Numbers<T>>> {
+    column.map_or(Some(None), |column| Numbers::of(column).map(Some))
 }
 
 impl Columns {
@@ -627,10 +634,9 @@ impl Columns {
             device: Numbers::of(columns.next()?)?,
             inode: Numbers::of(columns.next()?)?,
             changed_ns: Numbers::of(columns.next()?)?,
-            page_bytes: match columns.next() {
-                Some(column) => Some(Numbers::of(column)?),
-                None => None,
-            },
+            page_bytes: later(columns.next())?,
+            stack: later(columns.next())?,
+            caller: later(columns.next())?,
         })
     }
 
@@ -725,6 +731,23 @@ impl Columns {
                 texts.add(&text);
                 Row::Text(Box::new(text))
             }
+            "frame" => {
+                let number = |column: &Option<Numbers<UInt32Type>>| {
+                    let number = column.as_ref().and_then(|column| column.get(row));
+                    number.ok_or("a frame without its number or its caller's")
+                };
+                let (address, code) = self.code(row, (pid()?, time_ns), texts)?;
+                Row::Frame(Box::new(FrameRow {
+                    time_ns,
+                    cpu: one_cpu()?,
+                    pid: pid()?,
+                    tid: tid()?,
+                    id: number(&self.stack)?,
+                    caller: number(&self.caller)?,
+                    address,
+                    code,
+                }))
+            }
             other => {
                 debug_assert!(!EVENTS.contains(&other));
                 return Ok(None);
@@ -761,7 +784,7 @@ impl Columns {
         }))
     }
 
-    /// A fault's instruction pointer and its code.
+    /// A fault's instruction pointer, or the address of a frame, and its code.
     fn code(
         &self,
         row: usize,
@@ -827,6 +850,7 @@ impl Columns {
             returns: self.returns.get(row).unwrap_or(0),
             duration_ns: self.duration_ns.get(row),
             page_bytes: self.page_bytes.as_ref().and_then(|of| of.get(row)),
+            stack: self.stack.as_ref().and_then(|of| of.get(row)),
         })
     }
 }

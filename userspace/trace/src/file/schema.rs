@@ -115,6 +115,8 @@ pub fn fields() -> Vec<Field> {
         Field::new("inode", DataType::UInt64, true),
         Field::new("changed_ns", DataType::Int64, true),
         Field::new("page_bytes", DataType::UInt64, true),
+        Field::new("stack", DataType::UInt32, true),
+        Field::new("caller", DataType::UInt32, true),
     ]
 }
 

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 
 use super::{schema::BATCH_ROWS, ReadError, Reader, Writer};
 use crate::{
-    Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, GapRow, Kind, Loss, LostRow,
-    Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, FrameRow, GapRow, Kind, Loss,
+    LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent,
+    ThreadRow, OUTERMOST, UNKNOWN_CALLER,
 };
 
 pub fn metadata() -> Metadata {
@@ -89,11 +90,34 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
         returns: (time_ns % 2) as u32,
         duration_ns: (time_ns % 6 != 0).then_some(time_ns * 100),
         page_bytes: (time_ns % 5 != 0).then_some(4096 << (time_ns % 10)),
+        stack: (time_ns % 3 != 0).then_some((time_ns % 8) as u32),
     })
+}
+
+fn frame(id: u32, caller: u32) -> Row {
+    let is_code = id % 2 == 0;
+    Row::Frame(Box::new(FrameRow {
+        time_ns: text().time_ns,
+        cpu: 1,
+        pid: 70,
+        tid: 71,
+        id,
+        caller,
+        address: if is_code {
+            text().base() + u64::from(id)
+        } else {
+            0xffff
+        },
+        code: is_code.then(|| Code {
+            object: text().object,
+            offset: id.into(),
+        }),
+    }))
 }
 
 pub fn rows(faults: u64) -> Vec<Row> {
     let mut rows = vec![Row::Text(Box::new(text()))];
+    rows.extend([frame(2, OUTERMOST), frame(3, 2), frame(4, UNKNOWN_CALLER)]);
     rows.extend((1..=faults).map(|time| Row::Fault(fault(time))));
     let mut time_ns = faults;
     let mut next = || {

@@ -11,7 +11,7 @@ use fault_tracer_analysis::{
     diff::Change,
     Analysis, Wanted,
 };
-use fault_tracer_client::Clock;
+use fault_tracer_client::{Clock, Stacks};
 use fault_tracer_recorder::Consumer;
 use fault_tracer_trace::Row;
 
@@ -201,6 +201,7 @@ fn record(command: &[OsString]) -> anyhow::Result<(String, Vec<Advice>, u8)> {
     let how = How {
         sideband: true,
         latency: true,
+        stacks: Stacks::None,
         hook: HookName::Auto,
         clock: Clock::Monotonic,
         duration: None,

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The user stack of a fault: the return addresses to which its frame pointers lead, or a copy of its top.
+//!
+//! Reading user memory here never waits: what is not in memory ends the stack. The record is written in its place in the
+//! ring, and shown with the fault that it belongs to.
+
+use core::{
+    ffi::{c_long, c_void},
+    sync::atomic::{compiler_fence, AtomicU64, Ordering},
+};
+use kernel::{bindings, page::PAGE_SIZE, prelude::*};
+
+use super::{
+    arch,
+    ring::{Ring, SLOT_WORDS},
+    uapi::{self, record_type, session_flag, stack_flag},
+};
+
+extern "C" {
+    /// Copies user memory of the running thread without ever waiting or faulting; `mm/maccess.c`. 0, or `-EFAULT` if
+    /// not all of it could be read.
+    fn copy_from_user_nofault(to: *mut c_void, from: *const c_void, bytes: usize) -> c_long;
+}
+
+/// Words of a record before the return addresses, or before the frame pointer and the copy.
+const FIXED_WORDS: usize = SLOT_WORDS;
+
+/// As many words as the slots have that hold so many.
+fn whole_slots(words: usize) -> usize {
+    words.wrapping_add(SLOT_WORDS.wrapping_sub(1)) & !SLOT_WORDS.wrapping_sub(1)
+}
+
+/// Which stacks a session records.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted {
+    /// At most so many return addresses.
+    Frames(u32),
+    /// At most so many bytes from the stack pointer on.
+    Copy(u32),
+}
+
+impl Wanted {
+    /// Those that a configuration asks for.
+    pub(crate) fn of(config: &uapi::Config) -> Option<Self> {
+        if config.flags & session_flag::STACK_FRAMES != 0 {
+            Some(Self::Frames(config.stack))
+        } else if config.flags & session_flag::STACK_COPY != 0 {
+            Some(Self::Copy(config.stack))
+        } else {
+            None
+        }
+    }
+
+    /// Words of the longest record: whole slots.
+    pub(crate) fn record_words(&self) -> usize {
+        let words = match self {
+            Self::Frames(most) => *most as usize,
+            Self::Copy(bytes) => 1usize.wrapping_add(*bytes as usize / 8),
+        };
+        FIXED_WORDS.wrapping_add(whole_slots(words))
+    }
+}
+
+/// What was read of a stack.
+struct Read {
+    /// Words behind the fixed ones.
+    words: usize,
+    /// See [`uapi::StackRecord::count`].
+    count: u32,
+    flags: u32,
+}
+
+/// Records the stack of a fault that is to be recorded next, if there is room for both.
+///
+/// # Safety
+///
+/// To be called at the entry of `handle_mm_fault`, with preemption disabled; `ring` is the running CPU's, and `task` the
+/// running thread, whose ids are in `header`.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn emit(
+    ring: &Ring<'_>,
+    wanted: &Wanted,
+    task: *const bindings::task_struct,
+    header: u64,
+    time_ns: u64,
+) {
+    let Some(space) = ring.begin_side(wanted.record_words()) else {
+        return;
+    };
+    let Some((fixed, rest)) = space.words.split_first_chunk::<FIXED_WORDS>() else {
+        return;
+    };
+    // SAFETY: By this function's contract.
+    let stack = unsafe { arch::user_stack(task.cast_mut()) };
+    let (sp, read) = match (stack, wanted) {
+        (None, _) => {
+            let flags = stack_flag::FOREIGN;
+            (
+                0,
+                Read {
+                    words: 0,
+                    count: 0,
+                    flags,
+                },
+            )
+        }
+        (Some((sp, frame)), Wanted::Frames(_)) => {
+            // SAFETY: By this function's contract.
+            let disabled = unsafe { PageFaultsDisabled::new(task.cast_mut()) };
+            (sp, return_addresses(&disabled, sp, frame, rest))
+        }
+        (Some((sp, frame)), Wanted::Copy(most)) => {
+            // SAFETY: The running thread's memory, if it has any, does not go away.
+            let mm = unsafe { (*task).mm };
+            // Where the first thread's stack began when the program was executed; not changed but by prctl.
+            // SAFETY: As above.
+            let bottom = unsafe { mm.as_ref() }.map_or(0, |mm| mm.__bindgen_anon_1.start_stack);
+            (sp, top(sp, frame, bottom as u64, *most, rest))
+        }
+    };
+    let words = whole_slots(read.words);
+    for word in rest.get(read.words..words).unwrap_or(&[]) {
+        word.store(0, Ordering::Relaxed);
+    }
+    let words = FIXED_WORDS.wrapping_add(words);
+    let ids = uapi::PID_MASK << uapi::HEADER_TGID_SHIFT | uapi::PID_MASK;
+    let values = [
+        header & ids
+            | ((words / SLOT_WORDS) as u64) << uapi::HEADER_SLOTS_SHIFT
+            | record_type::STACK << uapi::HEADER_TYPE_SHIFT,
+        time_ns,
+        u64::from(read.count) | u64::from(read.flags) << 32,
+        sp,
+    ];
+    for (to, value) in fixed.iter().zip(values) {
+        to.store(value, Ordering::Relaxed);
+    }
+    ring.end_side(space, words);
+}
+
+/// Reads user memory, none of it or all. `to` is a part of the ring that nobody reads yet.
+fn read(from: u64, to: &[AtomicU64], bytes: usize) -> bool {
+    if bytes > size_of_val(to) {
+        return false;
+    }
+    // SAFETY: The words are there, and nobody else accesses them before the record is shown: a `Space` is the producer's
+    // alone. The kernel's function checks the other address.
+    unsafe {
+        let to = to.as_ptr().cast_mut().cast::<c_void>();
+        copy_from_user_nofault(to, from as *const c_void, bytes) == 0
+    }
+}
+
+/// Page faults of the running thread are not handled while this is there: what would raise one cannot be read.
+/// `pagefault_disable` of `include/linux/uaccess.h`.
+struct PageFaultsDisabled(*mut bindings::task_struct);
+
+impl PageFaultsDisabled {
+    /// # Safety
+    ///
+    /// `task` is the running thread.
+    unsafe fn new(task: *mut bindings::task_struct) -> Self {
+        // SAFETY: The thread's own counter.
+        unsafe { (*task).pagefault_disabled = (*task).pagefault_disabled.wrapping_add(1) };
+        // What is read stays behind it.
+        compiler_fence(Ordering::SeqCst);
+        Self(task)
+    }
+}
+
+impl Drop for PageFaultsDisabled {
+    fn drop(&mut self) {
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: As in `new`; it is still the running thread.
+        unsafe { (*self.0).pagefault_disabled = (*self.0).pagefault_disabled.wrapping_sub(1) };
+    }
+}
+
+/// Follows the frame pointers, and puts the return addresses into `out`. Turns at most as many times as it has words.
+fn return_addresses(_: &PageFaultsDisabled, sp: u64, frame: u64, out: &[AtomicU64]) -> Read {
+    let (mut frame, mut above) = (frame, sp);
+    let mut flags = stack_flag::CUT;
+    let mut count = 0_usize;
+    for to in out {
+        // The last frame of a stack has none above it.
+        if frame == 0 {
+            flags = stack_flag::WHOLE;
+            break;
+        }
+        // Each frame lies above the one that it has called.
+        let is_frame = frame >= above && frame & 7 == 0;
+        let pair = is_frame
+            .then(|| arch::read_user(frame).zip(arch::read_user(frame.wrapping_add(8))))
+            .flatten();
+        let Some((next, address)) = pair else {
+            flags = stack_flag::BROKEN;
+            break;
+        };
+        if address == 0 {
+            flags = stack_flag::WHOLE;
+            break;
+        }
+        to.store(address, Ordering::Relaxed);
+        count = count.wrapping_add(1);
+        above = frame.wrapping_add(16);
+        frame = next;
+    }
+    if flags == stack_flag::CUT && frame == 0 {
+        flags = stack_flag::WHOLE;
+    }
+    Read {
+        words: count,
+        count: count as u32,
+        flags,
+    }
+}
+
+/// Copies the top of a stack, page by page, at most `most` bytes. What lies above `bottom` is no stack any more.
+fn top(sp: u64, frame: u64, bottom: u64, most: u32, out: &[AtomicU64]) -> Read {
+    let nothing = Read {
+        words: 0,
+        count: 0,
+        flags: stack_flag::COPY | stack_flag::BROKEN,
+    };
+    let Some((first, out)) = out.split_first() else {
+        return nothing;
+    };
+    first.store(frame, Ordering::Relaxed);
+    let most = most as usize;
+    let mut flags = stack_flag::COPY | stack_flag::CUT;
+    let mut wanted = most;
+    // One word more: the outermost frame returns to none, and what is read there says so.
+    let used = bottom.wrapping_sub(sp).wrapping_add(8) as usize;
+    if sp & 7 == 0 && bottom >= sp && used <= most {
+        flags = stack_flag::COPY | stack_flag::WHOLE;
+        wanted = used & !7;
+    }
+    let mut copied = 0;
+    while copied < wanted {
+        let from = sp.wrapping_add(copied as u64);
+        let left_of_page = PAGE_SIZE.wrapping_sub(from as usize & PAGE_SIZE.wrapping_sub(1));
+        let bytes = left_of_page.min(wanted.wrapping_sub(copied));
+        let is_read = out
+            .get(copied / 8..)
+            .is_some_and(|to| read(from, to, bytes));
+        if !is_read || bytes & 7 != 0 {
+            flags = stack_flag::COPY | stack_flag::BROKEN;
+            break;
+        }
+        copied = copied.wrapping_add(bytes);
+    }
+    Read {
+        words: 1usize.wrapping_add(copied / 8),
+        count: copied as u32,
+        flags,
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Unwinds copies of stacks, by what the files say that code is in.
+//!
+//! Nothing is guessed: where no file says how a frame is left, the stack ends, and says so. Functions of Go keep frame
+//! pointers, so that those are followed.
+
+use std::{ops::Range, sync::Arc};
+
+use fault_tracer_symbols::{Caller, FrameRule, Registers, UnwindTable};
+use rustc_hash::FxHashMap;
+
+use crate::code::Codes;
+
+/// Of more processes than this it is not remembered how to unwind them.
+const PROCESSES_MOST: usize = 256;
+
+/// A copy of the top of a stack, and the registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copy<'a> {
+    /// The instruction pointer.
+    pub ip: u64,
+    /// The stack pointer: where the copy begins.
+    pub sp: u64,
+    /// The frame pointer.
+    pub frame: u64,
+    /// What is there.
+    pub words: &'a [u64],
+    /// Where the stack begins: frames that leave it there are the outermost. `None` where that is not known.
+    pub bottom: Option<u64>,
+}
+
+/// What is known of how to unwind processes.
+#[derive(Debug, Default)]
+pub(crate) struct Unwinder {
+    processes: FxHashMap<u32, Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    /// As [`Codes::texts`] counts.
+    changed: u64,
+    /// Code of files that say how it is unwound, in order.
+    known: Vec<Known>,
+    /// How frames of the code at an address are left.
+    rules: FxHashMap<u64, Rule>,
+}
+
+#[derive(Debug)]
+struct Known {
+    addresses: Range<u64>,
+    /// Where the file's address 0 would lie.
+    base: u64,
+    table: Arc<UnwindTable>,
+}
+
+/// How a frame is left.
+#[derive(Debug)]
+enum Rule {
+    /// As the file says.
+    Said(FrameRule),
+    /// By the frame pointer.
+    FramePointer,
+    /// That is not known.
+    Unknown,
+}
+
+/// Of more addresses than this it is not remembered how their frames are left.
+const RULES_MOST: usize = 1 << 16;
+
+impl Unwinder {
+    /// Puts the return addresses of a stack of a process into `out`, the nearest first, at most so many. Whether they
+    /// reach the outermost frame.
+    pub fn unwind(
+        &mut self,
+        pid: u32,
+        stack: &Copy<'_>,
+        codes: &Codes,
+        most: usize,
+        out: &mut Vec<u64>,
+    ) -> bool {
+        let Some((changed, texts)) = codes.texts(pid) else {
+            return false;
+        };
+        let is_new = self
+            .processes
+            .get(&pid)
+            .is_none_or(|process| process.changed != changed);
+        if is_new {
+            if self.processes.len() >= PROCESSES_MOST {
+                self.processes.clear();
+            }
+            let known = texts.filter_map(|(start, text)| {
+                let (base, table) = text.unwind()?;
+                Some(Known {
+                    addresses: text.range(start),
+                    base,
+                    table: Arc::clone(table),
+                })
+            });
+            let process = Process {
+                changed,
+                known: known.collect(),
+                rules: FxHashMap::default(),
+            };
+            self.processes.insert(pid, process);
+        }
+        match self.processes.get_mut(&pid) {
+            Some(process) => process.unwind(stack, most, out),
+            None => false,
+        }
+    }
+}
+
+impl Process {
+    fn unwind(&mut self, stack: &Copy<'_>, most: usize, out: &mut Vec<u64>) -> bool {
+        let read = |address: u64| {
+            let offset = address.checked_sub(stack.sp)?;
+            let word = stack.words.get(usize::try_from(offset / 8).ok()?)?;
+            (offset % 8 == 0).then_some(*word)
+        };
+        let mut registers = Registers::new(stack.ip, stack.sp, stack.frame);
+        let mut address = stack.ip;
+        loop {
+            let is_outermost = |bottom| registers.sp().is_some_and(|sp| sp >= bottom);
+            if stack.bottom.is_some_and(is_outermost) {
+                return true;
+            }
+            let caller = match self.rule(address) {
+                Rule::Said(rule) => rule.leave(&mut registers, &read),
+                Rule::FramePointer => follow(&mut registers, &read),
+                Rule::Unknown => None,
+            };
+            let caller = match caller {
+                Some(Caller::None) => return true,
+                None => return false,
+                Some(_) if out.len() >= most => return false,
+                Some(caller) => caller,
+            };
+            // What is behind the place that counts, as it is behind a call: whoever reads it looks one byte before.
+            let behind = match caller {
+                // The kernel's code behind a signal's handler was not called by it, and begins there.
+                Caller::Call(caller) if self.is_of_a_signal(caller.wrapping_sub(1)) => {
+                    caller.wrapping_add(1)
+                }
+                Caller::Call(caller) => caller,
+                Caller::Interrupted(caller) => caller.wrapping_add(1),
+                Caller::None => return true,
+            };
+            out.push(behind);
+            address = behind.wrapping_sub(1);
+        }
+    }
+
+    fn is_of_a_signal(&mut self, address: u64) -> bool {
+        matches!(self.rule(address), Rule::Said(rule) if rule.is_signal())
+    }
+
+    /// How a frame of the code at an address is left.
+    fn rule(&mut self, address: u64) -> &Rule {
+        if self.rules.len() >= RULES_MOST {
+            self.rules.clear();
+        }
+        let known = &self.known;
+        self.rules
+            .entry(address)
+            .or_insert_with(|| look_up(known, address))
+    }
+}
+
+fn look_up(known: &[Known], address: u64) -> Rule {
+    let behind = known.partition_point(|known| known.addresses.start <= address);
+    let before = behind.checked_sub(1).and_then(|index| known.get(index));
+    let Some(known) = before.filter(|known| known.addresses.contains(&address)) else {
+        return Rule::Unknown;
+    };
+    match known.table.rule(address.wrapping_sub(known.base)) {
+        Some(rule) => Rule::Said(rule),
+        None if known.table.is_go && !known.table.has_rules() => Rule::FramePointer,
+        None => Rule::Unknown,
+    }
+}
+
+/// Leaves a frame whose function keeps a frame pointer.
+fn follow(registers: &mut Registers, read: &dyn Fn(u64) -> Option<u64>) -> Option<Caller> {
+    let frame = registers.frame()?;
+    if frame == 0 {
+        return Some(Caller::None);
+    }
+    if frame < registers.sp()? {
+        return None;
+    }
+    let (next, address) = (read(frame)?, read(frame.wrapping_add(8))?);
+    *registers = Registers::new(address, frame.wrapping_add(16), next);
+    Some(match address {
+        0 => Caller::None,
+        address => Caller::Call(address),
+    })
+}

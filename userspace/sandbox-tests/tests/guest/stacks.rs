@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The callers of recorded faults: known by construction, and those that perf finds on the same run.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use sandbox_tests::{
+    compiler::compile,
+    guest, module, program,
+    tool::{self, command as tool_command},
+};
+use serde_json::Value;
+
+/// Touches fresh pages below three functions that the compiler must not merge, then recurses deeply, in the
+/// first thread and in another, and below a signal.
+const CALLS: &str = r#"
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define NOINLINE __attribute__((noinline, noclone))
+#define KEEP asm volatile("" ::: "memory")
+
+static char *fresh(size_t pages) {
+    return mmap(0, pages << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+NOINLINE void inner(char *page, int pages) {
+    for (int n = 0; n < pages; n++)
+        page[n << 12] = 1;
+    KEEP;
+}
+NOINLINE void middle(int pages) {
+    inner(fresh(pages), pages);
+    KEEP;
+}
+NOINLINE void outer(void) {
+    for (int n = 0; n < 10; n++)
+        middle(20);
+    KEEP;
+}
+NOINLINE int recurse(int depth) {
+    volatile char room[256];
+    room[0] = depth;
+    if (depth == 0)
+        middle(30);
+    else
+        recurse(depth - 1);
+    KEEP;
+    return room[0];
+}
+NOINLINE void on_signal(int signal) {
+    middle(40);
+    KEEP;
+}
+NOINLINE void *in_thread(void *unused) {
+    middle(50);
+    KEEP;
+    return 0;
+}
+
+int main(int count, char **arguments) {
+    outer();
+    recurse(100);
+    signal(SIGUSR1, on_signal);
+    raise(SIGUSR1);
+    pthread_t thread;
+    pthread_create(&thread, 0, in_thread, 0);
+    pthread_join(thread, 0);
+    return 0;
+}
+"#;
+
+/// Records a program; the trace.
+#[track_caller]
+fn record(folder: &Path, how: &[&str], program: &Path) -> String {
+    let trace = folder.join("faults.arrows").to_str().unwrap().to_owned();
+    let _ = fs::remove_file(&trace);
+    let output = tool_command(&["record", "-o", &trace])
+        .args(how)
+        .arg("--")
+        .arg(program)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("lost: 0 "), "{said}");
+    trace
+}
+
+/// Faults by their callers, the nearest last, without the names of process and thread.
+#[track_caller]
+fn folded(trace: &str) -> BTreeMap<String, u64> {
+    let text = tool::export(trace, "folded", &[]);
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        let (stack, count) = line.rsplit_once(' ').unwrap();
+        let stack = stack.splitn(3, ';').nth(2).unwrap();
+        *found.entry(stack.to_owned()).or_default() += count.parse::<u64>().unwrap();
+    }
+    found
+}
+
+/// Faults of stacks that end so.
+fn ending(found: &BTreeMap<String, u64>, end: &str) -> Vec<(String, u64)> {
+    let found = found.iter().filter(|(stack, _)| stack.ends_with(end));
+    found
+        .map(|(stack, &count)| (stack.clone(), count))
+        .collect()
+}
+
+#[test]
+fn callers_are_those_that_the_program_has() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let program = compile(folder, "calls.c", CALLS, &["-O2"]);
+        let found = folded(&record(folder, &["-g"], &program));
+        // From where the program begins.
+        let [(stack, 200)] = &ending(&found, ";main;outer;middle;inner")[..] else {
+            panic!("{found:#?}")
+        };
+        assert!(stack.starts_with("_start;"), "{stack}");
+        // Longer than what is copied: the nearest callers are there, and it is said that others are not.
+        let [(stack, 30)] = &ending(&found, ";recurse;recurse;middle;inner")[..] else {
+            panic!("{found:#?}")
+        };
+        assert!(stack.starts_with("[cut off];recurse;"), "{stack}");
+        assert!(
+            (20..35).contains(&stack.matches("recurse").count()),
+            "{stack}"
+        );
+        // Through the frame that the kernel made.
+        let [(stack, 40)] = &ending(&found, ";on_signal;middle;inner")[..] else {
+            panic!("{found:#?}")
+        };
+        assert!(
+            stack.starts_with("_start;") && stack.contains(";main;"),
+            "{stack}"
+        );
+        let [(stack, 50)] = &ending(&found, ";in_thread;middle;inner")[..] else {
+            panic!("{found:#?}")
+        };
+        assert!(
+            !stack.contains("main") && !stack.contains("[cut off]"),
+            "{stack}"
+        );
+        // More of each stack: none is cut off.
+        let found = folded(&record(folder, &["--call-graph", "dwarf,32768"], &program));
+        let recursion = format!(";main{};middle;inner", ";recurse".repeat(101));
+        let [(stack, 30)] = &ending(&found, &recursion)[..] else {
+            panic!("{found:#?}")
+        };
+        assert!(stack.starts_with("_start;"), "{stack}");
+    });
+}
+
+#[test]
+fn small_rings_lose_stacks_and_count_all_faults() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("faults.arrows");
+        let trace = trace.to_str().unwrap();
+        let program = program::find("ft-workload");
+        for mode in ["discard", "overwrite"] {
+            let how = [
+                "record",
+                "-g",
+                "--mode",
+                mode,
+                "--ring-size",
+                "64K",
+                "-o",
+                trace,
+                "--",
+            ];
+            let command = [program.to_str().unwrap(), "touch", "--pages", "20000"];
+            // The tool holds the account against what it has written.
+            let said = tool::run(&[&how[..], &command].concat(), 0);
+            let rows = tool::export(trace, "jsonl", &["--events"]);
+            let (mut faults, mut stacks, mut frames) = (0, 0, 1);
+            for line in rows.lines() {
+                let row: Value = serde_json::from_str(line).unwrap();
+                match row["event"].as_str().unwrap() {
+                    "frame" => {
+                        frames += 1;
+                        assert_eq!(row["stack"], frames);
+                        assert!(row["caller"].as_u64().unwrap() < frames, "{row}");
+                    }
+                    "fault" => {
+                        faults += 1;
+                        if let Some(stack) = row["stack"].as_u64() {
+                            stacks += 1;
+                            assert!(stack <= frames, "{row}");
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            assert!(
+                0 < stacks && stacks < faults,
+                "{stacks} of {faults}: {said}"
+            );
+        }
+    });
+}
+
+/// perf finds no callers in this program: what it prints behind a frame is no code.
+#[test]
+fn callers_in_threads_of_a_rust_program() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("faults.arrows");
+        let trace = trace.to_str().unwrap();
+        let program = program::find("ft-workload");
+        let program = [program.to_str().unwrap(), "touch", "--threads", "2"];
+        tool::run(
+            &[&["record", "-g", "-o", trace, "--"][..], &program].concat(),
+            0,
+        );
+        let found = folded(trace);
+        let [(stack, 200)] = &ending(&found, ";ft_workload::touch::touch")[..] else {
+            panic!("{found:#?}")
+        };
+        assert!(stack.contains("thread_start"), "{stack}");
+        assert!(!stack.contains("[cut off]"), "{stack}");
+    });
+}
+
+#[test]
+fn frame_pointers_find_the_same_callers() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        // Whatever is asked for, optimizers leave frames out of functions that call none.
+        let options = ["-O0", "-fno-omit-frame-pointer"];
+        let program = compile(folder, "calls.c", CALLS, &options);
+        for hook in ["kprobe", "ftrace"] {
+            let how = ["--call-graph", "fp", "--hook", hook];
+            let found = folded(&record(folder, &how, &program));
+            let counts = |end: &str| ending(&found, end).iter().map(|(_, count)| count).sum();
+            let all: [u64; 4] = ["outer", "recurse", "on_signal", "in_thread"]
+                .map(|name| counts(&format!(";{name};middle;inner")));
+            assert_eq!(all, [200, 30, 40, 50], "{found:#?}");
+        }
+        let found = folded(&record(folder, &["--call-graph", "fp,8"], &program));
+        let cut = "[cut off];recurse;recurse;recurse;recurse;recurse;recurse;recurse;middle;inner";
+        assert_eq!(found.get(cut), Some(&30), "{found:#?}");
+    });
+}
+
+/// The chains of addresses of faults in a text of `perf script`, and how often each was met; those alone that have a
+/// symbol among them. perf prints a byte of the call, `behind` 0, and not where it returns to, `behind` 1.
+fn chains(text: &str, symbol: &str, behind: u64) -> BTreeMap<Vec<u64>, u64> {
+    let mut found = BTreeMap::new();
+    for sample in text.split("\n\n") {
+        let frames = sample.lines().skip(1).filter_map(|line| {
+            let (address, rest) = line.trim().split_once(' ')?;
+            Some((u64::from_str_radix(address, 16).ok()?, rest))
+        });
+        // The kernel's own frames, which perf has, and what became of the fault, which we have.
+        let frames: Vec<_> = frames
+            .filter(|(address, rest)| address >> 48 == 0 && !rest.ends_with("([page-faults])"))
+            .collect();
+        if frames.iter().any(|(_, rest)| rest.starts_with(symbol)) {
+            let addresses = frames.iter().enumerate();
+            let chain = addresses.map(|(n, (address, _))| address - behind * u64::from(n != 0));
+            let chain: Vec<_> = chain.collect();
+            *found.entry(chain).or_default() += 1;
+        }
+    }
+    found
+}
+
+#[test]
+fn perf_finds_the_same_callers_on_the_same_run() {
+    const PYTHON: &str =
+        "def deep(n):\n  return deep(n - 1) if n else [bytearray(1 << 16) for _ in range(20)]\n\
+        for _ in range(3): deep(20)\n";
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let calls = compile(folder, "calls.c", CALLS, &["-O2"]);
+        let calls = calls.to_str().unwrap();
+        let stripped = compile(folder, "stripped.c", CALLS, &["-O2", "-s"]);
+        let stripped = stripped.to_str().unwrap();
+        let cases = [
+            (&[calls][..], "main"),
+            (&[stripped], ""),
+            (&["python3", "-S", "-c", PYTHON], ""),
+        ];
+        for (program, symbol) in cases {
+            let data = folder.join("perf.data");
+            let trace = folder.join("faults.arrows");
+            let trace = trace.to_str().unwrap();
+            let output = tool_command(&["record", "-g", "-o", trace, "--"])
+                .args(["perf", "record", "-q", "-e", "page-faults", "-c", "1"])
+                .args(["--call-graph", "dwarf,8192", "-m", "128M", "-o"])
+                .arg(&data)
+                .arg("--")
+                .args(program)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                output.status.success() && said.contains("lost: 0 "),
+                "{said}"
+            );
+            let theirs = Command::new("perf")
+                .args([
+                    "script",
+                    "--show-lost-events",
+                    "-F",
+                    "comm,pid,time,event,ip,sym,symoff,dso",
+                    "-i",
+                ])
+                .arg(&data)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let theirs = String::from_utf8_lossy(&theirs.stdout);
+            assert!(!theirs.contains("LOST"), "perf has lost some: {theirs}");
+            let theirs = chains(&theirs, symbol, 0);
+            let ours = chains(&tool::export(trace, "perf-script", &[]), symbol, 1);
+            let count = |of: &BTreeMap<_, u64>| of.values().sum::<u64>();
+            assert!(count(&theirs) > 150, "{theirs:#x?}");
+            // We have the faults that no exception raised, too.
+            let (mut differ, mut guessed) = (Vec::new(), 0);
+            for (chain, &count) in &theirs {
+                if ours.get(chain).is_some_and(|&found| found >= count) {
+                    continue;
+                }
+                // The start files of programs and libraries (_fini, __do_global_dtors_aux) do not say how their code is
+                // left: perf goes on by the frame pointer, and we say that the callers are not known.
+                let known = (1..chain.len()).any(|length| ours.contains_key(&chain[..length]));
+                if known && guessed < 8 {
+                    guessed += 1;
+                } else {
+                    differ.push((chain, count));
+                }
+            }
+            assert!(
+                differ.is_empty(),
+                "{} of {} chains of perf are not among ours: {differ:#x?}; ours: {ours:#x?}",
+                differ.len(),
+                theirs.len()
+            );
+        }
+    });
+}
