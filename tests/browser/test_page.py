@@ -42,6 +42,7 @@ def test_hover_reads_a_known_fault(show: Show) -> None:
     assert facts["fate"] == "major, 2 attempts"
     assert facts["duration"].endswith("(123,456 ns)")
     assert facts["process"] == "worker 1000"
+    assert facts["called by"] == "not known ← [worker]"
     assert facts["thread"] == "worker 1000"
     assert facts["time"].startswith("400.000001 ms (2023-11-14 22:13:25.400000001 UTC)")
 

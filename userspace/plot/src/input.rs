@@ -8,7 +8,9 @@ use std::{
 };
 
 use fault_tracer_trace::{
-    export::Symbols, Account, Fate, Kind, Loss, Metadata, Name, ResolvedFault, Row, ThreadEvent,
+    export::{unknown_in, Symbols},
+    Account, Fate, FrameRow, Kind, Loss, Metadata, Name, ResolvedFault, Row, ThreadEvent,
+    OUTERMOST,
 };
 use rustc_hash::FxHashMap;
 
@@ -201,8 +203,10 @@ pub struct Input {
     pub regions: Vec<Region>,
     /// All threads.
     pub threads: Vec<Thread>,
-    /// What stands at instruction pointers: a symbol, or the object alone, indices of [`Input::names`].
-    pub codes: Vec<(u32, u32)>,
+    /// What stands at instruction pointers, and who called it.
+    pub codes: Vec<CodeKey>,
+    /// Callers.
+    pub frames: Vec<Frame>,
     /// All names.
     pub names: Vec<Name>,
     /// Forks, execs, exits, in the order of time.
@@ -215,6 +219,22 @@ pub struct Input {
     pub bounds_ns: Option<(u64, u64)>,
 }
 
+/// What stands at an instruction pointer: a symbol, or the object alone, indices of [`Input::names`]; and its nearest
+/// caller, as in [`Frame::caller`]. [`NONE`] where that is not known, or was not recorded.
+pub type CodeKey = (u32, u32, u32);
+
+/// A caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its symbol, else what stands for one: index of [`Input::names`], or [`NONE`].
+    pub name: u32,
+    /// Who called it: index of [`Input::frames`]; [`NONE`] if nobody did, [`CUT_OFF`] if that is not known.
+    pub caller: u32,
+}
+
+/// In the place of a caller: it is not known.
+pub const CUT_OFF: u32 = NONE - 1;
+
 /// Makes columns of rows.
 pub struct Builder<'a> {
     input: Input,
@@ -224,7 +244,9 @@ pub struct Builder<'a> {
     threads: FxHashMap<Thread, u32>,
     /// By object, build id and offset: asked for once.
     codes: FxHashMap<(u32, u32, u64), u32>,
-    code_index: FxHashMap<(u32, u32), u32>,
+    code_index: FxHashMap<CodeKey, u32>,
+    /// By the trace's numbers of frames: indices of [`Input::frames`].
+    frames: FxHashMap<u32, u32>,
     /// Attempts of a thread whose fault is still to come.
     attempts: FxHashMap<(u32, u32), u32>,
     account: Account,
@@ -248,6 +270,7 @@ impl<'a> Builder<'a> {
                 regions: Vec::new(),
                 threads: Vec::new(),
                 codes: Vec::new(),
+                frames: Vec::new(),
                 names: Vec::new(),
                 events: Vec::new(),
                 missing: Vec::new(),
@@ -260,6 +283,7 @@ impl<'a> Builder<'a> {
             threads: FxHashMap::default(),
             codes: FxHashMap::default(),
             code_index: FxHashMap::default(),
+            frames: FxHashMap::default(),
             attempts: FxHashMap::default(),
             account: Account::default(),
             counted: false,
@@ -274,7 +298,8 @@ impl<'a> Builder<'a> {
     pub fn add(&mut self, row: &Row) -> Result<(), Error> {
         match row {
             Row::Fault(fault) => return self.fault(fault),
-            Row::Pending(_) | Row::Text(_) | Row::Frame(_) => {}
+            Row::Pending(_) | Row::Text(_) => {}
+            Row::Frame(frame) => self.frame(frame),
             Row::Counter(row) => self.counted |= row.add_to(&mut self.account),
             Row::Thread(row) => {
                 self.symbols.thread(row);
@@ -380,23 +405,58 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn frame(&mut self, row: &FrameRow) {
+        let symbol = self.symbols.caller(row);
+        let object = row.code.as_ref().map(|code| unknown_in(&code.object.name));
+        let name = symbol.map(|symbol| symbol.name).or(object);
+        let frame = Frame {
+            name: self.names.optional(name.as_ref()),
+            caller: self.caller(row.caller),
+        };
+        // CAST: there are fewer than 2^32 numbers.
+        self.frames.insert(row.id, self.input.frames.len() as u32);
+        self.input.frames.push(frame);
+    }
+
+    /// A caller of the trace as the picture has it.
+    fn caller(&self, id: u32) -> u32 {
+        match id {
+            OUTERMOST => NONE,
+            // A damaged trace may lack some.
+            id => self.frames.get(&id).copied().unwrap_or(CUT_OFF),
+        }
+    }
+
     fn code(&mut self, index: usize, row: &ResolvedFault) {
-        let Some(code) = &row.code else {
-            let column = match self.symbols.of(row) {
-                Some(symbol) => {
-                    let key = (self.names.of(&symbol.name), NONE);
-                    number(&mut self.code_index, &mut self.input.codes, key)
-                }
-                None if self.input.code.is_empty() => return,
-                None => NONE,
+        let mut column = self.code_of(row);
+        if let Some(stack) = row.stack {
+            let caller = self.caller(stack);
+            let (symbol, object, _) = match column {
+                NONE => (NONE, NONE, NONE),
+                known => self.input.codes[known as usize],
             };
-            self.input.code.resize(index, NONE);
-            self.input.code.push(column);
+            let key = (symbol, object, caller);
+            column = number(&mut self.code_index, &mut self.input.codes, key);
+        }
+        if column == NONE && self.input.code.is_empty() {
             return;
+        }
+        self.input.code.resize(index, NONE);
+        self.input.code.push(column);
+    }
+
+    /// What stands at a fault's instruction pointer, whoever called it.
+    fn code_of(&mut self, row: &ResolvedFault) -> u32 {
+        let Some(code) = &row.code else {
+            let Some(symbol) = self.symbols.of(row) else {
+                return NONE;
+            };
+            let key = (self.names.of(&symbol.name), NONE, NONE);
+            return number(&mut self.code_index, &mut self.input.codes, key);
         };
         let object = self.names.of(&code.object.name);
         let build_id = self.names.optional(code.object.build_id.digits());
-        let column = match self.codes.entry((object, build_id, code.offset)) {
+        match self.codes.entry((object, build_id, code.offset)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
                 let symbol = self.symbols.symbol(code, row.fault.time_ns);
@@ -404,12 +464,11 @@ impl<'a> Builder<'a> {
                     self.names
                         .optional(symbol.as_ref().map(|symbol| &symbol.name)),
                     object,
+                    NONE,
                 );
                 *new.insert(number(&mut self.code_index, &mut self.input.codes, key))
             }
-        };
-        self.input.code.resize(index, NONE);
-        self.input.code.push(column);
+        }
     }
 
     /// The columns, in the order of time.

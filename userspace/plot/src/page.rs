@@ -22,7 +22,7 @@ use serde_json::{json, Value};
 
 use crate::{
     encode::{compress, mark_chunk, raw_chunk, Less, CHUNK_FAULTS},
-    input::{MissingHow, NONE},
+    input::{MissingHow, CUT_OFF, NONE},
     palette,
     pyramid::{pyramid, Level, Mark},
     raster::weights,
@@ -427,6 +427,12 @@ fn tables(scene: &Scene) -> Value {
         NONE => -1,
         index => i64::from(index),
     };
+    // -1: nobody; -2: not known.
+    let called_by = |caller: u32| match caller {
+        NONE => -1,
+        CUT_OFF => -2,
+        index => i64::from(index),
+    };
     let threads: Vec<Value> = scene
         .threads
         .iter()
@@ -444,7 +450,15 @@ fn tables(scene: &Scene) -> Value {
     let codes: Vec<Value> = scene
         .codes
         .iter()
-        .map(|&(symbol, object)| json!([name(symbol), name(object)]))
+        .map(|&(symbol, object, caller)| match caller {
+            NONE => json!([name(symbol), name(object)]),
+            caller => json!([name(symbol), name(object), called_by(caller)]),
+        })
+        .collect();
+    let frames: Vec<Value> = scene
+        .frames
+        .iter()
+        .map(|frame| json!([name(frame.name), called_by(frame.caller)]))
         .collect();
     let relative = |time_ns: u64| (time_ns - scene.start_ns) / scene.step_ns;
     let events: Vec<Value> = scene
@@ -480,6 +494,7 @@ fn tables(scene: &Scene) -> Value {
         "names": scene.names.iter().map(|name| &**name).collect::<Vec<&str>>(),
         "threads": threads,
         "codes": codes,
+        "frames": frames,
         "events": events,
         "missing": missing,
         "bases": bases,

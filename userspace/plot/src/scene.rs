@@ -6,7 +6,7 @@ use fault_tracer_trace::{export::Symbols, Fate, Kind, Metadata, Name, Row};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    input::{Builder, Event, Input, Missing, Thread, NONE, PAGE},
+    input::{Builder, CodeKey, Event, Frame, Input, Missing, Thread, NONE, PAGE},
     layout::{layout, Panel},
     regions::groups,
     Error,
@@ -52,7 +52,8 @@ pub struct Scene {
     pub(crate) panels: Vec<Panel>,
     pub(crate) bases: Vec<u64>,
     pub(crate) threads: Vec<Thread>,
-    pub(crate) codes: Vec<(u32, u32)>,
+    pub(crate) codes: Vec<CodeKey>,
+    pub(crate) frames: Vec<Frame>,
     pub(crate) names: Vec<Name>,
     pub(crate) events: Vec<Event>,
     pub(crate) missing: Vec<Missing>,
@@ -127,6 +128,7 @@ impl Scene {
             regions,
             threads,
             codes,
+            frames,
             names,
             events,
             missing,
@@ -180,6 +182,7 @@ impl Scene {
             bases: layout.bases,
             threads,
             codes,
+            frames,
             names,
             events,
             missing,

@@ -10,9 +10,9 @@
 use std::{fs::File, process::ExitCode, sync::Arc};
 
 use fault_tracer_trace::{
-    file::Writer, Access, Account, BuildId, Code, Counter, CounterRow, Fate, Fault, GapRow, Kind,
-    Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent,
-    ThreadRow,
+    file::Writer, Access, Account, BuildId, Code, Counter, CounterRow, Fate, Fault, FrameRow,
+    GapRow, Kind, Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow,
+    ThreadEvent, ThreadRow, FIRST_FRAME, OUTERMOST,
 };
 
 /// A generator of numbers that look random: xorshift64*.
@@ -214,7 +214,27 @@ fn program(path: &str, faults: u64) -> Result<(), Error> {
             object: Arc::clone(&object),
         })))?;
     }
-    // A lone fault, 2 % in: the only one of the main stack that executes.
+    // A place in that code, which nobody calls; and one in no file, which it calls.
+    let outermost = Code {
+        object: Arc::clone(&object),
+        offset: 0x40,
+    };
+    for (id, caller, code) in [
+        (FIRST_FRAME, OUTERMOST, Some(outermost)),
+        (FIRST_FRAME + 1, FIRST_FRAME, None),
+    ] {
+        trace.writer.push(&Row::Frame(Box::new(FrameRow {
+            time_ns: START_NS,
+            cpu: 0,
+            pid: 1000,
+            tid: 1000,
+            id,
+            caller,
+            address: 0x5600_0000_0040,
+            code,
+        })))?;
+    }
+    // A lone fault, 2 % in: the only one of the main stack that executes, and that has callers.
     let lone_ns = START_NS + span_ns / 50;
     let cluster_ns = START_NS + span_ns / 2;
     let cluster = 1000.min(faults / 4);
@@ -231,6 +251,7 @@ fn program(path: &str, faults: u64) -> Result<(), Error> {
             fault.kind = Kind::Spurious;
             fault.place = place("[stack]", "rwxp", None);
             fault.duration_ns = Some(123_456);
+            fault.stack = Some(FIRST_FRAME + 1);
             fault.fate = Fate::Retried;
             trace.fault(fault.clone())?;
             fault.fault.time_ns += 1;

@@ -240,8 +240,8 @@ const store = {
   },
 };
 
-/** Names, threads, codes, events, losses: empty until they have been read. */
-let T = { names: [], threads: [], codes: [], events: [], missing: [], bases: [] };
+/** Names, threads, codes and their callers, events, losses: empty until they have been read. */
+let T = { names: [], threads: [], codes: [], frames: [], events: [], missing: [], bases: [] };
 let tablesRead = false;
 
 async function readTables() {

@@ -267,6 +267,21 @@ async function hoverAt(x, y) {
   showHover({ x: xOf(points.t[k]), y: yOf(panel, points.y[k] + 0.5), facts: factsOf(points, k) });
 }
 
+/** Callers that a fault is shown with. */
+const CALLERS_SHOWN = 12;
+
+/** The names of the callers of a code, the nearest first; none where no stack was recorded. */
+function callersOf(code) {
+  const callers = [];
+  let caller = T.codes[code][2] ?? -1;
+  while (caller >= 0) {
+    callers.push(nameOf(T.frames[caller][0]) ?? "not known");
+    caller = T.frames[caller][1];
+  }
+  if (caller === -2) callers.push("cut off");
+  return callers;
+}
+
 /** What there is to say of a fault: pairs of texts. */
 function factsOf(points, i) {
   const [panel, mapping, kind, access, fate] = M.classes[points.cls[i]];
@@ -298,7 +313,10 @@ function factsOf(points, i) {
       // Code that a program made while it ran is in no file.
       const where = nameOf(object)?.split("/").pop();
       const name = nameOf(symbol);
-      facts.push(["code", name && where ? `${name} (${where})` : (name ?? where ?? "")]);
+      if (name || where) facts.push(["code", name && where ? `${name} (${where})` : (name ?? where)]);
+      const callers = callersOf(points.code[i]);
+      if (callers.length > CALLERS_SHOWN) callers.splice(CALLERS_SHOWN - 1, Infinity, "…");
+      if (callers.length) facts.push(["called by", callers.join(" ← ")]);
     }
   }
   return facts;

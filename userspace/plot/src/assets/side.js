@@ -265,6 +265,7 @@ function showSummary(sum) {
     ["threads", named(sum.threads, threadText)],
     ["code", named(sum.codes, (code) => nameOf(T.codes[code][0]) ?? nameOf(T.codes[code][1]) ?? "")],
   ];
+  if (T.frames.length) parts.push(["callers", named(sum.codes, (code) => callersOf(code)[0] ?? "no caller")]);
   const close = make("button", { type: "button", textContent: "close", title: "Close (Escape)" });
   close.onclick = clearSelection;
   summary.replaceChildren(make("h2", {}, "selection ", close), list);
@@ -301,7 +302,7 @@ function showHover(point) {
   }
   const list = make("dl");
   for (const [key, value] of point.facts) {
-    list.append(make("dt", { textContent: key }), make("dd", { textContent: shortened(value, 110) }));
+    list.append(make("dt", { textContent: key }), make("dd", { textContent: shortened(value, key === "called by" ? 400 : 110) }));
   }
   bubble.replaceChildren(list);
   bubble.style.display = "block";

@@ -208,8 +208,9 @@ function updateMasks() {
   codeMask = null;
   if (text !== "" && M.raw.length) {
     let any = false;
-    const mask = Uint8Array.from(T.codes, ([symbol, object]) => {
-      const hit = [symbol, object].some((name) => nameOf(name)?.toLowerCase().includes(text));
+    const mask = Uint8Array.from(T.codes, ([symbol, object], code) => {
+      const names = [symbol, object].map((name) => nameOf(name) ?? "").concat(callersOf(code));
+      const hit = names.some((name) => name.toLowerCase().includes(text));
       any ||= hit;
       return hit ? 2 : 0;
     });
