@@ -149,6 +149,11 @@ def goals(icount: dict, wall: dict) -> list[Goal]:
         _at_most("record, with side-band and follow", 320, of("record", "added"), "instructions"),
         _at_most("latency mode", 900, of("latency", "added"), "instructions"),
     ]
+    for key, what in (("stacks-fp", "stacks by fp"), ("stacks-dwarf", "stacks of 8 KiB")):
+        ours, theirs = of(key, "added"), of(f"perf-{key}", "added")
+        if ours is not None and theirs:
+            percent = 100 * ours / theirs
+            result.append(_at_most(what, 50, percent, "% of what perf adds"))
     if growth := icount.get("growth"):
         added = [row["added"] for row in growth["targets"]]
         most = growth["targets"][-1]["value"]

@@ -450,6 +450,22 @@ PEERS: tuple[Tracer, ...] = (
         "bpftrace-fentry", "bpftrace, fentry", "fentry:vmlinux:handle_mm_fault", "args.address"
     ),
 )
+# Who called: the stack of each fault, by frame pointers and as a copy.
+STACKS = (
+    Ours("stacks-fp", "fault-tracer record, stacks by fp", "record", "--call-graph", "fp"),
+    Ours("stacks-dwarf", "fault-tracer record -g (8 KiB)", "record", "--call-graph", "dwarf,8192"),
+)
+PERF_STACKS = tuple(
+    PerfRecord(
+        f"perf-{key}",
+        f"perf record, page-faults, {title}",
+        *["-e", "page-faults", "-c", "1", "--call-graph", how],
+    )
+    for key, title, how in (
+        ("stacks-fp", "stacks by fp", "fp"),
+        ("stacks-dwarf", "stacks of 8 KiB", "dwarf,8192"),
+    )
+)
 ALL: tuple[Tracer, ...] = (
     EmptyKprobe(),
     Miss(),
@@ -457,8 +473,10 @@ ALL: tuple[Tracer, ...] = (
     RECORD,
     BY_KPROBE,
     LATENCY,
+    *STACKS,
     Log(),
     *PEERS,
+    *PERF_STACKS,
 )
 # Those that trace children, too.
 FOLLOWING: tuple[Tracer, ...] = (
