@@ -246,6 +246,29 @@ def test_the_query_of_the_documents_follows_stacks(export):
     assert sorted(found) == [(3, [None, SYMBOL]), (4, [SYMBOL])]
 
 
+def test_an_archive_has_the_symbols_when_the_program_is_gone(folder):
+    program = folder / "program"
+    program.write_bytes(Path(os.environ["FIXTURE"]).read_bytes())
+    program.chmod(0o755)
+    trace, archive = folder / "program.arrow", folder / "program.symbols"
+    subprocess.run([program, trace], check=True)
+    tool = os.environ["FAULT_TRACER"]
+    for said in ("1 file in", "0 bytes of them new"):
+        kept = subprocess.run([tool, "archive", trace], check=True, stderr=subprocess.PIPE)
+        assert said in kept.stderr.decode()
+    [copy] = archive.glob(".build-id/*/*.debug")
+    assert copy.read_bytes() == program.read_bytes()
+    program.unlink()
+
+    def symbols(*options):
+        command = [tool, "export", trace, "-f", "jsonl", *options]
+        text = subprocess.run(command, check=True, capture_output=True).stdout
+        return {json.loads(line).get("symbol") for line in text.splitlines()}
+
+    assert symbols() == {None}
+    assert symbols("--debug-dir", archive) == {None, SYMBOL}
+
+
 def test_duckdb_queries_exports(export):
     path = str(export("parquet"))
     database = duckdb.connect()

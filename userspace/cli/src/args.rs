@@ -16,7 +16,7 @@ use clap::{
 use fault_tracer_client::{Clock, Mode, Stacks};
 use fault_tracer_trace::export::{Format, Weight};
 
-use crate::commands::{advise, diff, flamegraph, generate, plot, report, stat, top};
+use crate::commands::{advise, archive, diff, flamegraph, generate, plot, report, stat, top};
 
 pub mod values;
 
@@ -228,6 +228,9 @@ pub enum Subcommand {
     /// Write a trace in the format of another program
     #[command(after_long_help = EXPORT_MORE)]
     Export(Export),
+    /// Keep the files that a trace's symbols are in, to read it on another machine
+    #[command(after_long_help = archive::MORE)]
+    Archive(archive::Arguments),
     /// Draw the stacks of a recording with -g as a flame graph: who called the code that faults
     #[command(after_long_help = flamegraph::MORE)]
     Flamegraph(flamegraph::Arguments),

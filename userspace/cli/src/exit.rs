@@ -25,6 +25,7 @@ pub fn of_failure(subcommand: &Subcommand) -> u8 {
         Subcommand::Top(top) => Some(&top.target),
         Subcommand::Advise(advise) if advise.verify => return FAILED_WITH_COMMAND,
         Subcommand::Advise(_)
+        | Subcommand::Archive(_)
         | Subcommand::Diff(_)
         | Subcommand::Flamegraph(_)
         | Subcommand::Plot(_)

@@ -60,6 +60,7 @@ struct Known {
 }
 
 struct Found {
+    path: PathBuf,
     source: Source<'static>,
     /// With what DWARF says, for lines.
     with_lines: Source<'static>,
@@ -135,6 +136,16 @@ impl Symbolizer {
             ));
         }
         notes
+    }
+
+    /// The file that an object's symbols are in; `None` of the kernel's own code, and of a file that could not be read while
+    /// it ran.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn file_of(&self, object: &Object) -> Result<Option<PathBuf>, String> {
+        Ok(self.find(object)?.map(|found| found.path))
     }
 
     /// Finds an object's symbols, or says why there are none.
@@ -225,10 +236,11 @@ fn read(path: &Path) -> io::Result<Option<Elf>> {
 impl Found {
     fn new(path: PathBuf, elf: Elf) -> Self {
         let with_lines = Source::Elf(source::Elf::new(path.clone()));
-        let mut source = source::Elf::new(path);
+        let mut source = source::Elf::new(path.clone());
         // DWARF tells nothing that the symbol table does not.
         source.debug_syms = false;
         Self {
+            path,
             source: Source::Elf(source),
             with_lines,
             elf,

@@ -5,6 +5,7 @@
 use crate::{args::Subcommand, note, text::numbers::counted};
 
 pub mod advise;
+pub mod archive;
 pub mod diff;
 mod drain;
 mod export;
@@ -31,6 +32,7 @@ pub fn run(subcommand: &Subcommand) -> anyhow::Result<u8> {
         Subcommand::Plot(arguments) => plot::run(arguments),
         Subcommand::Flamegraph(arguments) => flamegraph::run(arguments),
         Subcommand::Export(arguments) => export::run(arguments),
+        Subcommand::Archive(arguments) => archive::run(arguments),
         Subcommand::Verify(arguments) => verify::run(arguments),
         Subcommand::Status => status::run(),
         Subcommand::Generate(arguments) => generate::run(arguments),
