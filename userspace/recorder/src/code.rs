@@ -43,6 +43,12 @@ pub trait LookAtFile: fmt::Debug + Send {
         None
     }
 
+    /// The code that a running process has mapped; nothing where that cannot be read.
+    fn mapped(&mut self, pid: u32) -> Vec<Mapping> {
+        let _ = pid;
+        Vec::new()
+    }
+
     /// A path as a process sees it, whose root may be another. `path` is as this program sees it, as the kernel prints it
     /// for whoever begins a recording. `None` where both see the same, or where that is not known.
     fn seen_by(&self, pid: u32, path: &str) -> Option<String> {
@@ -76,6 +82,8 @@ struct Process {
     /// What it had mapped before the recording is known, and will not be said again. It is kept when no thread is
     /// known: that the first one has ended may be reported before the others are.
     is_listed: bool,
+    /// It was there before the recording, and it has not been asked yet what it had mapped.
+    is_unasked: bool,
 }
 
 /// Mappings of code that do not overlap, by their first addresses.
@@ -252,7 +260,11 @@ impl Codes {
             };
             self.processes.insert(pid, process);
         }
-        self.processes.entry(pid).or_default().threads += 1;
+        let process = self.processes.entry(pid).or_insert_with(|| Process {
+            is_unasked: maker.is_none(),
+            ..Process::default()
+        });
+        process.threads += 1;
     }
 
     /// A process executes a program: its other threads have ended.
@@ -316,9 +328,39 @@ impl Codes {
             }
             return None;
         }
-        let (found, reported) = process.and_then(|process| process.search(fault)).unzip();
+        let mut found = process.and_then(|process| process.search(fault));
+        if found.is_none() && self.ask(fault.pid) {
+            let process = self.processes.get_mut(&fault.pid);
+            found = process.and_then(|process| process.search(fault));
+        }
+        let (found, reported) = found.unzip();
         *code = found;
         reported.flatten()
+    }
+
+    /// Asks what a process that was there before the recording has mapped, once. Whether something was learnt.
+    fn ask(&mut self, pid: u32) -> bool {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return false;
+        };
+        if !std::mem::take(&mut process.is_unasked) {
+            return false;
+        }
+        let mut mappings = match &mut self.look {
+            Some(look) => look.mapped(pid),
+            None => Vec::new(),
+        };
+        // What its faults have said is older, and of them.
+        let texts = Arc::clone(&process.texts);
+        mappings.retain(|mapping| {
+            overlapping(&texts, mapping.start, mapping.end)
+                .next()
+                .is_none()
+        });
+        for mapping in &mappings {
+            self.mapping(mapping, &mapping.path.as_str().into());
+        }
+        !mappings.is_empty()
     }
 }
 
@@ -741,5 +783,43 @@ mod tests {
                 prop_assert_eq!(found, expected);
             }
         }
+    }
+
+    #[test]
+    fn processes_that_were_there_are_asked_once() {
+        #[derive(Debug)]
+        struct Asked(Arc<std::sync::atomic::AtomicU32>);
+        impl LookAtFile for Asked {
+            fn look(&mut self, _: &Mapping) -> ElfPlace {
+                ElfPlace::default()
+            }
+
+            fn mapped(&mut self, pid: u32) -> Vec<Mapping> {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                vec![
+                    mapping(pid, 0x1000, 0x3000, 0, CODE, "/now"),
+                    mapping(pid, 0x5000, 0x6000, 0, CODE, "/b"),
+                ]
+            }
+        }
+        let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let mut codes = Codes::looking(Box::new(Asked(Arc::clone(&asked))));
+        let times = || asked.load(std::sync::atomic::Ordering::Relaxed);
+        codes.begin(7, 7, None);
+        codes.begin(8, 8, Some(7));
+        add(&mut codes, &mapping(7, 0x2000, 0x4000, 0, CODE, "/then"));
+        // Nobody is asked for what is known, nor a process that was made meanwhile.
+        assert_eq!(code(&mut codes, 7, 0x2000).unwrap().0, "/then");
+        assert_eq!(code(&mut codes, 8, 0x5000), None);
+        assert_eq!(times(), 0);
+        assert_eq!(code(&mut codes, 7, 0x5010), Some(("/b".into(), 0x10)));
+        // What faults have said before counts.
+        assert_eq!(code(&mut codes, 7, 0x1000), None);
+        assert_eq!(code(&mut codes, 7, 0x2000).unwrap().0, "/then");
+        assert_eq!(times(), 1);
+        // After an exec, all is said by faults.
+        codes.exec(7);
+        assert_eq!(code(&mut codes, 7, 0x5010), None);
+        assert_eq!(times(), 1);
     }
 }

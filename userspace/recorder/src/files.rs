@@ -4,7 +4,8 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, Metadata, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
+    io,
     os::{
         fd::AsRawFd as _,
         unix::{
@@ -22,7 +23,10 @@ use fault_tracer_trace::BuildId;
 use fault_tracer_uapi::names::{escape, unescape};
 use rustix::fs::OFlags;
 
-use crate::{maps::is_in_initial_namespace, ElfPlace, LookAtFile};
+use crate::{
+    maps::{is_in_initial_namespace, mapped_code},
+    ElfPlace, LookAtFile,
+};
 
 /// What `d_path` puts behind the name of a file that has none any more.
 const DELETED: &str = " (deleted)";
@@ -39,6 +43,8 @@ pub struct Files {
     known: HashMap<(u64, u64), Known>,
     /// Whether it is read how stacks are unwound.
     unwinding: bool,
+    /// The code of processes that were there when [`Files::remember_running`] was called.
+    running: HashMap<u32, Vec<Mapping>>,
     /// That of the kernel's own code, when it was read.
     vdso: Option<Option<Arc<UnwindTable>>>,
 }
@@ -85,6 +91,12 @@ impl LookAtFile for Files {
         }
     }
 
+    fn mapped(&mut self, pid: u32) -> Vec<Mapping> {
+        // Of a process that has ended meanwhile, nothing is there.
+        let now = || mapped_code(pid).unwrap_or_default();
+        self.running.remove(&pid).unwrap_or_else(now)
+    }
+
     fn vdso(&mut self) -> Option<Arc<UnwindTable>> {
         if !self.unwinding {
             return None;
@@ -120,6 +132,26 @@ impl Files {
             unwinding: true,
             ..Self::default()
         }
+    }
+
+    /// Keeps what all running processes have mapped: one that ends before its first fault is looked at has it no more.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading `/proc`.
+    pub fn remember_running(&mut self) -> io::Result<()> {
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // Of one that ends now, nothing is there.
+            let mappings = mapped_code(pid).unwrap_or_default();
+            if !mappings.is_empty() {
+                self.running.insert(pid, mappings);
+            }
+        }
+        Ok(())
     }
 
     /// What a mapping's file says of itself, and when it last changed; `None` if it cannot be read.

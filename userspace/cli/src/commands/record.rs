@@ -66,10 +66,17 @@ fn record(
             .map_err(Failure::Output)?,
         counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
     };
-    let files = match how.stacks {
+    let mut files = match how.stacks {
         Stacks::Copy(_) => Files::for_unwinding(),
         Stacks::None | Stacks::Frames(_) => Files::new(),
     };
+    if arguments.target.all {
+        if let Err(error) = files.remember_running() {
+            say(&format!(
+                "the mappings of running processes cannot be read ({error}): some of their symbols will not be found"
+            ));
+        }
+    }
     let mut resolver = Resolver::looking(Box::new(files));
     if arguments.attempts {
         resolver.keep_attempts_apart();

@@ -7,6 +7,8 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use sandbox_tests::{
@@ -21,6 +23,7 @@ use serde_json::Value;
 const CALLS: &str = r#"
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -67,6 +70,8 @@ NOINLINE void *in_thread(void *unused) {
 }
 
 int main(int count, char **arguments) {
+    if (count > 1)
+        getchar();
     outer();
     recurse(100);
     signal(SIGUSR1, on_signal);
@@ -159,6 +164,42 @@ fn callers_are_those_that_the_program_has() {
         let [(stack, 30)] = &ending(&found, &recursion)[..] else {
             panic!("{found:#?}")
         };
+        assert!(stack.starts_with("_start;"), "{stack}");
+    });
+}
+
+#[test]
+fn callers_of_processes_that_were_there_before() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let program = compile(folder, "calls.c", CALLS, &["-O2"]);
+        let trace = folder.join("faults.arrows");
+        let trace = trace.to_str().unwrap();
+        let mut waiting = Command::new(program)
+            .arg("wait")
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut recorder = tool_command(&["record", "-a", "-g", "-o", trace])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !tool::run(&["status"], 0).contains("all processes") {
+            thread::sleep(Duration::from_millis(50));
+        }
+        // Its end is that of its input.
+        drop(waiting.stdin.take());
+        assert!(waiting.wait().unwrap().success());
+        // SAFETY: A system call without pointers, on a child that has not been waited for.
+        unsafe { libc::kill(recorder.id() as i32, libc::SIGINT) };
+        assert!(recorder.wait().unwrap().success());
+        let found = folded(trace);
+        let [(stack, 200)] = &ending(&found, ";main;outer;middle;inner")[..] else {
+            panic!("{found:#?}")
+        };
+        // Its libraries do not fault any more.
         assert!(stack.starts_with("_start;"), "{stack}");
     });
 }
