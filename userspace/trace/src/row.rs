@@ -212,6 +212,13 @@ pub struct FrameRow {
     pub code: Option<Code>,
 }
 
+impl FrameRow {
+    /// The address in the file, else in the process: what the column `ip_offset` has.
+    pub fn ip_offset(&self) -> u64 {
+        self.code.as_ref().map_or(self.address, |code| code.offset)
+    }
+}
+
 /// Why there is a [`ThreadRow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ThreadEvent {
@@ -387,6 +394,18 @@ impl Row {
             Self::Gap(row) => row.time_ns,
             Self::Lost(row) => row.time_ns,
             Self::Counter(row) => row.time_ns,
+        }
+    }
+
+    /// Of code and callers: the object, and the column `ip_offset`.
+    pub(crate) fn object_and_offset(&self) -> (Option<&Arc<Object>>, Option<u64>) {
+        match self {
+            Self::Text(row) => (Some(&row.object), row.elf_address()),
+            Self::Frame(row) => (
+                row.code.as_ref().map(|code| &code.object),
+                Some(row.ip_offset()),
+            ),
+            _ => (None, None),
         }
     }
 

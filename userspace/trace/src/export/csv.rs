@@ -171,15 +171,7 @@ impl Csv {
             _ => None,
         };
         push_number(line, text.map(|text| text.file_offset));
-        let (object, offset) = match row {
-            Row::Text(text) => (Some(&text.object), text.elf_address()),
-            Row::Frame(frame) => {
-                let code = frame.code.as_ref();
-                let offset = code.map_or(frame.address, |code| code.offset);
-                (code.map(|code| &code.object), Some(offset))
-            }
-            _ => (None, None),
-        };
+        let (object, offset) = row.object_and_offset();
         push_text(line, object.map_or("", |object| &object.name));
         push_number(line, offset);
         let symbol = names.symbol.as_ref();

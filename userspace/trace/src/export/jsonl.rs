@@ -173,7 +173,7 @@ impl Export for Jsonl {
                 pid: Some(row.pid),
                 tid: Some(row.tid),
                 object: row.code.as_ref().map(|code| &*code.object.name),
-                ip_offset: Some(row.code.as_ref().map_or(row.address, |code| code.offset)),
+                ip_offset: Some(row.ip_offset()),
                 symbol: symbol.map(|symbol| &*symbol.name),
                 symbol_offset: symbol.map(|symbol| symbol.offset),
                 stack: Some(row.id),

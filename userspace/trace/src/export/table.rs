@@ -202,16 +202,7 @@ impl Table {
         };
         more.push_fault(fault);
         // CAST: a place in a file, or an address of a program.
-        let offset = match row {
-            Row::Text(text) => text.elf_address().map(|address| address as i64),
-            Row::Frame(frame) => Some(
-                frame
-                    .code
-                    .as_ref()
-                    .map_or(frame.address, |code| code.offset) as i64,
-            ),
-            _ => None,
-        };
+        let offset = row.object_and_offset().1.map(|offset| offset as i64);
         if let (Some(_), Some(last)) = (offset, more.ip_offsets.last_mut()) {
             *last = offset;
         }

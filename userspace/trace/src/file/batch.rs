@@ -182,15 +182,7 @@ impl Batch {
         self.file_offset
             .set_option(n, text.map(|text| text.file_offset));
         self.flags.set_null(n);
-        let (object, ip_offset) = match row {
-            Row::Text(text) => (Some(&text.object), text.elf_address()),
-            Row::Frame(frame) => {
-                let code = frame.code.as_ref();
-                let offset = code.map_or(frame.address, |code| code.offset);
-                (code.map(|code| &code.object), Some(offset))
-            }
-            _ => (None, None),
-        };
+        let (object, ip_offset) = row.object_and_offset();
         self.object.set_option(n, object.map(|object| &object.name));
         self.ip_offset.set_option(n, ip_offset);
         match row {
