@@ -88,6 +88,7 @@ Examples:
   fault-tracer record -- make -j4
   fault-tracer record --pid 1234 --duration 10s -o faults.arrows
   fault-tracer record --latency -- make -j4
+  fault-tracer record -g -- make -j4
   python3 -c 'import polars; print(polars.read_ipc_stream(\"faults.arrows\"))'";
 
 const EXPORT_MORE: &str = "\

@@ -17,9 +17,9 @@ use crate::{
 
 /// What stands below the help.
 pub const MORE: &str = "\
-KEYs are process, pid, thread, tid, program, mapping, file, kind, fate, access, symbol, line, object, cpu, node (the \
-NUMA node of the CPU), size (of the page that was mapped; of recordings with --latency) and time (seconds since the first \
-fault, in steps of --step). Several in one --by make groups by all of them; several --by make several tables.
+KEYs are process, pid, thread, tid, program, mapping, file, kind, fate, access, symbol, caller (who called that function; of \
+recordings with -g), line, object, cpu, node (the NUMA node of the CPU), size (of the page that was mapped; of recordings \
+with --latency) and time (seconds since the first fault, in steps of --step). Several in one --by make groups by all of them; several --by make several tables.
 
 The filter's terms are KEY=VALUE[,VALUE…], KEY!=VALUE, KEY~PART, KEY!~PART and, for pid, tid, cpu, node, size, time, duration and \
 address, KEY<NUMBER, <=, > and >=. All must hold. kind=major is fate=major. Times and sizes have units: duration>20us time<1.5s size=2M.
