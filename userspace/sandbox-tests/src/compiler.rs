@@ -8,21 +8,20 @@ use std::{
     process::Command,
 };
 
-/// Compiles a C program into a folder; where it lies.
+/// Compiles a C program, or a C++ program if its name ends in `.cc`, into a folder; where it lies.
 #[track_caller]
 pub fn compile(folder: &Path, name: &str, source: &str, options: &[&str]) -> PathBuf {
     let file = folder.join(name);
     fs::write(&file, source).expect("cannot write the source");
     let program = file.with_extension("");
-    let status = Command::new("gcc")
+    let compiler = if name.ends_with(".cc") { "g++" } else { "gcc" };
+    let status = Command::new(compiler)
         .args(["-w", "-o"])
         .arg(&program)
         .arg(&file)
         .args(options)
         .status();
-    assert!(
-        status.expect("cannot run gcc").success(),
-        "gcc refuses {name}"
-    );
+    let status = status.unwrap_or_else(|error| panic!("{compiler}: {error}"));
+    assert!(status.success(), "{compiler} refuses {name}");
     program
 }

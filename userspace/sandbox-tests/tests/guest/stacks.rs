@@ -326,6 +326,31 @@ fn chains(text: &str, symbol: &str, behind: u64) -> BTreeMap<Vec<u64>, u64> {
 
 #[test]
 fn perf_finds_the_same_callers_on_the_same_run() {
+    /// Faults below frames that an exception leaves, and while it looks for who catches it.
+    const THROWS: &str = r#"
+        #include <stdexcept>
+        #include <string>
+        #include <vector>
+        __attribute__((noinline)) void thrower(std::vector<std::string> &all, int depth) {
+            all.emplace_back(20000, 'x');
+            if (depth == 0)
+                throw std::runtime_error(all.back());
+            thrower(all, depth - 1);
+        }
+        __attribute__((noinline)) int catcher(int times) {
+            int caught = 0;
+            for (int n = 0; n < times; n++) {
+                std::vector<std::string> all;
+                try {
+                    thrower(all, 20 + 10 * n);
+                } catch (const std::exception &error) {
+                    caught += std::string(error.what()).size() == 20000;
+                }
+            }
+            return caught;
+        }
+        int main() { return catcher(5) == 5 ? 0 : 1; }
+    "#;
     const PYTHON: &str =
         "def deep(n):\n  return deep(n - 1) if n else [bytearray(1 << 16) for _ in range(20)]\n\
         for _ in range(3): deep(20)\n";
@@ -335,11 +360,14 @@ fn perf_finds_the_same_callers_on_the_same_run() {
         let folder = folder.path();
         let calls = compile(folder, "calls.c", CALLS, &["-O2"]);
         let calls = calls.to_str().unwrap();
+        let throws = compile(folder, "throws.cc", THROWS, &["-O2"]);
+        let throws = throws.to_str().unwrap();
         let stripped = compile(folder, "stripped.c", CALLS, &["-O2", "-s"]);
         let stripped = stripped.to_str().unwrap();
         let cases = [
             (&[calls][..], "main"),
             (&[stripped], ""),
+            (&[throws], "main"),
             (&["python3", "-S", "-c", PYTHON], ""),
         ];
         for (program, symbol) in cases {
