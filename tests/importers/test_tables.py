@@ -260,13 +260,16 @@ def test_an_archive_has_the_symbols_when_the_program_is_gone(folder):
     assert copy.read_bytes() == program.read_bytes()
     program.unlink()
 
-    def symbols(*options):
+    def symbols(trace, *options):
         command = [tool, "export", trace, "-f", "jsonl", *options]
         text = subprocess.run(command, check=True, capture_output=True).stdout
         return {json.loads(line).get("symbol") for line in text.splitlines()}
 
-    assert symbols() == {None}
-    assert symbols("--debug-dir", archive) == {None, SYMBOL}
+    # It stands beside the trace, or its place is named.
+    assert symbols(trace) == {None, SYMBOL}
+    elsewhere = trace.rename(folder / "elsewhere.arrow")
+    assert symbols(elsewhere) == {None}
+    assert symbols(elsewhere, "--debug-dir", archive) == {None, SYMBOL}
 
 
 def test_duckdb_queries_exports(export):

@@ -6,10 +6,11 @@ use std::{
     fs::File,
     io::{self, BufReader, Read, Seek as _},
     os::{fd::AsFd as _, unix::fs::FileExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{bail, Context as _};
+use fault_tracer_symbols::Symbolizer;
 use fault_tracer_trace::{
     export::ByTime,
     file::{ReadError, Reader},
@@ -31,6 +32,25 @@ pub fn open(path: &Path) -> anyhow::Result<Trace> {
         Box::new(BufReader::with_capacity(1 << 18, file))
     };
     Reader::new(input).with_context(|| path.display().to_string())
+}
+
+/// Finds the symbols of a trace's code, also in the folder that `archive` has made beside it.
+pub fn symbols(file: &Path, metadata: &Metadata, debug_dirs: &[PathBuf]) -> Symbolizer {
+    let mut folders = debug_dirs.to_vec();
+    let kept = archive(file);
+    if kept.is_dir() {
+        folders.push(kept);
+    }
+    Symbolizer::new(metadata, &folders)
+}
+
+/// Where `archive` keeps the files of a trace's symbols unless told otherwise.
+pub fn archive(file: &Path) -> PathBuf {
+    if file.as_os_str() == "-" {
+        "faults.symbols".into()
+    } else {
+        file.with_extension("symbols")
+    }
 }
 
 /// A trace whose rows are needed in the order of their times, for which it may be read twice.

@@ -21,16 +21,16 @@ use crate::{
 
 /// The end of the help.
 pub const MORE: &str = "\
-Each file of code in the trace, or its debug file where there is one, is copied to DIR/.build-id/xx/yyyy.debug, which \
---debug-dir of the other commands reads. A file that is in DIR already is left. Files without a build id cannot be known \
-again and are not copied; nor are the files of JIT compilers (/tmp/perf-PID.map, jit-PID.dump): copy them into DIR.
+Each file of code in the trace, or its debug file where there is one, is copied to DIR/.build-id/xx/yyyy.debug. The other \
+commands look there if DIR is beside FILE under its own name, else with --debug-dir. A file that is in DIR already is left. \
+Files without a build id cannot be known again and are not copied; nor are the files of JIT compilers (/tmp/perf-PID.map, jit-PID.dump): copy them into DIR.
 
 Exit status: 0, also for a trace that was cut off; 1 if it is damaged, or DIR cannot be written.
 
 Examples:
   fault-tracer archive faults.arrows
   tar czf faults.tgz faults.arrows faults.symbols
-  fault-tracer report faults.arrows --by symbol --debug-dir faults.symbols    # on another machine";
+  fault-tracer report faults.arrows --by symbol    # on another machine";
 
 /// What `archive` takes.
 #[derive(Args, Debug)]
@@ -50,11 +50,8 @@ pub struct Arguments {
 
 impl Arguments {
     fn folder(&self) -> PathBuf {
-        match &self.output {
-            Some(folder) => folder.clone(),
-            None if self.file.as_os_str() == "-" => "faults.symbols".into(),
-            None => self.file.with_extension("symbols"),
-        }
+        let folder = self.output.clone();
+        folder.unwrap_or_else(|| input::archive(&self.file))
     }
 }
 

@@ -5,7 +5,6 @@
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
-use fault_tracer_symbols::Symbolizer;
 use fault_tracer_trace::{
     export::{export, Ended, Format, Options},
     file::ReadError,
@@ -35,7 +34,7 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
     let mut output = BufWriter::with_capacity(1 << 18, output);
     // There, its lines show how far it is.
     let is_on_terminal = path.is_none() && io::stdout().is_terminal();
-    let mut symbols = Symbolizer::new(&metadata, &arguments.debug_dirs);
+    let mut symbols = input::symbols(&arguments.file, &metadata, &arguments.debug_dirs);
 
     let rows: Box<dyn Iterator<Item = _>> = match format {
         // Their order is that of names, or reported by each entry.

@@ -6,7 +6,6 @@ use std::{io, path::PathBuf};
 
 use anyhow::{anyhow, bail, Context as _};
 use clap::Args;
-use fault_tracer_symbols::Symbolizer;
 use fault_tracer_trace::{
     export::{export, Ended, Format, Options},
     file::ReadError,
@@ -76,7 +75,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if arguments.weight == WeightName::Time && !metadata.latency {
         bail!("the trace has no durations: record it with --latency, or choose another --weight");
     }
-    let mut symbols = Symbolizer::new(&metadata, &arguments.debug_dirs);
+    let mut symbols = input::symbols(&arguments.file, &metadata, &arguments.debug_dirs);
     let mut has_stacks = false;
     let rows = shown(trace, "read", true).inspect(|row| {
         if let Ok(Row::Fault(fault)) = row {

@@ -12,7 +12,6 @@ use anyhow::{anyhow, bail, Context as _};
 use clap::Args;
 use fault_tracer_analysis::{trends::trends, Analysis, Wanted};
 use fault_tracer_plot::{page, png, svg, terminal, PageOptions, Scene, Size};
-use fault_tracer_symbols::Symbolizer;
 use fault_tracer_trace::file::ReadError;
 
 use crate::{
@@ -124,7 +123,7 @@ pub fn run(arguments: &Plot) -> anyhow::Result<u8> {
         .map(|path| Beside::new(path, &arguments.file))
         .transpose()?;
     let metadata = rows.metadata().clone();
-    let mut symbols = Symbolizer::new(&metadata, &arguments.debug_dirs);
+    let mut symbols = input::symbols(&arguments.file, &metadata, &arguments.debug_dirs);
     let wanted = Wanted {
         regions: true,
         ..Wanted::default()

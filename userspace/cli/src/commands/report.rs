@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use fault_tracer_analysis::{Analysis, Filter, Key, Order, Report, Wanted};
-use fault_tracer_symbols::Symbolizer;
 use fault_tracer_trace::{file::ReadError, Metadata};
 
 use crate::{
@@ -204,7 +203,7 @@ impl Ended {
 pub fn read(path: &Path, wanted: &Wanted, debug_dirs: &[PathBuf]) -> anyhow::Result<Read> {
     let rows = input::open(path)?;
     let metadata = rows.metadata().clone();
-    let mut symbols = Symbolizer::new(&metadata, debug_dirs);
+    let mut symbols = input::symbols(path, &metadata, debug_dirs);
     let mut analysis = Analysis::new(wanted, metadata.account).with_nodes(metadata.nodes.clone());
     let mut error = None;
     for row in rows {
