@@ -197,3 +197,79 @@ fn follow(registers: &mut Registers, read: &dyn Fn(u64) -> Option<u64>) -> Optio
         address => Caller::Call(address),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ElfPlace, LookAtFile};
+    use fault_tracer_client::Mapping;
+    use fault_tracer_trace::BuildId;
+    use fault_tracer_uapi::mapping_flag;
+
+    /// Says of each file that it is of the Go compiler, or that nothing is known of its frames.
+    #[derive(Debug)]
+    struct Files {
+        is_go: bool,
+    }
+
+    impl LookAtFile for Files {
+        fn look(&mut self, _: &Mapping) -> ElfPlace {
+            let mut table = UnwindTable::default();
+            table.is_go = self.is_go;
+            ElfPlace {
+                build_id: BuildId::Absent,
+                bias: Some(0),
+                changed_ns: None,
+                unwind: Some(Arc::new(table)),
+            }
+        }
+    }
+
+    /// The return addresses of a stack at 0x7000 in a program at 0x1000, and whether they are all.
+    fn unwound(is_go: bool, frame: u64, words: &[u64]) -> (Vec<u64>, bool) {
+        let mut codes = Codes::looking(Box::new(Files { is_go }));
+        let mapping = Mapping {
+            time_ns: 0,
+            tid: 7,
+            pid: 7,
+            number: 0,
+            start: 0x1000,
+            end: 0x2000,
+            offset: 0,
+            inode: 1,
+            device: 1,
+            flags: mapping_flag::FILE | mapping_flag::READ | mapping_flag::EXEC,
+            path: "/program".into(),
+            file: None,
+        };
+        codes.mapping(&mapping, &"/program".into());
+        let stack = Copy {
+            ip: 0x1100,
+            sp: 0x7000,
+            frame,
+            words,
+            bottom: None,
+        };
+        let mut out = Vec::new();
+        let whole = Unwinder::default().unwind(7, &stack, &codes, 100, &mut out);
+        (out, whole)
+    }
+
+    /// A frame at 0x7008, called by one at 0x7020, which nobody called.
+    const FRAMES: [u64; 6] = [9, 0x7020, 0x1200, 9, 0, 0x1300];
+
+    #[test]
+    fn functions_of_go_keep_frame_pointers() {
+        assert_eq!(unwound(true, 0x7008, &FRAMES), (vec![0x1200, 0x1300], true));
+        // A frame below the stack, one beyond what is copied, and a caller in code that nothing is known of.
+        assert_eq!(unwound(true, 0x6ff8, &FRAMES), (vec![], false));
+        assert_eq!(unwound(true, 0x7008, &FRAMES[..3]), (vec![0x1200], false));
+        let elsewhere = [9, 0x7020, 0x9000, 9, 0, 0x1300];
+        assert_eq!(unwound(true, 0x7008, &elsewhere), (vec![0x9000], false));
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        assert_eq!(unwound(false, 0x7008, &FRAMES), (vec![], false));
+    }
+}
