@@ -106,10 +106,12 @@ pub(crate) unsafe fn emit(
                 },
             )
         }
-        (Some((sp, frame)), Wanted::Frames(_)) => {
+        (Some((sp, frame)), Wanted::Frames(most)) => {
             // SAFETY: By this function's contract.
             let disabled = unsafe { PageFaultsDisabled::new(task.cast_mut()) };
-            (sp, return_addresses(&disabled, sp, frame, rest))
+            // The last slot may have room for more.
+            let out = rest.get(..*most as usize).unwrap_or(rest);
+            (sp, return_addresses(&disabled, sp, frame, out))
         }
         (Some((sp, frame)), Wanted::Copy(most)) => {
             // SAFETY: The running thread's memory, if it has any, does not go away.
