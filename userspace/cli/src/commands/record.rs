@@ -43,29 +43,18 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
         duration: arguments.duration,
     };
     let launch = Launch::set_up(&arguments.target, &how)?;
+    // Before the start: whoever was there may end at once.
+    let files = files(arguments, &how);
     let mut output = Output::open(path, Former::Renamed)?;
     let mut live = launch.start()?;
-    let result = record(arguments, &how, &mut live, &mut output);
+    let result = record(arguments, &how, files, &mut live, &mut output);
     let name = output.name();
     drop(output);
     live.end(result, &name)
 }
 
-/// Records until the end. If the trace cannot be written on, what is there of it stays.
-fn record(
-    arguments: &args::Record,
-    how: &How,
-    live: &mut Live,
-    output: &mut Output,
-) -> Result<Ended, Failure> {
-    output.begin().map_err(Failure::Output)?;
-    let session = live.session();
-    let rings = Rings::by_mapping(&session)?;
-    let trace = Trace {
-        writer: Writer::new(&mut *output, &metadata(arguments, how, live)?)
-            .map_err(Failure::Output)?,
-        counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
-    };
+/// Looks at the files that code is in; with -a, those of the processes that are there now, too.
+fn files(arguments: &args::Record, how: &How) -> Files {
     let mut files = match how.stacks {
         Stacks::Copy(_) => Files::for_unwinding(),
         Stacks::None | Stacks::Frames(_) => Files::new(),
@@ -77,6 +66,25 @@ fn record(
             ));
         }
     }
+    files
+}
+
+/// Records until the end. If the trace cannot be written on, what is there of it stays.
+fn record(
+    arguments: &args::Record,
+    how: &How,
+    files: Files,
+    live: &mut Live,
+    output: &mut Output,
+) -> Result<Ended, Failure> {
+    output.begin().map_err(Failure::Output)?;
+    let session = live.session();
+    let rings = Rings::by_mapping(&session)?;
+    let trace = Trace {
+        writer: Writer::new(&mut *output, &metadata(arguments, how, live)?)
+            .map_err(Failure::Output)?,
+        counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
+    };
     let mut resolver = Resolver::looking(Box::new(files));
     if arguments.attempts {
         resolver.keep_attempts_apart();

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -70,8 +71,11 @@ NOINLINE void *in_thread(void *unused) {
 }
 
 int main(int count, char **arguments) {
-    if (count > 1)
+    if (count > 1) {
+        puts("ready");
+        fflush(stdout);
         getchar();
+    }
     outer();
     recurse(100);
     signal(SIGUSR1, on_signal);
@@ -180,8 +184,14 @@ fn callers_of_processes_that_were_there_before() {
         let mut waiting = Command::new(program)
             .arg("wait")
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // All that it needs is mapped then.
+        let mut ready = String::new();
+        let mut said = BufReader::new(waiting.stdout.take().unwrap());
+        said.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n");
         let mut recorder = tool_command(&["record", "-a", "-g", "-o", trace])
             .stderr(Stdio::null())
             .spawn()
