@@ -7,8 +7,8 @@ use crate::{FrameRow, FIRST_FRAME, OUTERMOST};
 /// The frames of a trace so far.
 #[derive(Debug, Default)]
 pub struct Stacks {
-    /// By their ids, from [`FIRST_FRAME`] on. A damaged trace may lack some.
-    frames: Vec<Option<FrameRow>>,
+    /// By their ids, from [`FIRST_FRAME`] on, and whether all callers are known from there on. A damaged trace may lack some.
+    frames: Vec<Option<(FrameRow, bool)>>,
 }
 
 /// Frames with higher ids than this are not kept: a damaged trace must not take all memory.
@@ -23,11 +23,17 @@ impl Stacks {
         if self.frames.len() <= index {
             self.frames.resize(index + 1, None);
         }
-        self.frames[index] = Some(frame.clone());
+        // As in `callers`, a frame is reported behind its caller.
+        let is_whole = frame.caller < frame.id && self.is_whole(frame.caller);
+        self.frames[index] = Some((frame.clone(), is_whole));
     }
 
     /// The frame of an id.
     pub fn frame(&self, id: u32) -> Option<&FrameRow> {
+        self.get(id).map(|(frame, _)| frame)
+    }
+
+    fn get(&self, id: u32) -> Option<&(FrameRow, bool)> {
         self.frames.get(index_of(id)?)?.as_ref()
     }
 
@@ -42,8 +48,7 @@ impl Stacks {
 
     /// Whether all callers of a stack are known, up to where the thread began.
     pub fn is_whole(&self, stack: u32) -> bool {
-        let outermost = self.callers(stack).last();
-        outermost.map_or(stack, |frame| frame.caller) == OUTERMOST
+        stack == OUTERMOST || self.get(stack).is_some_and(|(_, is_whole)| *is_whole)
     }
 }
 

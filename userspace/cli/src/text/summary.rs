@@ -6,7 +6,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::anyhow;
 use fault_tracer_analysis::{DurationsByKind, Tally};
-use fault_tracer_trace::{Access, Account, Fate, FrameRow, Kind, Row, OUTERMOST};
+use fault_tracer_trace::{Access, Account, Fate, Kind, Row, Stacks};
 
 use super::numbers::{counted, duration, grouped};
 use crate::args::values::size;
@@ -34,26 +34,13 @@ struct StackCounts {
     cut_off: u64,
     /// Faults without.
     without: u64,
-    /// By the numbers of frames: whether all callers are known from there on.
-    is_whole: Vec<bool>,
+    frames: Stacks,
 }
 
 impl StackCounts {
-    fn is_whole(&self, stack: u32) -> bool {
-        let known = || self.is_whole.get(stack as usize).copied();
-        stack == OUTERMOST || known().unwrap_or(false)
-    }
-
-    /// Frames come in the order of their numbers.
-    fn add_frame(&mut self, frame: &FrameRow) {
-        let is_whole = self.is_whole(frame.caller);
-        self.is_whole.resize(frame.id as usize, false);
-        self.is_whole.push(is_whole);
-    }
-
     fn add(&mut self, stack: Option<u32>) {
         match stack {
-            Some(stack) if self.is_whole(stack) => self.whole += 1,
+            Some(stack) if self.frames.is_whole(stack) => self.whole += 1,
             Some(_) => self.cut_off += 1,
             None => self.without += 1,
         }
@@ -98,7 +85,7 @@ impl RowCounts {
             }
             Row::Frame(frame) => {
                 if let Some(stacks) = &mut self.stacks {
-                    stacks.add_frame(frame);
+                    stacks.frames.add(frame);
                 }
             }
             Row::Gap(gap) => self.gaps += gap.count,
@@ -285,7 +272,7 @@ pub fn summary(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fault_tracer_trace::{Fault, UNKNOWN_CALLER};
+    use fault_tracer_trace::{Fault, FrameRow, OUTERMOST, UNKNOWN_CALLER};
 
     fn ended(account: Account) -> Ended {
         let mut tally = Tally::new();
@@ -332,7 +319,7 @@ mod tests {
     fn stacks_are_counted() {
         let mut stacks = StackCounts::default();
         for (id, caller) in [(2, OUTERMOST), (3, 2), (4, UNKNOWN_CALLER), (5, 4)] {
-            stacks.add_frame(&FrameRow {
+            stacks.frames.add(&FrameRow {
                 time_ns: 0,
                 cpu: 0,
                 pid: 1,
