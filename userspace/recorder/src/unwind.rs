@@ -131,21 +131,17 @@ impl Process {
                 Rule::FramePointer => follow(&mut registers, &read),
                 Rule::Unknown => None,
             };
-            let caller = match caller {
-                Some(Caller::None) => return true,
-                None => return false,
-                Some(_) if out.len() >= most => return false,
-                Some(caller) => caller,
-            };
             // What is behind the place that counts, as it is behind a call: whoever reads it looks one byte before.
             let behind = match caller {
+                None => return false,
+                Some(Caller::None) => return true,
+                Some(_) if out.len() >= most => return false,
                 // The kernel's code behind a signal's handler was not called by it, and begins there.
-                Caller::Call(caller) if self.is_of_a_signal(caller.wrapping_sub(1)) => {
+                Some(Caller::Call(caller)) if self.is_of_a_signal(caller.wrapping_sub(1)) => {
                     caller.wrapping_add(1)
                 }
-                Caller::Call(caller) => caller,
-                Caller::Interrupted(caller) => caller.wrapping_add(1),
-                Caller::None => return true,
+                Some(Caller::Call(caller)) => caller,
+                Some(Caller::Interrupted(caller)) => caller.wrapping_add(1),
             };
             out.push(behind);
             address = behind.wrapping_sub(1);

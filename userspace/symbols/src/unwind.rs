@@ -10,8 +10,7 @@ use std::{
 };
 
 use gimli::{
-    BaseAddresses, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, LittleEndian,
-    UnwindSection,
+    BaseAddresses, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, LittleEndian, UnwindSection,
 };
 use object::{
     elf,
@@ -20,7 +19,10 @@ use object::{
     Endianness,
 };
 
-use crate::{elf::read, frame_rule::FrameRule};
+use crate::{
+    elf::read,
+    frame_rule::{FrameRule, Slice},
+};
 
 /// Sections that are longer than this are not read: no real one is.
 const SECTION_BYTES_MOST: u64 = 1 << 28;
@@ -168,18 +170,11 @@ impl UnwindTable {
             return match (&self.eh_frame, &self.debug_frame) {
                 (Some(frames), _) => {
                     let frames = EhFrame::new(&frames.data, LittleEndian);
-                    let entry =
-                        frames.fde_from_offset(&bases, (*offset).into(), EhFrame::cie_from_offset);
-                    FrameRule::of(&frames, &bases, &entry.ok()?, address)
+                    rule_of_entry(&frames, &bases, *offset, address)
                 }
                 (None, Some(frames)) => {
                     let frames = DebugFrame::new(&frames.data, LittleEndian);
-                    let entry = frames.fde_from_offset(
-                        &bases,
-                        (*offset).into(),
-                        DebugFrame::cie_from_offset,
-                    );
-                    FrameRule::of(&frames, &bases, &entry.ok()?, address)
+                    rule_of_entry(&frames, &bases, *offset, address)
                 }
                 (None, None) => None,
             };
@@ -232,10 +227,25 @@ impl UnwindTable {
     }
 }
 
+/// How a frame of the code at an address is left, as the entry at an offset of a table says.
+fn rule_of_entry<'a, S>(
+    table: &S,
+    bases: &BaseAddresses,
+    offset: usize,
+    address: u64,
+) -> Option<FrameRule>
+where
+    S: UnwindSection<Slice<'a>>,
+    S::Offset: From<usize>,
+{
+    let entry = table.fde_from_offset(bases, offset.into(), S::cie_from_offset);
+    FrameRule::of(table, bases, &entry.ok()?, address)
+}
+
 /// The entries of a table, by the code that they are of, as far as they can be read.
 fn entries_of<'a, S>(table: &S, bases: &BaseAddresses) -> Vec<(Range<u64>, usize)>
 where
-    S: UnwindSection<EndianSlice<'a, LittleEndian>>,
+    S: UnwindSection<Slice<'a>>,
 {
     let mut found = Vec::new();
     let mut entries = table.entries(bases);
