@@ -17,7 +17,7 @@ use fault_tracer_trace::{
     Metadata,
 };
 
-use crate::say;
+use crate::{exit, say};
 
 /// A trace that is being read.
 pub type Trace = Reader<Box<dyn Read>>;
@@ -124,13 +124,19 @@ impl Read for Span {
     }
 }
 
-/// Says why a trace cannot be read to its end.
-pub fn report(path: &Path, error: ReadError) {
+/// Says why a trace cannot be read to its end. The exit status of a command that takes one that was cut off for whole.
+pub fn report(path: &Path, error: ReadError) -> u8 {
+    let cut_off = matches!(error, ReadError::CutOff { .. });
     say(&format!(
         "{}: {:#}",
         path.display(),
         anyhow::Error::from(error)
     ));
+    if cut_off {
+        0
+    } else {
+        exit::FAILED
+    }
 }
 
 /// Refuses to write over the trace that is read, or over another one.

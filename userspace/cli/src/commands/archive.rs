@@ -12,10 +12,10 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use fault_tracer_symbols::Symbolizer;
-use fault_tracer_trace::{file::ReadError, BuildId, Object, Row};
+use fault_tracer_trace::{BuildId, Object, Row};
 
 use crate::{
-    exit, input, note,
+    input, note,
     text::{numbers::counted, progress::shown},
 };
 
@@ -23,7 +23,8 @@ use crate::{
 pub const MORE: &str = "\
 Each file of code in the trace, or its debug file where there is one, is copied to DIR/.build-id/xx/yyyy.debug. The other \
 commands look there if DIR is beside FILE under its own name, else with --debug-dir. A file that is in DIR already is left. \
-Files without a build id cannot be known again and are not copied; nor are the files of JIT compilers (/tmp/perf-PID.map, jit-PID.dump): copy them into DIR.
+Files without a build id cannot be known again and are not copied; nor are the files of JIT compilers \
+(/tmp/perf-PID.map, jit-PID.dump): copy them into DIR.
 
 Exit status: 0, also for a trace that was cut off; 1 if it is damaged, or DIR cannot be written.
 
@@ -76,25 +77,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         if !seen.insert(Arc::clone(&text.object)) {
             continue;
         }
-        let build_id = match &text.object.build_id {
-            BuildId::Of(build_id) => build_id,
+        let found = match &text.object.build_id {
+            BuildId::Of(build_id) => symbols
+                .file_of(&text.object)
+                .map(|file| file.map(|file| (file, build_id))),
             // The kernel's own code has no file.
-            _ if !text.object.name.starts_with('/') => continue,
-            BuildId::Absent => {
-                missing.push(format!(
-                    "{} is not kept: it has no build id",
-                    text.object.name
-                ));
-                continue;
-            }
-            BuildId::Unread => {
-                let why = "it could not be read while it ran";
-                missing.push(format!("{} is not kept: {why}", text.object.name));
-                continue;
-            }
+            _ if !text.object.name.starts_with('/') => Ok(None),
+            BuildId::Absent => Err("it has no build id".into()),
+            BuildId::Unread => Err("it could not be read while it ran".into()),
         };
-        match symbols.file_of(&text.object) {
-            Ok(Some(file)) => {
+        match found {
+            Ok(Some((file, build_id))) => {
                 let (first, rest) = build_id.split_at_checked(2).unwrap_or((build_id, ""));
                 let place = folder.join(".build-id").join(first);
                 let copied = keep(&file, &place, &format!("{rest}.debug"));
@@ -114,10 +107,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         folder.display(),
         counted(bytes, "byte", "bytes")
     ));
-    let Some(error) = error else { return Ok(0) };
-    let cut_off = matches!(error, ReadError::CutOff { .. });
-    input::report(&arguments.file, error);
-    Ok(if cut_off { 0 } else { exit::FAILED })
+    Ok(error.map_or(0, |error| input::report(&arguments.file, error)))
 }
 
 /// Copies a file into a folder, unless there is one of that name: whole or not at all. How many bytes were copied.

@@ -5,13 +5,10 @@
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
-use fault_tracer_trace::{
-    export::{export, Ended, Format, Options},
-    file::ReadError,
-};
+use fault_tracer_trace::export::{export, Ended, Format, Options};
 
 use crate::{
-    args, exit, input,
+    args, input,
     output::{refuse_mixture, Former, Output},
     text::progress::shown,
 };
@@ -61,9 +58,7 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
             output
                 .flush()
                 .with_context(|| format!("{name} cannot be written"))?;
-            let cut_off = matches!(error, ReadError::CutOff { .. });
-            input::report(&arguments.file, error);
-            Ok(if cut_off { 0 } else { exit::FAILED })
+            Ok(input::report(&arguments.file, error))
         }
         // Whoever reads the other end has seen enough.
         Ended::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {

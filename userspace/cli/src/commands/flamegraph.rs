@@ -8,14 +8,13 @@ use anyhow::{anyhow, bail, Context as _};
 use clap::Args;
 use fault_tracer_trace::{
     export::{export, Ended, Format, Options},
-    file::ReadError,
     Row,
 };
 use inferno::flamegraph;
 
 use crate::{
     args::WeightName,
-    exit, input,
+    input,
     output::{refuse_mixture, Former, Output},
     text::progress::shown,
 };
@@ -113,10 +112,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
         other => other.with_context(cannot)?,
     }
-    let Some(error) = error else { return Ok(0) };
-    let cut_off = matches!(error, ReadError::CutOff { .. });
-    input::report(&arguments.file, error);
-    Ok(if cut_off { 0 } else { exit::FAILED })
+    Ok(error.map_or(0, |error| input::report(&arguments.file, error)))
 }
 
 /// Folded stacks as SVG.

@@ -12,10 +12,9 @@ use anyhow::{anyhow, bail, Context as _};
 use clap::Args;
 use fault_tracer_analysis::{trends::trends, Analysis, Wanted};
 use fault_tracer_plot::{page, png, svg, terminal, PageOptions, Scene, Size};
-use fault_tracer_trace::file::ReadError;
 
 use crate::{
-    exit, input, note, output,
+    input, note, output,
     text::{self, numbers::counted},
 };
 
@@ -144,13 +143,7 @@ pub fn run(arguments: &Plot) -> anyhow::Result<u8> {
         Ok((scene, ended)) => (Ok(scene.with_trends(said)), ended),
         Err((error, ended)) => (Err(error), ended),
     };
-    let mut status = 0;
-    if let Some(error) = ended {
-        if !matches!(error, ReadError::CutOff { .. }) {
-            status = exit::FAILED;
-        }
-        input::report(&arguments.file, error);
-    }
+    let status = ended.map_or(0, |error| input::report(&arguments.file, error));
     let name = || arguments.file.display().to_string();
     let scene = scene.with_context(name)?;
     let Some(file) = file else {

@@ -10,7 +10,7 @@ use fault_tracer_analysis::{Analysis, Filter, Key, Order, Report, Wanted};
 use fault_tracer_trace::{file::ReadError, Metadata};
 
 use crate::{
-    exit, input, output,
+    input, output,
     text::{self, style::Style},
 };
 
@@ -184,18 +184,7 @@ impl Ended {
     /// Says what was not as it should be; returns the exit status.
     pub fn close(self, path: &Path) -> u8 {
         crate::commands::say_notes(&self.notes);
-        match self.error {
-            None => 0,
-            Some(error) => {
-                let cut_off = matches!(error, ReadError::CutOff { .. });
-                input::report(path, error);
-                if cut_off {
-                    0
-                } else {
-                    exit::FAILED
-                }
-            }
-        }
+        self.error.map_or(0, |error| input::report(path, error))
     }
 }
 
