@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -71,9 +72,10 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 class Plot:
     """A page in the browser, with what its own program says of it."""
 
-    def __init__(self, page: Page, errors: list[str]) -> None:
+    def __init__(self, page: Page, errors: list[str], trace: Path | None = None) -> None:
         self.page = page
         self.errors = errors
+        self.trace = trace
 
     def js(self, expression: str) -> Any:
         """Evaluate an expression with f, the page's interface for tests."""
@@ -122,6 +124,13 @@ class Plot:
 
         return until(read, "the legend has counts")
 
+    def pixels_that_differ(self) -> tuple[int, int]:
+        """Compare with the still picture: how many pixels it paints, and how many differ."""
+        width, height = self.page.evaluate(
+            "() => [document.querySelector('#stage canvas')].flatMap((c) => [c.width, c.height])"
+        )
+        return tuple(self.page.evaluate(SAME, still(self.trace, width, height)))
+
     def sums(self) -> dict[str, str]:
         """Read the summary of a box."""
         until(lambda: self.page.locator("#sums").count(), "the box is summed up")
@@ -131,6 +140,12 @@ class Plot:
     def faults_in_box(self) -> int:
         """Read how many faults a box has."""
         return int(self.sums()["faults"].replace(",", ""))
+
+    def faults_in_window(self) -> int:
+        """Sum up what is shown, and return its faults."""
+        self.page.keyboard.press("Escape")
+        self.page.keyboard.press("s")
+        return self.faults_in_box()
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> int:
         """Select a box with the pointer, and return its faults."""
@@ -142,6 +157,45 @@ class Plot:
         mouse.move(x1, y1)
         mouse.up(button="right")
         return self.faults_in_box()
+
+
+SAME = """async (address) => {
+    const image = new Image();
+    image.src = address;
+    await image.decode();
+    const seen = document.querySelector("#stage canvas");
+    const { width, height } = seen;
+    if (image.width !== width || image.height !== height) throw new Error("another size");
+    const other = document.createElement("canvas");
+    Object.assign(other, { width, height });
+    const to = other.getContext("2d");
+    to.fillStyle = "#ffffff";
+    to.fillRect(0, 0, width, height);
+    to.drawImage(image, 0, 0);
+    const a = seen.getContext("2d").getImageData(0, 0, width, height).data;
+    const b = to.getImageData(0, 0, width, height).data;
+    let painted = 0, differ = 0;
+    const top = seen.getBoundingClientRect().top - seen.parentElement.getBoundingClientRect().top;
+    for (let y = 0; y < height; y++) {
+        if (window.faultTracer.panelAt(top + y + 0.5) < 0) continue;
+        for (let i = y * width * 4; i < (y + 1) * width * 4; i += 4) {
+            if (b[i] + b[i + 1] + b[i + 2] < 765) painted++;
+            // Rounded twice where it was mixed with white.
+            if ([0, 1, 2].some((k) => Math.abs(a[i + k] - b[i + k]) > 2)) differ++;
+        }
+    }
+    return [painted, differ];
+}"""
+
+
+def still(trace: Path, width: int, height: int) -> str:
+    """Draw the still picture with faults on so many pixels; return the address of its image."""
+    picture = trace.with_suffix(".svg")
+    # Around the faults are names, axes and the strip.
+    size = f"{width + 256}x{height + 166}"
+    command = [os.environ["FAULT_TRACER"], "plot", trace, "-o", picture, "--size", size]
+    subprocess.run(command, check=True)
+    return re.search(r'href="(data:image/png;base64,[^"]+)"', picture.read_text())[1]
 
 
 @pytest.fixture
@@ -173,7 +227,7 @@ def show(browser: Browser, page_file: Callable[..., Path]) -> Iterator[Callable[
         )
         page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
         page.goto(f"file://{file}{link}")
-        plot = Plot(page, errors)
+        plot = Plot(page, errors, file.with_name(f"{shape}-{faults}.arrow"))
         plots.append(plot)
         return plot.ready() if wait else plot
 

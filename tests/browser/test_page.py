@@ -77,6 +77,71 @@ def cluster_box(plot: Plot) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
+def test_page_sizes_are_told(show: Show) -> None:
+    plot = show("program", SMALL)
+    plot.page.select_option("#colour", "page size")
+    plot.ready()
+    legend = plot.legend()
+    assert sum(legend.values()) == SMALL
+    classes = plot.js("f.M.classes.map((c) => [c[6], c[5]])")
+    by_size = {size: sum(n for s, n in classes if s == size) for size in (4096, 65536, None)}
+    assert legend == {
+        "4 KiB": by_size[4096],
+        "32 and 64 KiB": by_size[65536],
+        "not known": by_size[None],
+    }
+    assert min(legend.values()) > 0
+    plot.page.get_by_role("button", name="32 and 64 KiB").click()
+    plot.ready()
+    assert plot.faults_in_window() == SMALL - by_size[65536]
+    # Switched off, it stays so in another colour.
+    plot.page.select_option("#colour", "access")
+    plot.ready()
+    assert sum(plot.legend().values()) == SMALL - by_size[65536]
+
+
+@pytest.mark.parametrize("faults", [SMALL, 3_000_000])
+def test_symbols_and_callers_are_colours(show: Show, faults: int) -> None:
+    plot = show("program", faults)
+    plot.page.select_option("#colour", "symbol")
+    plot.ready()
+    symbols = plot.legend()
+    # The trace's only object has no symbols here: it stands for all of its code. The cluster has none, nor has the
+    # lone fault, which has callers alone.
+    assert set(symbols) == {"worker", "not known"}
+    assert sum(symbols.values()) == faults
+    assert symbols["not known"] == plot.js("f.M.codesUnknown") + 1
+    assert plot.js("f.drawn.points") > 1000
+    plot.page.get_by_role("button", name="not known").click()
+    plot.ready()
+    assert plot.faults_in_window() == symbols["worker"]
+    plot.page.get_by_role("button", name="not known").click()
+    plot.page.select_option("#colour", "caller")
+    plot.ready()
+    callers = plot.legend()
+    # The lone fault's caller has no name.
+    assert callers == {
+        "no caller": symbols["worker"],
+        "not known": faults - symbols["worker"],
+    }
+    assert sum(callers.values()) == faults
+    link = plot.js("location.hash")
+    until(lambda: "colour=caller" in plot.js("location.hash"), f"the link, not {link}")
+
+
+@pytest.mark.parametrize("faults", [SMALL, 150_000])
+def test_the_still_picture_has_the_same_pixels(show: Show, faults: int) -> None:
+    plot = show("program", faults)
+    assert plot.js("f.drawn.level") == -1
+    painted, differ = plot.pixels_that_differ()
+    assert painted > 10_000
+    assert differ == 0
+    # Another window is another picture.
+    plot.js("f.setTime(0, 1e9)")
+    plot.ready()
+    assert plot.pixels_that_differ()[1] > 1000
+
+
 def test_zoom_by_wheel_to_a_known_cluster(show: Show) -> None:
     plot = show("program", SMALL)
     panel = plot.panel("table.db")
@@ -108,9 +173,7 @@ def test_boxes_are_exact_at_each_level(show: Show, faults: int) -> None:
         # Halves of the window, cut anywhere, add up to the whole window.
         left = plot.box(210, 30, 640, 800)
         right = plot.box(640, 30, 1125, 800)
-        plot.page.keyboard.press("Escape")
-        plot.page.keyboard.press("s")
-        whole = plot.faults_in_box()
+        whole = plot.faults_in_window()
         assert whole > 0
         assert left + right == whole
         if part == 1.0:
@@ -142,9 +205,7 @@ def test_filters(show: Show) -> None:
         plot.page.fill(f"#filter-{key}", text)
         plot.ready()
         count = sum(plot.legend().values())
-        plot.page.keyboard.press("Escape")
-        plot.page.keyboard.press("s")
-        assert plot.faults_in_box() == count
+        assert plot.faults_in_window() == count
         plot.page.fill(f"#filter-{key}", "")
         plot.ready()
         return count

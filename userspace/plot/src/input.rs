@@ -174,9 +174,41 @@ pub enum MissingHow {
 }
 
 /// What a fault is coded by in [`Input::what`].
-pub fn what(kind: Kind, access: usize, fate: Fate) -> u16 {
-    // CAST: some tens of kinds, 3 accesses, 5 fates.
-    ((kind as usize * 3 + access) * Fate::ALL.len() + fate as usize) as u16
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct What {
+    /// Index of [`Kind::ALL`].
+    pub kind: u8,
+    /// Index of [`fault_tracer_trace::Access::ALL`].
+    pub access: u8,
+    /// Index of [`Fate::ALL`].
+    pub fate: u8,
+    /// The binary logarithm of the bytes of the page that was mapped; 0: not known.
+    pub page_bits: u8,
+}
+
+impl What {
+    const ACCESSES: u16 = 3;
+    // CAST: some tens of kinds, and 5 fates.
+    const KINDS: u16 = Kind::ALL.len() as u16;
+    const FATES: u16 = Fate::ALL.len() as u16;
+
+    /// As one number: 64 sizes, some tens of kinds, 3 accesses and 5 fates fit.
+    pub const fn code(self) -> u16 {
+        let what = self.page_bits as u16 * Self::KINDS + self.kind as u16;
+        (what * Self::ACCESSES + self.access as u16) * Self::FATES + self.fate as u16
+    }
+
+    /// From that number.
+    pub const fn of(code: u16) -> Self {
+        let what = code / Self::FATES / Self::ACCESSES;
+        Self {
+            // CAST: remainders of small numbers.
+            kind: (what % Self::KINDS) as u8,
+            access: (code / Self::FATES % Self::ACCESSES) as u8,
+            fate: (code % Self::FATES) as u8,
+            page_bits: (what / Self::KINDS) as u8,
+        }
+    }
 }
 
 /// The columns of a trace: in each, a fault has the same index. In the order of time.
@@ -193,7 +225,7 @@ pub struct Input {
     pub thread: Vec<u32>,
     /// Index of [`Input::codes`], or [`NONE`]. Empty if no fault has one.
     pub code: Vec<u32>,
-    /// See [`what`].
+    /// See [`What::code`].
     pub what: Vec<u16>,
     /// In nanoseconds, or [`NO_DURATION`]. Empty if no fault has one.
     pub duration_ns: Vec<u64>,
@@ -366,9 +398,18 @@ impl<'a> Builder<'a> {
         }
         input.time_ns.push(fault.time_ns);
         input.address.push(fault.address);
-        input
-            .what
-            .push(what(row.kind, fault.access as usize, row.fate));
+        let what = What {
+            // CAST: they have numbers of eight bits.
+            kind: row.kind as u8,
+            access: fault.access as u8,
+            fate: row.fate as u8,
+            // Pages are powers of two; a damaged trace may say otherwise.
+            page_bits: row
+                .page_bytes
+                .filter(|bytes| bytes.is_power_of_two())
+                .map_or(0, |bytes| bytes.ilog2() as u8),
+        };
+        input.what.push(what.code());
         let place = row.place.as_ref();
         let region = Region {
             mapping: self.names.optional(place.map(|place| &place.name)),

@@ -3,17 +3,19 @@
 //! Page faults as pictures: time to the right, addresses upwards, a panel for each region.
 //!
 //! Pure functions: rows come in, bytes go out. [`Scene::of`] reads a trace in one pass and lays it out; a scene
-//! becomes an interactive page ([`page()`]), a static picture ([`svg()`], [`png()`]) or a text for a terminal
+//! becomes an interactive page ([`page()`]), a static picture ([`svg()`], [`png()`], [`pdf()`]) or a text for a terminal
 //! ([`terminal()`]). All of them draw the same points in the same panels:
 //!
 //! rows → `input` (columns) → `spaces`, `regions`, `layout` (panels) → `pyramid` (levels of detail) →
-//! `encode` → `page`(mod@page); or → `raster` → `svg`(mod@svg) → `png`(mod@png).
+//! `encode` → `page`(mod@page); or → `raster` → `svg`(mod@svg) → `png`(mod@png), `pdf`(mod@pdf).
 
 mod encode;
+mod fonts;
 mod input;
 mod layout;
 mod page;
 mod palette;
+mod pdf;
 mod png;
 mod pyramid;
 mod raster;
@@ -29,6 +31,7 @@ mod tests;
 mod text;
 
 pub use page::{page, PageOptions, PageReport};
+pub use pdf::pdf;
 pub use png::png;
 pub use scene::{Scene, Trend};
 pub use svg::{svg, Size};
@@ -57,7 +60,7 @@ pub enum Error {
     },
     /// No font.
     #[error(
-        "this machine has no font for the text of a PNG: install one (apt-get install fonts-dejavu-core), \
+        "this machine has no font for the text of a PNG or PDF: install one (apt-get install fonts-dejavu-core), \
          or write an SVG or HTML"
     )]
     NoFont,

@@ -15,13 +15,12 @@ use std::{
     thread,
 };
 
-use base64::{engine::general_purpose::STANDARD, Engine as _};
 use fault_tracer_trace::{Access, Fate, Kind};
 use rustc_hash::FxHashMap;
 use serde_json::{json, Value};
 
 use crate::{
-    encode::{compress, mark_chunk, raw_chunk, Less, CHUNK_FAULTS},
+    encode::{compress, mark_chunk, raw_chunk, text, Less, CHUNK_FAULTS},
     input::{MissingHow, CUT_OFF, NONE},
     palette,
     pyramid::{pyramid, Level, Mark},
@@ -46,8 +45,8 @@ const PROGRAM: [&str; 8] = [
 
 /// Of the still picture in the page.
 const STILL: Size = Size {
-    width: 1400,
-    height: 860,
+    width: 1200,
+    height: 740,
 };
 
 /// What the page may be.
@@ -68,7 +67,7 @@ pub struct PageReport {
 
 /// The encoded chunks.
 struct Chunks {
-    /// Of each level: base64 of each chunk.
+    /// Of each level: each chunk as text.
     levels: Vec<Vec<String>>,
     tables: String,
     raw: Vec<String>,
@@ -104,7 +103,7 @@ pub fn page(
             .iter()
             .map(|level| mark_chunks(scene, level))
             .collect(),
-        tables: STANDARD.encode(compress(&json_bytes(&tables(scene)))),
+        tables: text(&compress(&json_bytes(&tables(scene)))),
         raw: raw_chunks(scene, less),
     };
     let fixed = still.len() + STYLE.len() + PROGRAM.iter().map(|part| part.len()).sum::<usize>();
@@ -118,9 +117,13 @@ pub fn page(
             if total <= most {
                 break;
             }
-            if !less.digits && !chunks.raw.is_empty() {
-                less.digits = true;
-                dropped.push("the places within pages and the lower digits of durations");
+            if !less.low && !chunks.raw.is_empty() {
+                less.low = true;
+                dropped.push("the places within pages");
+                chunks.raw = raw_chunks(scene, less);
+            } else if !less.durations && !chunks.raw.is_empty() && !scene.duration_ns.is_empty() {
+                less.durations = true;
+                dropped.push("the lower digits of durations");
                 chunks.raw = raw_chunks(scene, less);
             } else if !chunks.raw.is_empty() {
                 dropped.push("the single faults");
@@ -190,15 +193,9 @@ fn write(
          <noscript><p id=\"noscript\">Scripts are blocked: this is the still picture. \
          With scripts, the page zooms to single faults.</p></noscript>\n"
     )?;
-    let mut chunk = |id: String, base64: &str| {
-        writeln!(
-            out,
-            "<script type=\"text/plain\" id=\"{id}\">{base64}</script>"
-        )
-    };
     if let Some(top) = chunks.levels.first() {
-        for (index, base64) in top.iter().enumerate() {
-            chunk(format!("l0.{index}"), base64)?;
+        for (index, text) in top.iter().enumerate() {
+            chunk(out, format!("l0.{index}"), text)?;
         }
     }
     out.write_all(b"<script>\n\"use strict\";\n(() => {\n")?;
@@ -206,22 +203,24 @@ fn write(
         out.write_all(part.as_bytes())?;
     }
     out.write_all(b"})();\n</script>\n")?;
-    let mut chunk = |id: String, base64: &str| {
-        writeln!(
-            out,
-            "<script type=\"text/plain\" id=\"{id}\">{base64}</script>"
-        )
-    };
-    chunk("tables".into(), &chunks.tables)?;
+    chunk(out, "tables".into(), &chunks.tables)?;
     for (level, of_level) in chunks.levels.iter().enumerate().skip(1) {
-        for (index, base64) in of_level.iter().enumerate() {
-            chunk(format!("l{level}.{index}"), base64)?;
+        for (index, text) in of_level.iter().enumerate() {
+            chunk(out, format!("l{level}.{index}"), text)?;
         }
     }
-    for (index, base64) in chunks.raw.iter().enumerate() {
-        chunk(format!("r{index}"), base64)?;
+    for (index, text) in chunks.raw.iter().enumerate() {
+        chunk(out, format!("r{index}"), text)?;
     }
     out.write_all(b"</body>\n</html>\n")
+}
+
+/// An element that holds data.
+fn chunk(out: &mut dyn Write, id: String, text: &str) -> io::Result<()> {
+    writeln!(
+        out,
+        "<script type=\"text/plain\" id=\"{id}\">{text}</script>"
+    )
 }
 
 /// JSON that can stand in a script element: nothing in it ends the element or begins a comment.
@@ -274,14 +273,14 @@ fn raw_chunks(scene: &Scene, less: Less) -> Vec<String> {
     parallel(faults.div_ceil(CHUNK_FAULTS), |index| {
         let from = index * CHUNK_FAULTS;
         let to = (from + CHUNK_FAULTS).min(faults);
-        STANDARD.encode(raw_chunk(scene, from..to, less))
+        text(&raw_chunk(scene, from..to, less))
     })
 }
 
 fn mark_chunks(scene: &Scene, level: &Level) -> Vec<String> {
     let parts: Vec<&[Mark]> = level.marks.chunks(CHUNK_FAULTS).collect();
     parallel(parts.len(), |index| {
-        STANDARD.encode(mark_chunk(parts[index], !scene.duration_ns.is_empty()))
+        text(&mark_chunk(parts[index], !scene.duration_ns.is_empty()))
     })
 }
 
@@ -346,7 +345,9 @@ fn metadata(
                 class.kind,
                 class.access,
                 class.fate,
-                count
+                count,
+                1u64.checked_shl(class.page_bits.into())
+                    .filter(|&bytes| bytes > 1)
             ])
         })
         .collect();
@@ -385,11 +386,14 @@ fn metadata(
         "faults": scene.faults(),
         "threads": scene.threads.len(),
         "durations": !scene.duration_ns.is_empty(),
+        "codes": !scene.codes.is_empty(),
+        "callers": !scene.frames.is_empty(),
+        "codesUnknown": scene.faults() as u64 - scene.code_counts().iter().sum::<u64>(),
         "lost": metadata.account.map(|account| account.lost()),
         "leftOut": scene.left_out,
         "dropped": dropped,
         "trends": scene.trends.iter().map(|trend| trend_of(scene, trend)).collect::<Vec<_>>(),
-        "digits": !less.digits,
+        "digits": !less.durations,
         "kinds": Kind::ALL.map(Kind::name),
         "accesses": Access::ALL.map(Access::name),
         "fates": Fate::ALL.map(Fate::name),
@@ -450,9 +454,10 @@ fn tables(scene: &Scene) -> Value {
     let codes: Vec<Value> = scene
         .codes
         .iter()
-        .map(|&(symbol, object, caller)| match caller {
-            NONE => json!([name(symbol), name(object)]),
-            caller => json!([name(symbol), name(object), called_by(caller)]),
+        .zip(scene.code_counts())
+        .map(|(&(symbol, object, caller), count)| match caller {
+            NONE => json!([name(symbol), name(object), count]),
+            caller => json!([name(symbol), name(object), count, called_by(caller)]),
         })
         .collect();
     let frames: Vec<Value> = scene

@@ -7,7 +7,7 @@ use resvg::{
     usvg::{Options, Tree},
 };
 
-use crate::{scene::Scene, svg::svg, Error, Size};
+use crate::{fonts::fonts, scene::Scene, svg::svg, Error, Size};
 
 /// Draws a scene as PNG, with the fonts of this machine.
 ///
@@ -17,23 +17,7 @@ use crate::{scene::Scene, svg::svg, Error, Size};
 pub fn png(scene: &Scene, size: Size) -> Result<Vec<u8>, Error> {
     let text = svg(scene, size)?;
     let mut options = Options::default();
-    let fonts = options.fontdb_mut();
-    fonts.load_system_fonts();
-    let sans = crate::svg::FONTS
-        .split(", ")
-        .find(|name| {
-            fonts
-                .faces()
-                .any(|face| face.families.iter().any(|(family, _)| family == name))
-        })
-        .map(str::to_owned)
-        .or_else(|| {
-            let face = fonts.faces().next()?;
-            Some(face.families.first()?.0.clone())
-        })
-        .ok_or(Error::NoFont)?;
-    fonts.set_sans_serif_family(&sans);
-    options.font_family = sans;
+    fonts(&mut options)?;
     let tree = Tree::from_str(&text, &options).map_err(|error| Error::Draw(error.into()))?;
     let (width, height) = (tree.size().width() as u32, tree.size().height() as u32);
     let mut pixels = Pixmap::new(width, height).ok_or_else(|| Error::Draw("no pixels".into()))?;

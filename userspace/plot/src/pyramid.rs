@@ -19,9 +19,9 @@ use crate::{
 const TOP_COLUMNS: u64 = 2048;
 const TOP_ROWS: u32 = 900;
 /// So many marks are drawn in a frame with ease.
-const TOP_MARKS_MOST: usize = 160_000;
+const TOP_MARKS_MOST: usize = 100_000;
 /// A finer level has to be smaller than the faults themselves by this factor.
-const WORTH: usize = 3;
+const WORTH: usize = 4;
 /// A level is finer than the one above it by so many bits, each way.
 const STEP: u32 = 2;
 /// How often the coarsest level is made coarser. Not without end: what is not alike stays apart.
@@ -115,7 +115,7 @@ impl Grid {
             row_bits: scene
                 .panels
                 .iter()
-                .zip(heights(&weights(scene), TOP_ROWS, 4, 17))
+                .zip(heights(&weights(scene), TOP_ROWS, 3, 17))
                 .map(|(panel, frame)| bits(panel.pages.saturating_sub(1), u64::from(frame.height)))
                 .collect(),
             threads,

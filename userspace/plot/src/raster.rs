@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Faults → pixels: how many of which access are at each, as colour and opacity.
+//! Faults → pixels: how many of which access are at each, as colour and opacity. The page's own drawing
+//! (assets/draw.js) gives the same pixels, which a test in the browser compares.
 
 use crate::{palette, scene::Scene};
 
@@ -19,6 +20,8 @@ pub struct Raster {
     height: usize,
     /// Read, write, execute.
     counts: Vec<[u32; 3]>,
+    /// The pixels with faults in the order of time, and the access of their first fault.
+    touched: Vec<(u32, u8)>,
 }
 
 /// Heights of panels: each at least `least`, the rest by their weights.
@@ -26,7 +29,7 @@ pub fn heights(weights: &[f64], total: u32, gap: u32, least: u32) -> Vec<Frame> 
     // CAST: some tens.
     let count = weights.len() as u32;
     let room = f64::from(total.saturating_sub(gap * count.saturating_sub(1)));
-    let least = f64::from(least).min(room / f64::from(count.max(1)));
+    let least = f64::from(least).min((room / f64::from(count.max(1))).floor().max(1.0));
     let sum: f64 = weights.iter().sum();
     let free = (room - least * f64::from(count)).max(0.0);
     let mut top = 0.0;
@@ -34,10 +37,13 @@ pub fn heights(weights: &[f64], total: u32, gap: u32, least: u32) -> Vec<Frame> 
         .iter()
         .map(|weight| {
             let height = least + if sum > 0.0 { free * weight / sum } else { 0.0 };
+            // CAST: pixels. The page rounds in the same way.
+            let from = f64::round(top) as u32;
             let frame = Frame {
-                // CAST: pixels.
-                top: top as u32,
-                height: (height as u32).max(1),
+                top: from,
+                height: (f64::round(top + height) as u32)
+                    .saturating_sub(from)
+                    .max(1),
             };
             top += height + f64::from(gap);
             frame
@@ -58,6 +64,7 @@ impl Raster {
     pub fn new(scene: &Scene, width: u32, height: u32, frames: &[Frame]) -> Self {
         let (width, height) = (width as usize, height as usize);
         let mut counts = vec![[0u32; 3]; width * height];
+        let mut touched = Vec::new();
         let across = width as f64 / (scene.span as f64 + 1.0);
         let scales: Vec<(f64, f64)> = frames
             .iter()
@@ -74,13 +81,19 @@ impl Raster {
             let x = ((time as f64 * across) as usize).min(width - 1);
             let down = bottom - (f64::from(y) + 0.5) * scale;
             let row = (down as usize).min(height - 1);
-            let count = &mut counts[row * width + x][class.access as usize];
+            let pixel = &mut counts[row * width + x];
+            if *pixel == [0; 3] {
+                // CAST: pictures have at most 16,000 by 16,000 pixels.
+                touched.push(((row * width + x) as u32, class.access));
+            }
+            let count = &mut pixel[class.access as usize];
             *count = count.saturating_add(1);
         }
         Self {
             width,
             height,
             counts,
+            touched,
         }
     }
 
@@ -99,70 +112,90 @@ impl Raster {
         self.counts[y * self.width + x]
     }
 
-    /// Red, green, blue and opacity of each pixel, by rows. Where few pixels are touched, faults get bigger.
+    /// Indices of [`colours`] of each pixel, by rows. Where few pixels are touched, faults get bigger; of those that
+    /// lie over each other, the later one is seen.
     pub fn pixels(&self, frames: &[Frame]) -> Vec<u8> {
-        let colours = palette::ACCESSES.map(|colour| palette::rgb(colour.0));
-        let most = self
-            .counts
-            .iter()
-            .map(|counts| counts.iter().sum::<u32>())
-            .max();
-        let most = f64::from(most.unwrap_or(1).max(2)).ln();
-        let touched = self
-            .counts
-            .iter()
-            .filter(|counts| **counts != [0; 3])
-            .count();
-        let dot = match touched {
-            0..=2_000 => 4,
-            2_001..=30_000 => 3,
-            30_001..=150_000 => 2,
+        let totals = self.counts.iter().map(|counts| counts.iter().sum::<u32>());
+        let scale = f64::from(SHADES - 1) / f64::from(totals.max().unwrap_or(0).max(2)).log2();
+        let dot = match self.touched.len() {
+            0..=1_500 => 5,
+            1_501..=25_000 => 3,
+            25_001..=120_000 => 2,
             _ => 1,
         };
-        let mut pixels = vec![0; self.width * self.height * 4];
-        for frame in frames {
-            let rows = frame.top as usize..((frame.top + frame.height) as usize).min(self.height);
-            for y in rows.clone() {
-                for x in 0..self.width {
-                    let counts = self.at(x, y);
-                    let total: u32 = counts.iter().sum();
-                    if total == 0 {
-                        continue;
-                    }
-                    let opacity = 0.6 + 0.4 * f64::from(total).ln() / most;
-                    for down in 0..dot {
-                        for right in 0..dot {
-                            let (x, y) = (x + right, y + down);
-                            if x < self.width && rows.contains(&y) {
-                                let colour = colours[winner(counts, (x + y) % 2 == 1)];
-                                let at = (y * self.width + x) * 4;
-                                // CAST: at most 255.
-                                let opacity = (opacity * 255.0) as u8;
-                                if pixels[at + 3] <= opacity {
-                                    pixels[at..at + 3].copy_from_slice(&colour);
-                                    pixels[at + 3] = opacity;
-                                }
-                            }
-                        }
-                    }
+        let rows: Vec<usize> = self.rows(frames);
+        let mut pixels = vec![0; self.width * self.height];
+        for &(at, first) in &self.touched {
+            let (x, y) = (at as usize % self.width, at as usize / self.width);
+            let counts = self.counts[at as usize];
+            let total: u32 = counts.iter().sum();
+            // CAST: below SHADES.
+            let shade = (f64::from(total).log2() * scale) as u8;
+            let [one, two] =
+                winners(counts, first.into()).map(|access| 1 + access as u8 * SHADES + shade);
+            let frame = &frames[rows[y]];
+            let (top, end) = (frame.top as usize, (frame.top + frame.height) as usize);
+            let from = (y as i64 - dot / 2).max(top as i64) as usize;
+            let to = ((y as i64 - dot / 2 + dot) as usize)
+                .min(end)
+                .min(self.height);
+            let left = (x as i64 - dot / 2).max(0) as usize;
+            let right = ((x as i64 - dot / 2 + dot) as usize).min(self.width);
+            for row in from..to {
+                for column in left..right {
+                    let odd = (column + row) % 2 == 1;
+                    pixels[row * self.width + column] = if odd { two } else { one };
                 }
             }
         }
         pixels
     }
+
+    /// The frame that each row of pixels is in.
+    fn rows(&self, frames: &[Frame]) -> Vec<usize> {
+        let mut rows = vec![0; self.height];
+        for (index, frame) in frames.iter().enumerate() {
+            let end = ((frame.top + frame.height) as usize).min(self.height);
+            rows[(frame.top as usize).min(end)..end].fill(index);
+        }
+        rows
+    }
 }
 
-/// The access with the most faults; on odd pixels the next one, where it has at least half as many. A mixture would
-/// be a colour that no legend has.
-fn winner(counts: [u32; 3], odd: bool) -> usize {
-    let mut order = [0, 1, 2];
-    order.sort_by_key(|&access| std::cmp::Reverse(counts[access]));
-    let second = order[1];
-    if odd && counts[second] > 0 && counts[second] >= counts[order[0]] / 2 {
-        second
-    } else {
-        order[0]
+/// Shades of a colour, from few faults to many.
+const SHADES: u8 = 32;
+
+/// The colours of [`Raster::pixels`], red, green and blue, and their opacities: nothing, then of each access its shades.
+pub fn colours() -> (Vec<u8>, Vec<u8>) {
+    let (mut colours, mut opacities) = (vec![0; 3], vec![0]);
+    for access in palette::ACCESSES {
+        for shade in 0..SHADES {
+            colours.extend(palette::rgb(access.0));
+            let opacity = 0.55 + 0.45 * f64::from(shade) / f64::from(SHADES - 1);
+            // CAST: at most 255.
+            opacities.push((opacity * 255.0).round() as u8);
+        }
     }
+    (colours, opacities)
+}
+
+/// The access with the most faults, that of the pixel's first fault if it is one of several; and the next one, where
+/// it has at least half as many, for every second pixel. A mixture would be a colour that no legend has.
+fn winners(counts: [u32; 3], first: usize) -> [usize; 2] {
+    let (mut best, mut second, mut next) = (first, first, 0);
+    for (access, &count) in counts.iter().enumerate() {
+        if count == 0 || access == best {
+            continue;
+        }
+        if count > counts[best] {
+            (second, next) = (best, counts[best]);
+            best = access;
+        } else if count > next {
+            (second, next) = (access, count);
+        }
+    }
+    let is_seen = next > 0 && u64::from(next) * 2 >= u64::from(counts[best]);
+    [best, if is_seen { second } else { best }]
 }
 
 #[cfg(test)]
@@ -188,9 +221,11 @@ mod tests {
 
     #[test]
     fn the_majority_wins_and_the_runner_up_is_seen() {
-        assert_eq!(winner([5, 2, 0], true), 1);
-        assert_eq!(winner([5, 2, 0], false), 0);
-        assert_eq!(winner([5, 1, 0], true), 0);
-        assert_eq!(winner([0, 0, 1], true), 2);
+        assert_eq!(winners([5, 3, 0], 0), [0, 1]);
+        assert_eq!(winners([5, 3, 0], 1), [0, 1]);
+        assert_eq!(winners([5, 2, 0], 1), [0, 0]);
+        assert_eq!(winners([0, 0, 1], 2), [2, 2]);
+        assert_eq!(winners([2, 2, 0], 1), [1, 0]);
+        assert_eq!(winners([1, 3, 4], 0), [2, 1]);
     }
 }

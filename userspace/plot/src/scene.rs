@@ -2,11 +2,11 @@
 
 //! A trace laid out: what every picture is drawn from.
 
-use fault_tracer_trace::{export::Symbols, Fate, Kind, Metadata, Name, Row};
+use fault_tracer_trace::{export::Symbols, Kind, Metadata, Name, Row};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    input::{Builder, CodeKey, Event, Frame, Input, Missing, Thread, NONE, PAGE},
+    input::{Builder, CodeKey, Event, Frame, Input, Missing, Thread, What, NONE, PAGE},
     layout::{layout, Panel},
     regions::groups,
     Error,
@@ -26,8 +26,10 @@ pub struct Class {
     pub kind: u8,
     /// Index of [`fault_tracer_trace::Access::ALL`].
     pub access: u8,
-    /// Index of [`Fate::ALL`].
+    /// Index of [`fault_tracer_trace::Fate::ALL`].
     pub fate: u8,
+    /// The binary logarithm of the bytes of the page that was mapped; 0: not known.
+    pub page_bits: u8,
 }
 
 /// A trace laid out. In the columns, a fault has the same index; they are in the order of time.
@@ -206,6 +208,11 @@ impl Scene {
         counts(&self.thread, self.threads.len())
     }
 
+    /// Faults of each code.
+    pub(crate) fn code_counts(&self) -> Vec<u64> {
+        counts(&self.code, self.codes.len())
+    }
+
     /// Nanoseconds since 1970 of time 0.
     pub(crate) fn wall_start_ns(&self) -> i128 {
         i128::from(self.start_ns) + i128::from(self.metadata.wall_offset_ns)
@@ -219,7 +226,7 @@ impl Scene {
 
 fn counts(column: &[u32], count: usize) -> Vec<u64> {
     let mut counts = vec![0; count];
-    for &index in column {
+    for &index in column.iter().filter(|&&index| index != NONE) {
         counts[index as usize] += 1;
     }
     counts
@@ -255,15 +262,21 @@ fn classes(
             Some((same, class)) if same == key => class,
             _ => *index.entry(key).or_insert_with(|| {
                 let (panel, mapping) = of_pair[key.0 as usize];
-                let fates = Fate::ALL.len();
-                // CAST: of an index of some tens of kinds, 3 accesses, 5 fates.
+                let What {
+                    kind,
+                    access,
+                    fate,
+                    page_bits,
+                } = What::of(key.1);
                 classes.push(Class {
                     panel,
                     mapping,
-                    kind: (usize::from(what) / fates / 3) as u8,
-                    access: (usize::from(what) / fates % 3) as u8,
-                    fate: (usize::from(what) % fates) as u8,
+                    kind,
+                    access,
+                    fate,
+                    page_bits,
                 });
+                // CAST: there are fewer classes than faults.
                 (classes.len() - 1) as u32
             }),
         };

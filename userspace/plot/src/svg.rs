@@ -11,7 +11,7 @@ use crate::{
     input::PAGE,
     layout::Panel,
     palette,
-    raster::{heights, weights, Frame, Raster},
+    raster::{colours, heights, weights, Frame, Raster},
     regions::short_name,
     scene::Scene,
     text::{counted, decimal_step, grouped, printable, shortened, size, time, xml},
@@ -43,7 +43,7 @@ const TOP: u32 = 74;
 const BOTTOM: u32 = 92;
 /// Of the strip of rates at the bottom.
 const STRIP: u32 = 40;
-const GAP: u32 = 5;
+const GAP: u32 = 3;
 /// Of a line of the caption.
 const LINE: u32 = 17;
 const LEAST: u32 = 17;
@@ -120,13 +120,18 @@ fn caption(scene: &Scene, width: u32, most: usize) -> Vec<String> {
     lines
 }
 
-/// A PNG of pixels with opacity.
+/// A PNG of pixels of the raster's colours.
 fn png_of(width: u32, height: u32, pixels: &[u8]) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let mut encoder = ::png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(::png::ColorType::Rgba);
+    encoder.set_color(::png::ColorType::Indexed);
+    let (colours, opacities) = colours();
+    encoder.set_palette(colours);
+    encoder.set_trns(opacities);
     encoder.set_depth(::png::BitDepth::Eight);
     encoder.set_compression(::png::Compression::High);
+    // Indices are no numbers: neighbours tell nothing by their differences.
+    encoder.set_filter(::png::Filter::NoFilter);
     let written = encoder
         .write_header()
         .and_then(|mut writer| writer.write_image_data(pixels));

@@ -4,14 +4,13 @@
 
 use std::io::Read as _;
 
-use base64::{engine::general_purpose::STANDARD, Engine as _};
-use fault_tracer_trace::{Fate, Row, ThreadEvent};
+use fault_tracer_trace::{Fate, Kind, Row, ThreadEvent};
 use flate2::read::ZlibDecoder;
 use proptest::prelude::*;
 
 use crate::{
-    encode::{mark_chunk, raw_chunk, Less, CHUNK_FAULTS},
-    input::{NO_DURATION, PAGE},
+    encode::{mark_chunk, raw_chunk, text, Less, CHUNK_FAULTS},
+    input::{What, NO_DURATION, PAGE},
     page,
     page::json_bytes,
     png,
@@ -185,6 +184,37 @@ impl Decoder {
     }
 }
 
+/// Bytes as bits, the lowest first, and how many were read.
+struct Bits<'a>(&'a [u8], usize);
+
+impl Bits<'_> {
+    fn next(&mut self, count: u64) -> u64 {
+        (0..count)
+            .map(|bit| {
+                let value = self.0[self.1 / 8] >> (self.1 % 8) & 1;
+                self.1 += 1;
+                u64::from(value) << bit
+            })
+            .sum()
+    }
+}
+
+/// The bytes of a text of the page.
+fn bytes_of(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for character in text.chars() {
+        bits |= (character as u32 & 0x7f) << count;
+        count += 7;
+        if count >= 8 {
+            bytes.push(bits as u8);
+            bits >>= 8;
+            count -= 8;
+        }
+    }
+    bytes
+}
+
 const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
@@ -204,7 +234,7 @@ fn raw_chunks_say_every_fault() {
     );
     let low = decoder.planes(8, count);
     let heads = decoder.planes(9, count);
-    let mut rest = decoder.varints(9, 1 + decoder.0[9][0] as usize * count);
+    let mut rest = Bits(&decoder.0[9], 8 * (1 + decoder.0[9][0] as usize * count));
     let (mut ys, mut places) = (decoder.varints(4, 0), decoder.varints(5, 0));
     let mut last = std::collections::HashMap::new();
     let mut time = 0;
@@ -236,14 +266,18 @@ fn raw_chunks_say_every_fault() {
                     digits
                 }
                 (4, digits) => 8 + digits,
-                (length, digits) => ((8 + digits) << (length - 4)) + rest.next().unwrap(),
+                (length, digits) => ((8 + digits) << (length - 4)) + rest.next(length - 4),
             },
         };
         assert_eq!(duration, scene.duration_ns[index]);
     }
-    assert_eq!(ys.next().or(places.next()).or(rest.next()), None);
-    let less = Decoder::new(&raw_chunk(&scene, 0..10, Less { digits: true }));
-    assert!(less.0[8].is_empty());
+    assert_eq!(ys.next().or(places.next()), None);
+    assert_eq!(rest.1.div_ceil(8), decoder.0[9].len());
+    let less = |low, durations| Decoder::new(&raw_chunk(&scene, 0..10, Less { low, durations }));
+    let (all, some) = (less(false, false), less(true, false));
+    assert!(some.0[8].is_empty() && some.0[9] == all.0[9]);
+    let none = less(true, true);
+    assert_eq!(none.0[9].len(), 11, "a plane of heads");
 }
 
 #[test]
@@ -361,7 +395,7 @@ fn the_page_has_every_chunk_that_its_index_names_in_order() {
         .split('<')
         .next()
         .unwrap();
-    let decoder = Decoder::new(&STANDARD.decode(chunk).unwrap());
+    let decoder = Decoder::new(&bytes_of(chunk));
     assert_eq!(decoder.planes(1, 10).len(), 10);
     assert!(
         !text.contains("http://")
@@ -420,6 +454,20 @@ proptest! {
         let bytes = json_bytes(&value);
         prop_assert!(!bytes.iter().any(|byte| b"<>&".contains(byte)));
         prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(), value);
+    }
+
+    #[test]
+    fn bytes_come_back_from_their_text(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let text = text(&bytes);
+        prop_assert!(!text.contains(['\0', '\n', '\r', '<']));
+        prop_assert!(text.chars().all(|character| (character as u32) < 256));
+        prop_assert_eq!(bytes_of(&text), bytes);
+    }
+
+    #[test]
+    fn what_comes_back_from_its_code(kind in 0..Kind::ALL.len() as u8, access in 0..3u8, fate in 0..5u8, page_bits in 0..64u8) {
+        let what = What { kind, access, fate, page_bits };
+        prop_assert_eq!(What::of(what.code()), what);
     }
 
     #[test]

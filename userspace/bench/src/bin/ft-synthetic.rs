@@ -251,6 +251,7 @@ fn program(path: &str, faults: u64) -> Result<(), Error> {
             fault.kind = Kind::Spurious;
             fault.place = place("[stack]", "rwxp", None);
             fault.duration_ns = Some(123_456);
+            fault.page_bytes = Some(1 << 16);
             fault.stack = Some(FIRST_FRAME + 1);
             fault.fate = Fate::Retried;
             trace.fault(fault.clone())?;
@@ -270,6 +271,7 @@ fn program(path: &str, faults: u64) -> Result<(), Error> {
                 fault.fate = Fate::Major;
                 fault.place = place(LIBRARIES[4].0, "rw-p", Some(page * 4096 + 8));
                 fault.duration_ns = Some(2_000_000 + index);
+                fault.page_bytes = Some(1 << 12);
                 trace.fault(fault)?;
                 done += 1;
             }
@@ -445,6 +447,10 @@ fn program(path: &str, faults: u64) -> Result<(), Error> {
         fault.fault.tid = tid;
         fault.kind = kind;
         fault.place = mapping;
+        // Of files it is not known.
+        if kind == Kind::ZeroFill {
+            fault.page_bytes = Some(if done % 50 == 0 { 1 << 16 } else { 1 << 12 });
+        }
         if pid == 2001 {
             fault.process = Some(name("sh"));
             fault.thread = Some(name("sh"));

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{anyhow, bail, Context as _};
 use clap::Args;
 use fault_tracer_analysis::{trends::trends, Analysis, Wanted};
-use fault_tracer_plot::{page, png, svg, terminal, PageOptions, Scene, Size};
+use fault_tracer_plot::{page, pdf, png, svg, terminal, PageOptions, Scene, Size};
 
 use crate::{
     input, note, output,
@@ -23,6 +23,7 @@ pub const MORE: &str = "\
 The end of the picture's name says what it is:
   .html  an interactive page in one file, which works without a network: zoom, filters, sums
   .svg   a still picture with its text as vectors
+  .pdf   the same for papers, with its fonts
   .png   the same as pixels
 Without -o, the picture is drawn on the terminal.
 
@@ -46,7 +47,7 @@ pub struct Plot {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Write the picture to FILE, whose name ends with .html, .svg or .png
+    /// Write the picture to FILE, whose name ends with .html, .svg, .pdf or .png
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -55,8 +56,8 @@ pub struct Plot {
     size: Size,
 
     /// Drop detail until the page has at most so many MB; the page says what is missing
-    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    max_size: Option<u64>,
+    #[arg(long, value_name = "MB", default_value = "130", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    max_size: u64,
 
     /// Name the trends of `report --trends`: in a page as a list that leads to each, in a still picture below it
     #[arg(long)]
@@ -76,6 +77,7 @@ pub struct Plot {
 enum Picture {
     Page,
     Svg,
+    Pdf,
     Png,
     Terminal,
 }
@@ -104,9 +106,10 @@ fn picture(output: Option<&Path>) -> anyhow::Result<Picture> {
     match end.as_ref().and_then(|end| end.to_str()) {
         Some("html" | "htm") => Ok(Picture::Page),
         Some("svg") => Ok(Picture::Svg),
+        Some("pdf") => Ok(Picture::Pdf),
         Some("png") => Ok(Picture::Png),
         _ => bail!(
-            "{} does not say what picture it is: end its name with .html, .svg or .png",
+            "{} does not say what picture it is: end its name with .html, .svg, .pdf or .png",
             path.display()
         ),
     }
@@ -155,7 +158,7 @@ pub fn run(arguments: &Plot) -> anyhow::Result<u8> {
         match picture {
             Picture::Page => {
                 let options = PageOptions {
-                    max_size: arguments.max_size.map(|megabytes| megabytes * 1_000_000),
+                    max_size: Some(arguments.max_size * 1_000_000),
                 };
                 let report = page(&scene, options, out).with_context(name)??;
                 for dropped in report.dropped {
@@ -170,6 +173,7 @@ pub fn run(arguments: &Plot) -> anyhow::Result<u8> {
             Picture::Svg => {
                 out.write_all(svg(&scene, arguments.size).with_context(name)?.as_bytes())?;
             }
+            Picture::Pdf => out.write_all(&pdf(&scene, arguments.size).with_context(name)?)?,
             Picture::Png => out.write_all(&png(&scene, arguments.size).with_context(name)?)?,
             Picture::Terminal => {}
         }
@@ -273,7 +277,7 @@ mod tests {
         assert_eq!(picture(Some(Path::new("a.HTML"))).unwrap(), Picture::Page);
         assert_eq!(picture(None).unwrap(), Picture::Terminal);
         let error = picture(Some(Path::new("a.gif"))).unwrap_err().to_string();
-        assert!(error.contains(".html, .svg or .png"), "{error}");
+        assert!(error.contains(".html, .svg, .pdf or .png"), "{error}");
     }
 
     #[test]

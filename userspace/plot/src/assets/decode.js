@@ -14,19 +14,27 @@ const isWhole = (element) =>
 
 const hasChunk = (id) => isWhole(document.getElementById(id));
 
+/** Bytes from a text with seven bits a character. */
+function unpack(text) {
+  const bytes = new Uint8Array((text.length * 7) >> 3);
+  let bits = 0;
+  let count = 0;
+  for (let i = 0, at = 0; i < text.length; i++) {
+    bits |= (text.charCodeAt(i) & 127) << count;
+    count += 7;
+    if (count < 8) continue;
+    bytes[at++] = bits;
+    bits >>>= 8;
+    count -= 8;
+  }
+  return bytes;
+}
+
 /** The bytes of a chunk; null while it has not been read. */
 async function inflate(id) {
   const element = document.getElementById(id);
   if (!isWhole(element)) return null;
-  const text = element.textContent;
-  let packed;
-  if (Uint8Array.fromBase64) {
-    packed = Uint8Array.fromBase64(text);
-  } else {
-    const binary = atob(text);
-    packed = new Uint8Array(binary.length);
-    for (let i = 0; i < binary.length; i++) packed[i] = binary.charCodeAt(i);
-  }
+  const packed = unpack(element.textContent);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -81,6 +89,26 @@ class Varints {
 
   get more() {
     return this.at < this.bytes.length;
+  }
+}
+
+/** Reads numbers of so many bits one after the other. */
+class Bits {
+  constructor(bytes, at) {
+    this.bytes = bytes;
+    this.at = at * 8;
+  }
+
+  next(count) {
+    let value = 0;
+    for (let done = 0; done < count; ) {
+      const offset = this.at & 7;
+      const some = Math.min(8 - offset, count - done);
+      value += ((this.bytes[this.at >>> 3] >> offset) & ((1 << some) - 1)) * 2 ** done;
+      this.at += some;
+      done += some;
+    }
+    return value;
   }
 }
 
@@ -139,10 +167,10 @@ function decodeRaw(bytes, n) {
   if (part[9].length) {
     head = planes(part[9], n, new Uint16Array(n));
     duration = new Float64Array(n);
-    const rest = new Varints(part[9], 1 + part[9][0] * n);
+    const rest = new Bits(part[9], 1 + part[9][0] * n);
     for (let i = 0; i < n; i++) {
       const h = head[i];
-      duration[i] = h === 0 ? NaN : headValue(h) + (M.digits && h > 40 ? rest.next() : 0);
+      duration[i] = h === 0 ? NaN : headValue(h) + (M.digits && h > 40 ? rest.next(((h - 1) >> 3) - 4) : 0);
     }
   }
   const attempts = new Map();
@@ -193,7 +221,7 @@ function lowerBound(t, time) {
 /** Decoded chunks; those not used for the longest time are given up. */
 const store = {
   /** Points that may be held: about 30 bytes each. */
-  most: 5e6,
+  most: 4e6,
   held: 0,
   chunks: new Map(),
   waiting: new Map(),

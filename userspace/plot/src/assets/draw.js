@@ -57,7 +57,7 @@ function resizePlot(width, height, ratio) {
 /** Places the classes, and paints what lies behind the points. */
 function preparePlot() {
   const { width, height } = area;
-  const count = S.colour === "kind" ? M.kinds.length : S.colour === "access" ? 3 : S.colour === "fate" ? 5 : 9;
+  const count = categories.length;
   if (stride !== count) {
     stride = count;
     counts = new Uint16Array(width * height * stride);
@@ -89,11 +89,13 @@ function accumulate(points, from, to) {
   const { width, height: rows } = area;
   const { t0 } = S;
   const across = width / (S.t1 - t0);
-  const byClass = S.colour === "kind" || S.colour === "access" || S.colour === "fate";
+  const byClass = isOfClass(S.colour);
+  const byCode = isOfCode(S.colour);
   const byDuration = S.colour === "duration";
-  const exact = needsRaw && points.w === null;
+  // What was collected passes the filters already.
+  const exact = filtersNeedRaw && points.w === null;
   const masks = masksNow();
-  const checks = !exact && !needsRaw && (someThreadsOff || S.text.trim() !== "");
+  const checks = !exact && !(needsRaw && points.w !== null) && (someThreadsOff || S.text.trim() !== "");
   for (let i = from; i < to; i++) {
     const c = cls[i];
     const end = clsEnd[c];
@@ -112,6 +114,7 @@ function accumulate(points, from, to) {
     const n = w === null ? 1 : w[i];
     let category;
     if (byClass) category = clsCategory[c];
+    else if (byCode) category = codeCategoryOf(points, i);
     else if (byDuration) category = head === null ? UNKNOWN_DURATION : headCategory[head[i]];
     else category = threadCategory[thread[i]];
     const before = totals[at];

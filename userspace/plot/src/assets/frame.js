@@ -85,14 +85,15 @@ let rates = null;
 function updateRates() {
   const columns = Math.max(1, Math.floor(area.width / area.ratio / 2));
   const sums = new Float64Array(columns);
-  const source = needsRaw ? (collected?.whole ? [collected.points] : []) : topParts();
+  // A colour that marks do not tell changes nothing of the sums.
+  const source = filtersNeedRaw ? (collected?.whole ? [collected.points] : []) : topParts();
   const scale = columns / (M.span + 1);
-  const cell = Math.max(1e-3, (needsRaw ? (M.span + 1) / GRID : 2 ** M.levels[needsThreads ? 1 : 0].bits) * scale);
+  const cell = Math.max(1e-3, (filtersNeedRaw ? (M.span + 1) / GRID : 2 ** M.levels[needsThreads ? 1 : 0].bits) * scale);
   for (const points of source) {
     for (let i = 0; i < points.n; i++) {
       const a = clsMask[points.cls[i]];
       const b = threadMask[points.thread[i]];
-      if (!(a & b & 1) || (!needsRaw && !((a | b) & 2))) continue;
+      if (!(a & b & 1) || (!filtersNeedRaw && !((a | b) & 2))) continue;
       // A cell is shared out over the columns that it covers.
       const from = Math.min(points.t[i] * scale, columns - 1e-6);
       const to = Math.min(from + cell, columns);

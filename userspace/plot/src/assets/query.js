@@ -176,7 +176,10 @@ async function collect() {
   const version = masksVersion;
   const width = (t1 - t0) / GRID;
   const rowPages = frames.map((frame) => (frame === null ? 1 : Math.max(1, Math.floor(1.5 / frame.scale))));
-  const to = { t: [], y: [], cls: [], thread: [], w: [], head: [] };
+  const to = { t: [], y: [], cls: [], thread: [], w: [], head: [], code: [] };
+  // Faults of other colours stay apart.
+  const byCode = isOfCode(S.colour);
+  const others = byCode ? TOP_OTHERS + 1 : M.threads;
   let column = -1;
   let cells = new Map();
   const masks = masksNow();
@@ -195,7 +198,7 @@ async function collect() {
         const c = points.cls[i];
         const rows = rowPages[panelOf[c]];
         const row = Math.floor(points.y[i] / rows);
-        const key = (row * CLASSES + c) * M.threads + points.thread[i];
+        const key = (row * CLASSES + c) * others + (byCode ? codeCategoryOf(points, i) : points.thread[i]);
         const known = cells.get(key);
         if (known !== undefined) {
           to.w[known]++;
@@ -208,6 +211,7 @@ async function collect() {
         to.thread.push(points.thread[i]);
         to.w.push(1);
         to.head.push(points.head ? points.head[i] : 0);
+        to.code.push(points.code ? points.code[i] : NO_CODE);
       }
     },
     (part) => say(`filtering ${Math.round(part * 100)} %`),
@@ -222,6 +226,7 @@ async function collect() {
     thread: Uint32Array.from(to.thread),
     w: Uint32Array.from(to.w),
     head: Uint16Array.from(to.head),
+    code: Uint32Array.from(to.code),
     half: 0,
   };
   collected = { t0, t1, points, done: true, whole: t0 <= 0 && t1 >= M.span + 1 };
@@ -273,7 +278,7 @@ const CALLERS_SHOWN = 12;
 /** The names of the callers of a code, the nearest first; none where no stack was recorded. */
 function callersOf(code) {
   const callers = [];
-  let caller = T.codes[code][2] ?? -1;
+  let caller = T.codes[code][3] ?? -1;
   while (caller >= 0) {
     callers.push(nameOf(T.frames[caller][0]) ?? "not known");
     caller = T.frames[caller][1];
@@ -284,7 +289,7 @@ function callersOf(code) {
 
 /** What there is to say of a fault: pairs of texts. */
 function factsOf(points, i) {
-  const [panel, mapping, kind, access, fate] = M.classes[points.cls[i]];
+  const [panel, mapping, kind, access, fate, , pageBytes] = M.classes[points.cls[i]];
   const facts = [];
   const steps = points.t[i];
   facts.push(["time", `${timeText(steps * M.step, 1)} (${wallText(steps, 9, true)} UTC)`]);
@@ -299,6 +304,7 @@ function factsOf(points, i) {
       : "";
   facts.push(["mapping", name + offset]);
   facts.push(["kind", `${M.kinds[kind]}, ${M.accesses[access]}`]);
+  if (pageBytes !== null) facts.push(["page size", sizeText(pageBytes)]);
   const attempts = points.attempts.get(i) ?? 1;
   facts.push(["fate", M.fates[fate] + (attempts > 1 ? `, ${attempts} attempts` : "")]);
   if (points.duration && points.duration[i] >= 0) {

@@ -54,7 +54,7 @@ function buildSide() {
     side.append(make("details", { id: "trends", open: true }, make("summary", { textContent: "trends" }), make("ol", {}, ...rows)));
   }
   for (const colour of COLOURS) {
-    if (colour === "duration" && !M.durations) continue;
+    if (!hasColour(colour)) continue;
     colourSelect.append(make("option", { value: colour, textContent: colour }));
   }
   colourSelect.onchange = () => {
@@ -159,7 +159,7 @@ let legendCounts = null;
 async function refreshLegend() {
   const mine = ++legendRun;
   const alive = () => mine === legendRun;
-  if (!tablesRead && !["access", "kind", "fate"].includes(S.colour)) return;
+  if (!tablesRead && !isOfClass(S.colour)) return;
   const masks = masksWithout(S.colour);
   drawLegend(null);
   try {
@@ -261,9 +261,10 @@ function showSummary(sum) {
   };
   const parts = [
     ["kinds", by(([, , kind]) => M.kinds[kind])],
+    ...(hasColour("page size") ? [["page sizes", by((entry) => (entry[6] === null ? "not known" : sizeText(entry[6])))]] : []),
     ["mappings", by(([, name]) => (mappingOf(name) ?? "not known").split("/").pop())],
     ["threads", named(sum.threads, threadText)],
-    ["code", named(sum.codes, (code) => nameOf(T.codes[code][0]) ?? nameOf(T.codes[code][1]) ?? "")],
+    ["code", named(sum.codes, (code) => symbolText(code) ?? "not known")],
   ];
   if (T.frames.length) parts.push(["callers", named(sum.codes, (code) => callersOf(code)[0] ?? "no caller")]);
   const close = make("button", { type: "button", textContent: "close", title: "Close (Escape)" });

@@ -2,11 +2,22 @@
 //
 // What is shown: the window, filters, colours. It is the link's text too.
 
-const COLOURS = ["access", "kind", "fate", "thread", "process", "program", "duration"];
+const COLOURS = ["access", "kind", "fate", "page size", "thread", "process", "program", "symbol", "caller", "duration"];
 const TOP_OTHERS = 8;
 /** Upper limits of the durations of a colour, in nanoseconds; the last has none. */
 const DURATIONS = [500, 1e3, 2e3, 5e3, 2e4, 1e5, 1e6, Infinity];
 const UNKNOWN_DURATION = DURATIONS.length;
+/** Upper limits of the page sizes of a colour, in bytes, and what it calls them. */
+const PAGE_SIZES = [
+  [2 ** 12, "4 KiB"],
+  [2 ** 14, "8 and 16 KiB"],
+  [2 ** 16, "32 and 64 KiB"],
+  [2 ** 18, "128 and 256 KiB"],
+  [2 ** 20, "512 KiB and 1 MiB"],
+  [2 ** 21, "2 MiB"],
+  [2 ** 29, "4 to 512 MiB"],
+  [Infinity, "from 1 GiB"],
+];
 
 function freshState() {
   return {
@@ -64,7 +75,7 @@ function restore(text) {
       if (panel !== "" && isPanel(+panel)) set.add(+panel);
     }
   }
-  if (COLOURS.includes(parts.get("colour"))) S.colour = parts.get("colour");
+  if (COLOURS.includes(parts.get("colour")) && hasColour(parts.get("colour"))) S.colour = parts.get("colour");
   if (parts.get("clock") === "wall") S.clock = "wall";
   for (const key of ["process", "thread", "mapping", "text"]) S[key] = parts.get(key) ?? "";
   for (const colour of COLOURS) {
@@ -104,6 +115,13 @@ let threadCategory = new Uint8Array(M.threads);
 let categories = [];
 /** Whether single faults are needed to tell what passes. */
 let needsRaw = false;
+/** Whether that is for the filters, not for the colour alone. */
+let filtersNeedRaw = false;
+/** Codes that the legends of symbols and callers switch off, and whether those not known are. */
+let codeOff = null;
+let unknownCodeOff = false;
+/** The category of a code. */
+let codeCategory = null;
 /** Rises when what passes changes. */
 let masksVersion = 0;
 let durationOff = new Uint8Array(UNKNOWN_DURATION + 1);
@@ -114,11 +132,26 @@ function durationCategory(ns) {
   while (ns >= DURATIONS[bucket]) bucket++;
   return bucket;
 }
+function pageSizeCategory(bytes) {
+  if (bytes === null) return PAGE_SIZES.length;
+  return PAGE_SIZES.findIndex(([limit]) => bytes <= limit);
+}
+const pageSizeKey = (bytes) => PAGE_SIZES[pageSizeCategory(bytes)]?.[1] ?? "not known";
 /** Categories of the heads of durations (see encode.rs). */
 const headCategory = new Uint8Array(1024).map((_, head) =>
   head === 0 ? UNKNOWN_DURATION : durationCategory(headValue(head) * 1.04),
 );
 
+const isOfClass = (colour) => colour === "access" || colour === "kind" || colour === "fate" || colour === "page size";
+const isOfCode = (colour) => colour === "symbol" || colour === "caller";
+/** Whether the trace knows what a colour shows. */
+function hasColour(colour) {
+  if (colour === "duration") return M.durations;
+  if (colour === "page size") return M.classes.some((entry) => entry[6] !== null);
+  // Marks do not tell code: where the single faults were left out, nothing does.
+  if (isOfCode(colour)) return M.raw.length > 0 && (colour === "symbol" ? M.codes : M.callers);
+  return true;
+}
 const isOfThreads = (colour) => colour === "thread" || colour === "process" || colour === "program";
 const isOff = (colour, name) => S.off.get(colour)?.has(name) ?? false;
 
@@ -142,20 +175,34 @@ function threadKeys(colour) {
   });
 }
 
-function threadLabel(colour, key, index) {
-  if (colour === "program") return key;
+function keyLabel(colour, key, index) {
+  if (colour === "program" || isOfCode(colour)) return key;
   if (colour === "thread") return threadText(index);
   const [pid, , process] = T.threads[index];
   return `${nameOf(process) ?? "process"} ${pid}`;
 }
 
+/** What stands at a fault's instruction pointer; null: not known. */
+const symbolText = (code) => nameOf(T.codes[code][0]) ?? nameOf(T.codes[code][1])?.split("/").pop() ?? null;
+
+/** Of codes: the key of their symbol, or their nearest caller; null: not known. */
+function codeKeys(colour) {
+  if (colour === "symbol") return T.codes.map((_, code) => [symbolText(code), -1]);
+  return T.codes.map(([, , , caller]) => {
+    if (caller >= 0) return [nameOf(T.frames[caller][0]), -1];
+    return [caller === -2 ? "cut off" : "no caller", -1];
+  });
+}
+
 /** The keys with the most faults; the others share a category. */
 function byFaults(colour) {
-  const keys = threadKeys(colour);
+  const ofCode = isOfCode(colour);
+  const keys = ofCode ? codeKeys(colour) : threadKeys(colour);
   const sums = new Map();
-  keys.forEach(([key, index], thread) => {
+  keys.forEach(([key, index], at) => {
+    if (key === null) return;
     const entry = sums.get(key) ?? [0, index];
-    entry[0] += T.threads[thread][4];
+    entry[0] += ofCode ? T.codes[at][2] : T.threads[at][4];
     sums.set(key, entry);
   });
   const top = [...sums].sort((a, b) => b[1][0] - a[1][0]).slice(0, TOP_OTHERS);
@@ -175,7 +222,7 @@ function updateMasks() {
   const process = S.process.trim();
   const thread = S.thread.trim();
   const colour = S.colour;
-  M.classes.forEach(([panel, name, kind, access, fate], index) => {
+  M.classes.forEach(([panel, name, kind, access, fate, , pageBytes], index) => {
     const label = (mappingOf(name) ?? "unknown mapping").toLowerCase();
     const panelLabel = printable(M.panels[panel].label).toLowerCase();
     const on =
@@ -183,16 +230,17 @@ function updateMasks() {
       !isOff("kind", M.kinds[kind]) &&
       !isOff("access", M.accesses[access]) &&
       !isOff("fate", M.fates[fate]) &&
+      !isOff("page size", pageSizeKey(pageBytes)) &&
       (mapping === "" || label.includes(mapping) || panelLabel.includes(mapping));
     const found = text === "" || label.includes(text) || M.kinds[kind].includes(text);
     clsMask[index] = (on ? 1 : 0) | (found ? 2 : 0);
-    clsCategory[index] = { kind, access, fate }[colour] ?? 0;
+    clsCategory[index] = { kind, access, fate, "page size": pageSizeCategory(pageBytes) }[colour] ?? 0;
   });
   if (threadMask.length !== M.threads) threadMask = new Uint8Array(M.threads);
   threadMask.fill(3);
   if (tablesRead) {
     const offKeys = ["thread", "process", "program"].filter((c) => S.off.get(c)?.size);
-    const offMaps = offKeys.map((c) => offThreads(c));
+    const offMaps = offKeys.map((c) => offOf(c));
     T.threads.forEach(([pid, tid, p, t], index) => {
       const names = [nameOf(p), nameOf(t)];
       const on =
@@ -205,6 +253,13 @@ function updateMasks() {
   }
   needsThreads = text !== "" || process !== "" || thread !== "" || [colour, ...S.off.keys()].some((c) => isOfThreads(c));
   someThreadsOff = threadMask.some((mask) => mask !== 3);
+  const offCodes = tablesRead && M.raw.length ? ["symbol", "caller"].filter((c) => S.off.get(c)?.size) : [];
+  codeOff = null;
+  for (const colour of offCodes) {
+    const off = offOf(colour);
+    codeOff = codeOff === null ? off : off.map((value, code) => value | codeOff[code]);
+  }
+  unknownCodeOff = offCodes.some((colour) => isOff(colour, "others"));
   codeMask = null;
   if (text !== "" && M.raw.length) {
     let any = false;
@@ -217,12 +272,13 @@ function updateMasks() {
     if (any) codeMask = mask;
   }
   durationOff = durationOff.map((_, bucket) => (isOff("duration", String(bucket)) ? 1 : 0));
-  needsRaw = M.raw.length > 0 && (codeMask !== null || durationOff.some((off) => off));
+  filtersNeedRaw = M.raw.length > 0 && (codeMask !== null || codeOff !== null || durationOff.some((off) => off));
+  needsRaw = filtersNeedRaw || (M.raw.length > 0 && tablesRead && isOfCode(colour));
   updateCategories();
 }
 
-/** The threads that are switched off by a colour's legend. */
-function offThreads(colour) {
+/** The threads, or the codes, that are switched off by a colour's legend. */
+function offOf(colour) {
   const { keys, top } = byFaults(colour);
   const isTop = new Set(top.map(([key]) => key));
   const off = S.off.get(colour);
@@ -232,6 +288,7 @@ function offThreads(colour) {
 function updateCategories() {
   const colour = S.colour;
   const list = { kind: M.kinds, access: M.accesses, fate: M.fates }[colour];
+  codeCategory = null;
   if (list) {
     categories = list.map((name, index) => ({ key: name, label: name, colour: M.colours[colour][index] }));
   } else if (colour === "duration") {
@@ -241,23 +298,30 @@ function updateCategories() {
       colour: M.colours.duration[index],
     }));
     categories.push({ key: String(UNKNOWN_DURATION), label: "not known", colour: M.colours.duration[UNKNOWN_DURATION] });
+  } else if (colour === "page size") {
+    categories = PAGE_SIZES.map(([, label], index) => ({ key: label, label, colour: M.colours.duration[index] }));
+    categories.push({ key: "not known", label: "not known", colour: M.colours.duration[PAGE_SIZES.length] });
   } else {
     const { keys, top, others } = byFaults(colour);
     const index = new Map(top.map(([key], at) => [key, at]));
-    threadCategory = Uint8Array.from({ length: M.threads }, (_, thread) =>
-      thread < keys.length ? (index.get(keys[thread][0]) ?? TOP_OTHERS) : TOP_OTHERS,
-    );
+    const of = (length) =>
+      Uint8Array.from({ length }, (_, at) => (at < keys.length ? (index.get(keys[at][0]) ?? TOP_OTHERS) : TOP_OTHERS));
+    if (isOfCode(colour)) codeCategory = of(T.codes.length);
+    else threadCategory = of(M.threads);
+    // Faults whose code is not known are among the others.
+    const unknown = isOfCode(colour) && (M.codesUnknown > 0 || keys.some(([key]) => key === null));
+    const rest = [others > 0 || !unknown ? `${grouped(others)} others` : "", unknown ? "not known" : ""];
     categories = Array.from({ length: TOP_OTHERS + 1 }, (_, at) => ({
       key: at < top.length ? top[at][0] : "others",
-      label: at < top.length ? threadLabel(colour, top[at][0], top[at][1][1]) : `${grouped(others)} others`,
+      label: at < top.length ? keyLabel(colour, top[at][0], top[at][1][1]) : rest.filter(Boolean).join(", and "),
       colour: M.colours.other[at],
-      unused: at < TOP_OTHERS ? at >= top.length : others === 0,
+      unused: at < TOP_OTHERS ? at >= top.length : others === 0 && !unknown,
     }));
   }
 }
 
 /** What decides whether faults pass, as it is now. */
-const masksNow = () => ({ cls: clsMask, thread: threadMask, code: codeMask, duration: durationOff });
+const masksNow = () => ({ cls: clsMask, thread: threadMask, code: codeMask, codeOff, unknownCodeOff, duration: durationOff });
 
 /** Whether a raw fault passes all filters. */
 function passes(points, i, masks = masksNow()) {
@@ -267,6 +331,10 @@ function passes(points, i, masks = masksNow()) {
   if (!((a | b) & 2)) {
     const code = points.code ? points.code[i] : NO_CODE;
     if (masks.code === null || code === NO_CODE || !masks.code[code]) return false;
+  }
+  if (masks.codeOff !== null) {
+    const code = points.code ? points.code[i] : NO_CODE;
+    if (code === NO_CODE ? masks.unknownCodeOff : masks.codeOff[code]) return false;
   }
   return !masks.duration[points.duration ? durationCategory(points.duration[i]) : UNKNOWN_DURATION];
 }
@@ -280,13 +348,21 @@ function masksWithout(colour) {
     cls: clsMask.slice(),
     thread: threadMask.slice(),
     code: codeMask,
+    codeOff,
+    unknownCodeOff,
     duration: durationOff.slice(),
     needsThreads: needsThreads || isOfThreads(colour),
-    needsRaw: needsRaw || colour === "duration",
+    needsRaw: needsRaw || colour === "duration" || isOfCode(colour),
   };
   if (off) S.off.set(colour, off);
   updateMasks();
   return masks;
+}
+
+/** The category of a point by its code. */
+function codeCategoryOf(points, i) {
+  const code = points.code && codeCategory !== null ? points.code[i] : NO_CODE;
+  return code === NO_CODE ? TOP_OTHERS : (codeCategory[code] ?? TOP_OTHERS);
 }
 
 /** The category of a point. */
@@ -295,6 +371,7 @@ function categoryOf(points, i) {
     if (points.duration) return durationCategory(points.duration[i]);
     return points.head ? headCategory[points.head[i]] : UNKNOWN_DURATION;
   }
-  if (S.colour === "kind" || S.colour === "access" || S.colour === "fate") return clsCategory[points.cls[i]];
+  if (isOfClass(S.colour)) return clsCategory[points.cls[i]];
+  if (isOfCode(S.colour)) return codeCategoryOf(points, i);
   return threadCategory[points.thread[i]];
 }
