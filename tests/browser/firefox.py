@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Firefox, headless, by WebDriver BiDi: as much of it as the page's test needs.
 
-Playwright drives only a Firefox of its own, and other drivers bring a program along that Debian lacks. See
-https://w3c.github.io/webdriver-bidi/.
+Playwright drives only a Firefox of its own, and other drivers bring a program along that Debian
+lacks. See https://w3c.github.io/webdriver-bidi/.
 """
 
 from __future__ import annotations

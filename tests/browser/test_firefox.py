@@ -49,7 +49,8 @@ def test_the_page_in_firefox(page_file: Callable[..., Path], tmp_path: Path) -> 
 
         # The same pixels as the still picture.
         width, height = firefox.evaluate(
-            "() => { const c = document.querySelector('#stage canvas'); return [c.width, c.height]; }"
+            "() => { const canvas = document.querySelector('#stage canvas');"
+            " return [canvas.width, canvas.height]; }"
         )
         image = still(page.with_name(f"program-{SMALL}.arrow"), width, height)
         painted, differ = firefox.evaluate(SAME, image)
@@ -78,7 +79,8 @@ def test_the_page_in_firefox(page_file: Callable[..., Path], tmp_path: Path) -> 
                 LONE_NS,
                 page_of_stack,
             )
-            firefox.point({"type": "pointerMove", "x": x, "y": y}, {"type": "pause", "duration": 120})
+            move = {"type": "pointerMove", "x": x, "y": y}
+            firefox.point(move, {"type": "pause", "duration": 120})
             shown = firefox.evaluate("() => document.getElementById('bubble').textContent")
             if "0x7ffd12345678" in shown:
                 break

@@ -106,8 +106,8 @@ def test_symbols_and_callers_are_colours(show: Show, faults: int) -> None:
     plot.page.select_option("#colour", "symbol")
     plot.ready()
     symbols = plot.legend()
-    # The trace's only object has no symbols here: it stands for all of its code. The cluster has none, nor has the
-    # lone fault, which has callers alone.
+    # The trace's only object has no symbols here: it stands for all of its code. The cluster has
+    # none, nor has the lone fault, which has callers alone.
     assert set(symbols) == {"worker", "not known"}
     assert sum(symbols.values()) == faults
     assert symbols["not known"] == plot.js("f.M.codesUnknown") + 1

@@ -20,8 +20,10 @@ def plot(folder: Path, content: bytes, capsys) -> int:
     picture.unlink(missing_ok=True)
     status = pf.main([str(source), "-o", str(picture), "--size", "800x500", "--dpi", "50"])
     lines = capsys.readouterr().err.split("\n")[:-1]
-    kinds = [line.removeprefix("plot_faults.py: ").split(":")[0] for line in lines]
-    assert kinds == ["warning"] * (len(lines) - status) + ["error"] * status, lines
+    # What the tool says of the trace stands before it.
+    ours = [line for line in lines if not line.startswith("fault-tracer: ")]
+    kinds = [line.removeprefix("plot_faults.py: ").split(":")[0] for line in ours]
+    assert kinds == ["warning"] * (len(ours) - status) + ["error"] * status, lines
     assert picture.exists() == (status == 0)
     return status
 
@@ -39,7 +41,7 @@ def test_damaged_traces(trace, tmp_path, capsys):
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
 def test_foreign_files_behind_the_start_of_a_trace(tmp_path, capsys, content):
     """What only begins like a trace is refused."""
-    assert plot(tmp_path, pf.ARROW_START + content, capsys) == 1
+    assert plot(tmp_path, b"\xff\xff\xff\xff" + content, capsys) == 1
 
 
 @pytest.mark.parametrize("number", [arrow.int64(), arrow.utf8(), arrow.float64()], ids=str)

@@ -352,6 +352,11 @@ pub struct Export {
     #[arg(long)]
     pub comments: bool,
 
+    /// In csv, jsonl, parquet and arrow: where plot draws each fault, as columns: panel (0 is the highest), panel_offset
+    /// (bytes above its bottom), panel_label
+    #[arg(long)]
+    pub bands: bool,
+
     /// In folded: what is counted of each stack
     #[arg(long, value_enum, default_value = "faults")]
     pub weight: WeightName,

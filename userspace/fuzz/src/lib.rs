@@ -112,7 +112,15 @@ pub fn trace_file(bytes: &[u8]) {
             weight: Weight::default(),
         }) {
             let rows = rows.iter().cloned().map(Ok::<_, io::Error>);
-            let ended = export(format, options, &metadata, rows, &mut (), &mut io::sink());
+            let ended = export(
+                format,
+                options,
+                &metadata,
+                rows,
+                &mut (),
+                None,
+                &mut io::sink(),
+            );
             assert!(matches!(ended, Ended::Rows(None)), "{ended:?}");
         }
     }

@@ -2,7 +2,10 @@
 
 //! A trace laid out: what every picture is drawn from.
 
-use fault_tracer_trace::{export::Symbols, Kind, Metadata, Name, Row};
+use fault_tracer_trace::{
+    export::{Band, Bands, Symbols},
+    Kind, Metadata, Name, Row,
+};
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -193,6 +196,18 @@ impl Scene {
         })
     }
 
+    /// Where the picture has each fault, in the order of time; those of one time are in the order of their rows.
+    pub fn bands(&self) -> impl Bands + '_ {
+        let labels = self.panels.iter();
+        InBands {
+            labels: labels
+                .map(|panel| panel.group.label(&self.names).into())
+                .collect(),
+            faults: self.class.iter().zip(&self.y).zip(&self.low),
+            classes: &self.classes,
+        }
+    }
+
     /// The number of faults.
     pub fn faults(&self) -> usize {
         self.time.len()
@@ -221,6 +236,28 @@ impl Scene {
     /// A name by its index, if it is one.
     pub(crate) fn name(&self, index: u32) -> Option<&str> {
         (index != NONE).then(|| &*self.names[index as usize])
+    }
+}
+
+/// The faults of a scene that are still to come.
+struct InBands<'a, F> {
+    labels: Vec<Name>,
+    faults: F,
+    classes: &'a [Class],
+}
+
+impl<'a, F> Bands for InBands<'a, F>
+where
+    F: Iterator<Item = ((&'a u32, &'a u32), &'a u16)>,
+{
+    fn next(&mut self) -> Option<Band> {
+        let ((&class, &y), &low) = self.faults.next()?;
+        let panel = self.classes[class as usize].panel;
+        Some(Band {
+            panel,
+            offset: u64::from(y) * PAGE + u64::from(low),
+            label: Name::clone(&self.labels[panel as usize]),
+        })
     }
 }
 

@@ -2,10 +2,14 @@
 
 //! `fault-tracer export`: a trace in the format of another program.
 
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::{
+    io::{self, BufWriter, IsTerminal as _, Write as _},
+    path::Path,
+};
 
-use anyhow::Context as _;
-use fault_tracer_trace::export::{export, Ended, Format, Options};
+use anyhow::{bail, Context as _};
+use fault_tracer_plot::Scene;
+use fault_tracer_trace::export::{export, Bands, Ended, Format, Options};
 
 use crate::{
     args, input,
@@ -38,6 +42,18 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
         Format::Folded | Format::Perfetto => Box::new(trace.in_written_order()),
         _ => Box::new(trace.by_time()?),
     };
+    let scene = if arguments.bands {
+        layout(&arguments.file, format)?
+    } else {
+        None
+    };
+    let mut of_scene = scene.as_ref().map(Scene::bands);
+    let mut none = ();
+    let bands: Option<&mut dyn Bands> = match &mut of_scene {
+        Some(bands) => Some(bands),
+        None if arguments.bands => Some(&mut none),
+        None => None,
+    };
     let options = Options {
         events: arguments.events,
         comments: arguments.comments,
@@ -49,6 +65,7 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
         &metadata,
         shown(rows, "exported", !is_on_terminal),
         &mut symbols,
+        bands,
         &mut output,
     );
     super::say_notes(&symbols.notes());
@@ -70,5 +87,26 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
             let _ = output.into_parts();
             Err(error).with_context(|| format!("{name} cannot be written"))
         }
+    }
+}
+
+/// Lays the trace out as pictures are, by a reading of its own; nothing where it has no fault.
+fn layout(path: &Path, format: Format) -> anyhow::Result<Option<Scene>> {
+    if !matches!(
+        format,
+        Format::Csv | Format::Jsonl | Format::Parquet | Format::Arrow
+    ) {
+        bail!("--bands adds columns to csv, jsonl, parquet and arrow: this format has none");
+    }
+    if !path.is_file() {
+        bail!("--bands reads the trace more than once: name a file, not a pipe");
+    }
+    let trace = input::open_twice(path)?;
+    let metadata = trace.metadata().clone();
+    // An error among the rows is reported by the export itself.
+    match Scene::of(metadata, trace.by_time()?, &mut ()) {
+        Ok((scene, _)) => Ok(Some(scene)),
+        Err((fault_tracer_plot::Error::Empty, _)) => Ok(None),
+        Err((error, _)) => Err(error).with_context(|| path.display().to_string()),
     }
 }

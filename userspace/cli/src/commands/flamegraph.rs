@@ -92,6 +92,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         &metadata,
         rows,
         &mut symbols,
+        None,
         &mut folded,
     );
     super::say_notes(&symbols.notes());

@@ -12,7 +12,7 @@ use arrow_ipc::{
 
 use super::{
     table::{Table, Texts},
-    Export, Names,
+    Columns, Export, Names,
 };
 use crate::{Metadata, Row};
 
@@ -26,8 +26,8 @@ pub struct Arrow {
 }
 
 impl Arrow {
-    pub fn begin(metadata: &Metadata, events: bool) -> io::Result<Self> {
-        let table = Table::new(metadata, events, Texts::Plain);
+    pub fn begin(metadata: &Metadata, columns: Columns) -> io::Result<Self> {
+        let table = Table::new(metadata, columns, Texts::Plain);
         let writer = || {
             let options = IpcWriteOptions::default()
                 .try_with_compression(Some(CompressionType::ZSTD))?

@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{wall_time::WallTime, Export, Names, Options};
+use super::{wall_time::WallTime, Columns, Export, Names};
 use crate::{
     csv::{push_fault, push_hex, write_account, write_preamble, Preamble, HEADER},
     Account, FrameRow, Metadata, ResolvedFault, Row,
@@ -52,8 +52,12 @@ const OF_EVENTS: [&str; 11] = [
     "caller",
 ];
 
+/// The columns of bands behind those.
+const OF_BANDS: [&str; 3] = ["panel", "panel_offset", "panel_label"];
+
 pub struct Csv {
-    options: Options,
+    columns: Columns,
+    comments: bool,
     time: WallTime,
     line: Vec<u8>,
     account: Account,
@@ -61,8 +65,13 @@ pub struct Csv {
 }
 
 impl Csv {
-    pub fn begin(metadata: &Metadata, options: Options, out: &mut dyn Write) -> io::Result<Self> {
-        if options.comments {
+    pub fn begin(
+        metadata: &Metadata,
+        columns: Columns,
+        comments: bool,
+        out: &mut dyn Write,
+    ) -> io::Result<Self> {
+        if comments {
             let Metadata {
                 version,
                 kernel,
@@ -82,14 +91,20 @@ impl Csv {
             };
             write_preamble(out, &preamble)?;
         }
-        let more = MORE.join(",");
-        if options.events {
-            writeln!(out, "event,{HEADER},{more},{}", OF_EVENTS.join(","))?;
-        } else {
-            writeln!(out, "{HEADER},{more}")?;
+        let Columns { events, bands } = columns;
+        let mut header = vec![HEADER];
+        header.extend(MORE);
+        if events {
+            header.insert(0, "event");
+            header.extend(OF_EVENTS);
         }
+        if bands {
+            header.extend(OF_BANDS);
+        }
+        writeln!(out, "{}", header.join(","))?;
         Ok(Self {
-            options,
+            columns,
+            comments,
             time: WallTime::new(metadata),
             line: Vec::new(),
             account: Account::default(),
@@ -237,8 +252,8 @@ impl Export for Csv {
         }
         self.line.clear();
         match row {
-            Row::Fault(fault) if !self.options.events => self.fault(fault, names),
-            _ if !self.options.events => return Ok(()),
+            Row::Fault(fault) if !self.columns.events => self.fault(fault, names),
+            _ if !self.columns.events => return Ok(()),
             row => {
                 self.line.extend_from_slice(row.event().as_bytes());
                 self.line.push(b',');
@@ -249,13 +264,19 @@ impl Export for Csv {
                 self.event(row);
             }
         }
+        if self.columns.bands {
+            let band = names.band.as_ref();
+            push_number(&mut self.line, band.map(|band| band.panel));
+            push_number(&mut self.line, band.map(|band| band.offset));
+            push_text(&mut self.line, band.map_or("", |band| &band.label));
+        }
         self.line.push(b'\n');
         out.write_all(&self.line)
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
         // Their absence tells that the recording was cut off.
-        if self.ended && self.options.comments {
+        if self.ended && self.comments {
             write_account(out, &self.account)?;
         }
         Ok(())

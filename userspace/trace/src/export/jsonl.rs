@@ -78,6 +78,9 @@ line! { 'a:
     changed_ns: i64,
     stack: u32,
     callers: String,
+    panel: u32,
+    panel_offset: u64,
+    panel_label: &'a str,
     caller: u32,
 }
 
@@ -138,6 +141,9 @@ impl Export for Jsonl {
                     page_bytes: row.page_bytes,
                     stack: row.stack,
                     callers: names.callers_text(";"),
+                    panel: names.band.as_ref().map(|band| band.panel),
+                    panel_offset: names.band.as_ref().map(|band| band.offset),
+                    panel_label: names.band.as_ref().map(|band| &*band.label),
                     ..line
                 }
             }

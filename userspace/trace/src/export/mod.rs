@@ -12,7 +12,7 @@ use std::io::{self, Write};
 
 use rustc_hash::FxHashMap;
 
-use crate::{Code, Fault, FrameRow, Metadata, Name, ResolvedFault, Row, Stacks, ThreadRow};
+use crate::{Code, Fate, Fault, FrameRow, Metadata, Name, ResolvedFault, Row, Stacks, ThreadRow};
 
 mod arrow;
 mod csv;
@@ -148,6 +148,30 @@ impl Symbols for () {
     }
 }
 
+/// Where a picture has a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Band {
+    /// The number of its panel, from 0, the highest of the picture.
+    pub panel: u32,
+    /// How far above the panel's bottom the address is, in bytes: holes between mappings are left out.
+    pub offset: u64,
+    /// The panel's name.
+    pub label: Name,
+}
+
+/// Knows where pictures have faults.
+pub trait Bands {
+    /// That of the next fault which counts: attempts ([`Fate::Retried`](crate::Fate)) are not asked for.
+    fn next(&mut self) -> Option<Band>;
+}
+
+/// Knows of none.
+impl Bands for () {
+    fn next(&mut self) -> Option<Band> {
+        None
+    }
+}
+
 /// Who called the code that faulted.
 #[derive(Clone, Debug)]
 struct Caller {
@@ -178,9 +202,10 @@ pub fn unknown_in(object: &str) -> Name {
 /// Stands for callers that are not known, where the stack could not be followed on.
 const CUT_OFF: &str = "[cut off]";
 
-/// The names of the code that faulted and of its callers.
+/// The names of the code that faulted and of its callers, and where pictures have the fault.
 #[derive(Debug, Default)]
 struct Names {
+    band: Option<Band>,
     symbol: Option<Symbol>,
     /// The caller of the faulting code first.
     callers: Vec<Caller>,
@@ -264,8 +289,18 @@ impl Named<'_> {
             callers: callers.collect(),
             has_stack: true,
             is_cut: !self.stacks.is_whole(stack),
+            band: None,
         }
     }
+}
+
+/// Which columns tables have beside those of faults.
+#[derive(Clone, Copy, Debug)]
+struct Columns {
+    /// Those of all rows of a trace.
+    events: bool,
+    /// Those of [`Band`].
+    bands: bool,
 }
 
 /// Takes rows and writes bytes.
@@ -286,24 +321,30 @@ pub enum Ended<E> {
     Output(io::Error),
 }
 
-/// Writes rows in a format. An error among the rows ends them; what came before makes a whole output.
+/// Writes rows in a format; tables with the columns of `bands`, if these are given. An error among the rows ends them;
+/// what came before makes a whole output.
 pub fn export<E>(
     format: Format,
     options: Options,
     metadata: &Metadata,
     rows: impl IntoIterator<Item = Result<Row, E>>,
     symbols: &mut dyn Symbols,
+    mut bands: Option<&mut dyn Bands>,
     out: &mut dyn Write,
 ) -> Ended<E> {
     let run = || {
+        let columns = Columns {
+            events: options.events,
+            bands: bands.is_some(),
+        };
         let mut export: Box<dyn Export> = match format {
-            Format::Csv => Box::new(csv::Csv::begin(metadata, options, out)?),
+            Format::Csv => Box::new(csv::Csv::begin(metadata, columns, options.comments, out)?),
             Format::Jsonl => Box::new(jsonl::Jsonl::new(metadata, options.events)),
             Format::Folded => Box::new(folded::Folded::new(options.weight)),
             Format::Perfetto => Box::new(perfetto::Perfetto::begin(metadata, out)?),
             Format::PerfScript => Box::new(perf_script::PerfScript),
-            Format::Parquet => Box::new(parquet::Parquet::begin(metadata, options.events)?),
-            Format::Arrow => Box::new(arrow::Arrow::begin(metadata, options.events)?),
+            Format::Parquet => Box::new(parquet::Parquet::begin(metadata, columns)?),
+            Format::Arrow => Box::new(arrow::Arrow::begin(metadata, columns)?),
         };
         let mut error = None;
         let mut named = Named {
@@ -314,7 +355,13 @@ pub fn export<E>(
         };
         for row in rows {
             match row {
-                Ok(row) => export.row(&row, &named.row(&row), out)?,
+                Ok(row) => {
+                    let mut names = named.row(&row);
+                    if matches!(&row, Row::Fault(fault) if fault.fate != Fate::Retried) {
+                        names.band = bands.as_mut().and_then(|bands| bands.next());
+                    }
+                    export.row(&row, &names, out)?;
+                }
                 Err(end) => {
                     error = Some(end);
                     break;

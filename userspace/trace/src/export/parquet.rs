@@ -16,7 +16,7 @@ use parquet::{
 
 use super::{
     table::{Table, Texts},
-    Export, Names,
+    Columns, Export, Names,
 };
 use crate::{file::schema::BATCH_ROWS, Metadata, Row};
 
@@ -33,8 +33,8 @@ pub struct Parquet {
 }
 
 impl Parquet {
-    pub fn begin(metadata: &Metadata, events: bool) -> io::Result<Self> {
-        let table = Table::new(metadata, events, Texts::Dictionaries);
+    pub fn begin(metadata: &Metadata, columns: Columns) -> io::Result<Self> {
+        let table = Table::new(metadata, columns, Texts::Dictionaries);
         let entries = table.schema().metadata().iter();
         let entries = entries.map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
         let mut properties = WriterProperties::builder()

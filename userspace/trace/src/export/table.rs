@@ -18,7 +18,7 @@ use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rustc_hash::FxHashMap;
 
-use super::{wall_time::WallTime, Names};
+use super::{wall_time::WallTime, Columns, Names};
 use crate::{
     file::{
         batch::{Batch, SymbolNames},
@@ -52,10 +52,12 @@ enum In {
     SomeFaults,
     /// In other events alone.
     Events,
+    /// In faults, where pictures have them is asked for.
+    Bands,
 }
 
 /// The columns and their order.
-const COLUMNS: [(&str, Holds, In); 39] = [
+const COLUMNS: [(&str, Holds, In); 42] = [
     ("event", Holds::Text, In::Events),
     ("time", Holds::Time, In::All),
     ("time_ns", Holds::Long, In::All),
@@ -95,6 +97,9 @@ const COLUMNS: [(&str, Holds, In); 39] = [
     ("inode", Holds::Long, In::Events),
     ("changed_ns", Holds::Long, In::Events),
     ("caller", Holds::Number, In::Events),
+    ("panel", Holds::Number, In::Bands),
+    ("panel_offset", Holds::Long, In::Bands),
+    ("panel_label", Holds::Text, In::Bands),
 ];
 
 /// How texts are held.
@@ -108,7 +113,7 @@ pub enum Texts {
 
 /// Rows, which become columns.
 pub struct Table {
-    events: bool,
+    columns: Columns,
     texts: Texts,
     schema: SchemaRef,
     time: WallTime,
@@ -132,12 +137,15 @@ struct More {
     callers: SymbolNames,
     /// The texts of the callers, by stack: so that equal ones are known again.
     callers_of: FxHashMap<u32, Name>,
+    panels: Vec<Option<i32>>,
+    panel_offsets: Vec<Option<i64>>,
+    panel_labels: SymbolNames,
 }
 
 impl Table {
-    pub fn new(metadata: &Metadata, events: bool, texts: Texts) -> Self {
+    pub fn new(metadata: &Metadata, with: Columns, texts: Texts) -> Self {
         let ours = fields();
-        let fields = columns(events).map(|(name, holds, present)| {
+        let fields = columns(with).map(|(name, holds, present)| {
             let data_type = match holds {
                 Holds::Time => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
                 Holds::Number => DataType::Int32,
@@ -152,8 +160,8 @@ impl Table {
             };
             let always = match present {
                 In::All => true,
-                In::Faults => !events,
-                In::SomeFaults => false,
+                In::Faults => !with.events,
+                In::SomeFaults | In::Bands => false,
                 In::Events => name == "event",
             };
             Field::new(name, data_type, !always)
@@ -165,7 +173,7 @@ impl Table {
             .map(|(key, value)| (key, value.trim_end().to_owned()));
         let schema = Schema::new(fields.collect::<Vec<_>>()).with_metadata(entries.collect());
         Self {
-            events,
+            columns: with,
             texts,
             schema: Arc::new(schema),
             time: WallTime::new(metadata),
@@ -189,7 +197,7 @@ impl Table {
     ///
     /// If it [is full](Table::is_full).
     pub fn push(&mut self, row: &Row, names: &Names) {
-        if !self.events && !matches!(row, Row::Fault(_)) {
+        if !self.columns.events && !matches!(row, Row::Fault(_)) {
             return;
         }
         let n = self.batch.rows();
@@ -227,6 +235,12 @@ impl Table {
             &*more.callers_of.entry(stack).or_insert_with(text)
         });
         more.callers.set_option(n, callers);
+        let band = names.band.as_ref();
+        // CAST: pictures have some thousands of panels of at most 2^44 bytes.
+        more.panels.push(band.map(|band| band.panel as i32));
+        more.panel_offsets.push(band.map(|band| band.offset as i64));
+        more.panel_labels
+            .set_option(n, band.map(|band| &band.label));
     }
 
     /// All rows, of which none are left here.
@@ -240,18 +254,21 @@ impl Table {
         let ours: Vec<_> = fields().into_iter().zip(self.batch.take()).collect();
         let more = &mut self.more;
         let times = TimestampNanosecondArray::from(std::mem::take(&mut more.times));
+        let numbers = |numbers: &mut Vec<Option<i32>>| -> ArrayRef {
+            Arc::new(Int32Array::from(std::mem::take(numbers)))
+        };
         let longs = |numbers: &mut Vec<Option<i64>>| -> ArrayRef {
             Arc::new(Int64Array::from(std::mem::take(numbers)))
         };
-        let added: [(&str, ArrayRef); 8] = [
+        let added: [(&str, ArrayRef); 11] = [
             ("time", Arc::new(times.with_timezone(UTC))),
             ("ip", longs(&mut more.ips)),
             ("ip_offset", longs(&mut more.ip_offsets)),
             ("symbol_offset", longs(&mut more.symbol_offsets)),
-            (
-                "returns",
-                Arc::new(Int32Array::from(std::mem::take(&mut more.returns))),
-            ),
+            ("returns", numbers(&mut more.returns)),
+            ("panel", numbers(&mut more.panels)),
+            ("panel_offset", longs(&mut more.panel_offsets)),
+            ("panel_label", more.panel_labels.take(rows)),
             ("build_id", more.build_ids.take(rows)),
             ("symbol", more.symbols.take(rows)),
             ("callers", more.callers.take(rows)),
@@ -264,7 +281,7 @@ impl Table {
                 .map(|(_, column)| column)
                 .or_else(|| ours().map(|(_, column)| column))
         };
-        columns(self.events)
+        columns(self.columns)
             .filter_map(|(name, holds, _)| Some(converted(find(name)?, holds, texts)))
             .collect()
     }
@@ -282,11 +299,15 @@ impl More {
     }
 }
 
-/// The columns of faults, or of all events.
-fn columns(events: bool) -> impl Iterator<Item = (&'static str, Holds, In)> {
+/// The columns that there are.
+fn columns(with: Columns) -> impl Iterator<Item = (&'static str, Holds, In)> {
     COLUMNS
         .into_iter()
-        .filter(move |(_, _, present)| events || *present != In::Events)
+        .filter(move |(_, _, present)| match present {
+            In::Events => with.events,
+            In::Bands => with.bands,
+            In::All | In::Faults | In::SomeFaults => true,
+        })
 }
 
 /// A column of ours as it is exported.

@@ -22,7 +22,7 @@ use inferno::{
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{json, Value};
 
-use super::{export, Ended, Format, Options, Symbol, Symbols, Weight};
+use super::{export, Band, Bands, Ended, Format, Options, Symbol, Symbols, Weight};
 use crate::{
     csv, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, FrameRow, Kind, Loss,
     LostRow, Metadata, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
@@ -181,7 +181,7 @@ fn bytes_of(rows: Vec<Row>, format: Format, options: Options) -> Vec<u8> {
     let mut out = Vec::new();
     let rows = rows.into_iter().map(Ok::<_, Infallible>);
     assert!(matches!(
-        export(format, options, &metadata(), rows, &mut One, &mut out),
+        export(format, options, &metadata(), rows, &mut One, None, &mut out),
         Ended::Rows(None)
     ));
     out
@@ -510,10 +510,64 @@ fn an_error_among_the_rows_leaves_a_whole_output() {
         &metadata(),
         rows,
         &mut (),
+        None,
         &mut out,
     );
     assert!(matches!(ended, Ended::Rows(Some("cut off"))));
     assert!(serde_json::from_slice::<Value>(&out).is_ok());
+}
+
+/// Panels that rise with each fault.
+struct Rising(u32);
+
+impl Bands for Rising {
+    fn next(&mut self) -> Option<Band> {
+        self.0 += 1;
+        Some(Band {
+            panel: self.0,
+            offset: u64::from(self.0) * 4096,
+            label: "a, \"b\"".into(),
+        })
+    }
+}
+
+#[test]
+fn bands_are_columns_of_faults_alone() {
+    let text = |format, options, bands: Option<&mut dyn Bands>| {
+        let rows = [
+            Ok::<_, Infallible>(fault(1, None, Fate::Retried)),
+            Ok(fault(2, None, Fate::Minor)),
+        ];
+        let mut out = Vec::new();
+        let ended = export(format, options, &metadata(), rows, &mut (), bands, &mut out);
+        assert!(matches!(ended, Ended::Rows(None)));
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    let csv = text(Format::Csv, FAULTS, Some(&mut Rising(0)));
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(lines[0].ends_with(",callers,panel,panel_offset,panel_label"));
+    assert!(
+        lines[1].ends_with(",,,"),
+        "an attempt is not drawn: {}",
+        lines[1]
+    );
+    assert!(
+        lines[2].ends_with(",1,4096,\"a, \"\"b\"\"\""),
+        "{}",
+        lines[2]
+    );
+    let json = text(Format::Jsonl, FAULTS, Some(&mut Rising(6)));
+    let line: Value = serde_json::from_str(json.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(
+        (&line["panel"], &line["panel_offset"]),
+        (&7.into(), &28672.into())
+    );
+    assert_eq!(line["panel_label"], "a, \"b\"");
+    for format in [Format::Parquet, Format::Arrow] {
+        assert!(text(format, FAULTS, Some(&mut Rising(0))).contains("panel_offset"));
+        assert!(!text(format, FAULTS, None).contains("panel_offset"));
+    }
+    assert!(!text(Format::Csv, EVENTS, None).contains("panel"));
 }
 
 #[test]
@@ -529,7 +583,7 @@ fn an_output_that_cannot_be_written_is_reported() {
     }
     for format in Format::ALL {
         let rows = rows().into_iter().map(Ok::<_, Infallible>);
-        let ended = export(format, EVENTS, &metadata(), rows, &mut (), &mut Full);
+        let ended = export(format, EVENTS, &metadata(), rows, &mut (), None, &mut Full);
         assert!(matches!(ended, Ended::Output(_)), "{format:?}");
     }
 }
