@@ -16,7 +16,9 @@ use clap::{
 use fault_tracer_client::{Clock, Mode, Stacks};
 use fault_tracer_trace::export::{Format, Weight};
 
-use crate::commands::{advise, archive, diff, flamegraph, generate, plot, report, stat, top};
+use crate::commands::{
+    advise, archive, diff, flamegraph, generate, plot, report, stat, top, watch,
+};
 
 pub mod values;
 
@@ -226,6 +228,9 @@ pub enum Subcommand {
     /// Watch who faults now
     #[command(after_long_help = top::MORE)]
     Top(top::Arguments),
+    /// Watch the faults of now as a picture: time to the right, addresses upwards
+    #[command(after_long_help = watch::MORE)]
+    Watch(watch::Arguments),
     /// Write a trace in the format of another program
     #[command(after_long_help = EXPORT_MORE)]
     Export(Export),

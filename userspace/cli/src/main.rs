@@ -26,8 +26,10 @@ mod inherited;
 mod input;
 mod launch;
 mod output;
+mod screen;
 mod text;
 mod top;
+mod watch;
 
 fn main() -> ExitCode {
     let arguments = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());

@@ -35,7 +35,7 @@ pub use pdf::pdf;
 pub use png::png;
 pub use scene::{Scene, Trend};
 pub use svg::{svg, Size};
-pub use terminal::terminal;
+pub use terminal::{drawing, key, terminal, Piece};
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,8 @@
 
 //! A trace laid out: what every picture is drawn from.
 
+use std::borrow::Borrow;
+
 use fault_tracer_trace::{
     export::{Band, Bands, Symbols},
     Kind, Metadata, Name, Row,
@@ -86,16 +88,16 @@ impl Scene {
     /// # Errors
     ///
     /// [`Error::Empty`], [`Error::TooMany`], [`Error::TooWide`]; with the error of the rows, if there was one.
-    pub fn of<E>(
+    pub fn of<R: Borrow<Row>, E>(
         metadata: Metadata,
-        rows: impl Iterator<Item = Result<Row, E>>,
+        rows: impl Iterator<Item = Result<R, E>>,
         symbols: &mut dyn Symbols,
     ) -> Result<(Self, Option<E>), (Error, Option<E>)> {
         let mut builder = Builder::new(metadata, symbols);
         let mut ended = None;
         for row in rows {
             match row {
-                Ok(row) => builder.add(&row).map_err(|error| (error, None))?,
+                Ok(row) => builder.add(row.borrow()).map_err(|error| (error, None))?,
                 Err(error) => {
                     ended = Some(error);
                     break;
@@ -194,6 +196,24 @@ impl Scene {
             left_out,
             trends: Vec::new(),
         })
+    }
+
+    /// How long the picture's time is, in nanoseconds.
+    pub fn span_ns(&self) -> u64 {
+        self.span * self.step_ns
+    }
+
+    /// Shows a time of the trace's clock that holds all of its own.
+    pub fn between(mut self, from_ns: u64, to_ns: u64) -> Self {
+        let from_ns = from_ns.min(self.start_ns);
+        let later = (self.start_ns - from_ns) / self.step_ns;
+        for time in &mut self.time {
+            *time += later;
+        }
+        let span = to_ns.saturating_sub(from_ns) / self.step_ns;
+        self.span = span.max(self.span + later);
+        self.start_ns = from_ns;
+        self
     }
 
     /// Where the picture has each fault, in the order of time; those of one time are in the order of their rows.

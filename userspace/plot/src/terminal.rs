@@ -2,7 +2,7 @@
 
 //! The picture as text: braille dots, eight to a character.
 
-use std::fmt::Write as _;
+use fault_tracer_trace::Access;
 
 use crate::{
     raster::{heights, weights, Raster},
@@ -20,13 +20,77 @@ const LABEL: usize = 18;
 const LINES_LEAST: u32 = 1;
 /// For read, write, execute.
 const COLOURS: [&str; 3] = ["\x1b[34m", "\x1b[33m", "\x1b[32m"];
+const PLAIN: &str = "\x1b[0m";
+
+/// A text of one colour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// On one line.
+    pub text: String,
+    /// Whose colour it has, if any.
+    pub access: Option<Access>,
+}
+
+impl Piece {
+    const fn plain(text: String) -> Self {
+        Self { text, access: None }
+    }
+}
 
 /// Draws a scene of so many characters a line and about so many lines.
 pub fn terminal(scene: &Scene, width: usize, height: usize, colours: bool) -> String {
+    let step_ns = decimal_step(scene.span_ns().max(1), 100);
+    let ends = [time(0, step_ns), time(scene.span_ns(), step_ns)];
+    let width = width.clamp(LABEL + 12, 1000);
+    let command = shortened(&printable(&scene.metadata.command), width / 2);
+    let facts = counted(scene.faults() as u64, "fault");
+    let title = format!("{command}  {facts}, {}", losses(scene).0);
+    let mut out = shortened(&title, width);
+    out.push('\n');
+    let mut lines = drawing(scene, width, height, ends);
+    if colours {
+        lines.push(key());
+    }
+    for line in &lines {
+        let start = out.len();
+        for piece in line {
+            match piece.access.filter(|_| colours) {
+                Some(access) => {
+                    out.push_str(COLOURS[access as usize]);
+                    out.push_str(&piece.text);
+                    out.push_str(PLAIN);
+                }
+                None => out.push_str(&piece.text),
+            }
+        }
+        let end = out[start..].trim_end_matches(' ').len();
+        out.truncate(start + end);
+        out.push('\n');
+    }
+    out
+}
+
+/// What the colours of a drawing mean.
+pub fn key() -> Vec<Piece> {
+    let mut line = vec![Piece::plain(format!("{:LABEL$}", ""))];
+    for access in Access::ALL {
+        line.push(Piece {
+            text: " ⣿".into(),
+            access: Some(access),
+        });
+        line.push(Piece::plain(format!(" {} ", access.name())));
+    }
+    line
+}
+
+/// The panels of a scene as lines, so many characters long and about so many, and below them the axis of time with
+/// these texts at its ends. What has no room is counted in a last line.
+pub fn drawing(scene: &Scene, width: usize, height: usize, ends: [String; 2]) -> Vec<Vec<Piece>> {
     let width = width.clamp(LABEL + 12, 1000);
     // CAST: clamped.
     let across = (width - LABEL - 1) as u32;
     // Panels with few faults give way where there are more than lines.
+    // CAST: clamped.
     let lines = (height.clamp(10, 1000) as u32).saturating_sub(4);
     let mut weights = weights(scene);
     let mut order: Vec<usize> = (0..weights.len()).collect();
@@ -64,79 +128,51 @@ pub fn terminal(scene: &Scene, width: usize, height: usize, colours: bool) -> St
     // One line more takes what is hidden, and is not shown.
     let raster = Raster::new(scene, across * ACROSS, (used + 1) * DOWN, &frames);
 
-    let mut out = String::new();
-    // Writing to a string succeeds.
-    let command = shortened(&printable(&scene.metadata.command), width / 2);
-    let facts = counted(scene.faults() as u64, "fault");
-    let _ = writeln!(
-        out,
-        "{}",
-        shortened(&format!("{command}  {facts}, {}", losses(scene).0), width)
-    );
+    let mut drawn = Vec::new();
     for line in 0..used {
-        let label =
-            tops.iter()
-                .find(|(top, _)| *top == line)
-                .map_or_else(String::new, |&(_, panel)| {
-                    let label = scene.panels[panel].group.label(&scene.names);
-                    shortened(&printable(&label), LABEL - 1)
-                });
-        let _ = write!(out, "{label:<LABEL$}│");
-        let mut colour = None;
+        let label = tops.iter().find(|(top, _)| *top == line);
+        let label = label.map_or_else(String::new, |&(_, panel)| {
+            let label = scene.panels[panel].group.label(&scene.names);
+            shortened(&printable(&label), LABEL - 1)
+        });
+        let mut pieces = vec![Piece::plain(format!("{label:<LABEL$}│"))];
         for cell in 0..across {
             let (dots, access) = cell_at(&raster, cell, line);
-            if colours && dots != 0 && colour != Some(access) {
-                out.push_str(COLOURS[access]);
-                colour = Some(access);
-            }
             // Braille patterns begin there, and have a bit for each dot.
-            out.push(
-                char::from_u32(0x2800 + dots)
-                    .filter(|_| dots != 0)
-                    .unwrap_or(' '),
-            );
+            let (character, access) = match char::from_u32(0x2800 + dots).filter(|_| dots != 0) {
+                Some(character) => (character, Some(access)),
+                None => (' ', None),
+            };
+            match pieces.last_mut() {
+                Some(last) if last.access == access => last.text.push(character),
+                _ => pieces.push(Piece {
+                    text: character.into(),
+                    access,
+                }),
+            }
         }
-        if colour.is_some() {
-            out.push_str("\x1b[0m");
-        }
-        while out.ends_with(' ') {
-            out.pop();
-        }
-        out.push('\n');
+        drawn.push(pieces);
     }
-    let span_ns = scene.span * scene.step_ns;
-    let step_ns = decimal_step(span_ns.max(1), 100);
-    let (start, end) = (time(0, step_ns), time(span_ns, step_ns));
+    let [start, end] = ends;
     let rest = (across as usize).saturating_sub(start.chars().count() + end.chars().count());
-    let _ = writeln!(out, "{:LABEL$}└{start}{:rest$}{end}", "", "");
-    let key = |access: usize, name: &str| match colours {
-        true => format!("{}⣿\x1b[0m {name}", COLOURS[access]),
-        false => name.to_owned(),
-    };
-    if colours {
-        let _ = writeln!(
-            out,
-            "{:LABEL$} {}  {}  {}",
-            "",
-            key(0, "read"),
-            key(1, "write"),
-            key(2, "execute")
-        );
-    }
+    drawn.push(vec![Piece::plain(format!(
+        "{:LABEL$}└{start}{:rest$}{end}",
+        "", ""
+    ))]);
     if !hidden.is_empty() {
         let faults = hidden.iter().map(|&panel| scene.panels[panel].faults).sum();
-        let _ = writeln!(
-            out,
-            "{} of {} are not shown: make the terminal higher, or use -o FILE.html",
+        let text = format!(
+            "{} of {} are not shown: make the terminal higher",
             counted(faults, "fault"),
             counted(hidden.len() as u64, "region")
         );
+        drawn.push(vec![Piece::plain(text)]);
     }
-    out
+    drawn
 }
 
 /// The dots of a character, and the access with the most faults in it.
-fn cell_at(raster: &Raster, cell: u32, line: u32) -> (u32, usize) {
+fn cell_at(raster: &Raster, cell: u32, line: u32) -> (u32, Access) {
     // Bits of the dots, by rows.
     const BITS: [[u32; 2]; 4] = [[0, 3], [1, 4], [2, 5], [6, 7]];
     let mut dots = 0;
@@ -152,6 +188,8 @@ fn cell_at(raster: &Raster, cell: u32, line: u32) -> (u32, usize) {
             }
         }
     }
-    let most = (0..3).max_by_key(|&access| sums[access]).unwrap_or(0);
-    (dots, most)
+    let most = Access::ALL
+        .into_iter()
+        .max_by_key(|&access| sums[access as usize]);
+    (dots, most.unwrap_or(Access::Read))
 }

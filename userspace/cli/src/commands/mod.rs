@@ -18,6 +18,7 @@ pub mod stat;
 mod status;
 pub mod top;
 mod verify;
+pub mod watch;
 
 /// Runs a subcommand; returns the exit status.
 pub fn run(subcommand: &Subcommand) -> anyhow::Result<u8> {
@@ -29,6 +30,7 @@ pub fn run(subcommand: &Subcommand) -> anyhow::Result<u8> {
         Subcommand::Advise(arguments) => advise::run(arguments),
         Subcommand::Diff(arguments) => diff::run(arguments),
         Subcommand::Top(arguments) => top::run(arguments),
+        Subcommand::Watch(arguments) => watch::run(arguments),
         Subcommand::Plot(arguments) => plot::run(arguments),
         Subcommand::Flamegraph(arguments) => flamegraph::run(arguments),
         Subcommand::Export(arguments) => export::run(arguments),

@@ -7,19 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, Context as _};
+use anyhow::bail;
 use clap::Args;
 use fault_tracer_client::{Clock, Stacks};
-use ratatui::{
-    crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
-    DefaultTerminal,
-};
 
 use crate::{
     args::{self, HookName, TargetArgs},
     launch::{self, How, Launch, Live},
-    output, text,
-    top::{screen, Asked, Counting, View},
+    output,
+    screen::{Asked, Screen},
+    text,
+    top::{screen, Counting, View},
 };
 
 /// What stands below the help.
@@ -64,21 +62,6 @@ pub struct Arguments {
     pub latency: bool,
 }
 
-/// Where the view is shown.
-enum Shown {
-    Text,
-    Screen(DefaultTerminal),
-}
-
-/// Restores the terminal, however the command ends: a panic does so by itself.
-struct Restore;
-
-impl Drop for Restore {
-    fn drop(&mut self) {
-        ratatui::restore();
-    }
-}
-
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     if !arguments.target.command.is_empty() {
@@ -115,15 +98,7 @@ fn watch(arguments: &Arguments, how: &How, live: &mut Live) -> anyhow::Result<()
         latency: arguments.latency,
         ..View::default()
     };
-    let mut restore = None;
-    let mut shown = if arguments.batch {
-        Shown::Text
-    } else {
-        // It also makes panics restore the terminal.
-        let terminal = ratatui::try_init().context("the terminal cannot be used")?;
-        restore = Some(Restore);
-        Shown::Screen(terminal)
-    };
+    let mut screen = (!arguments.batch).then(Screen::take).transpose()?;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut begin = Instant::now();
     let mut intervals = 0;
@@ -141,45 +116,19 @@ fn watch(arguments: &Arguments, how: &How, live: &mut Live) -> anyhow::Result<()
                 begin = Instant::now();
                 intervals += 1;
             }
-            match &mut shown {
-                Shown::Text if ended => output::print(&text::top::batch(&view))?,
-                Shown::Text => {}
-                Shown::Screen(terminal) => {
-                    if keys(&mut view)? == Asked::End {
+            match &mut screen {
+                None if ended => output::print(&text::top::batch(&view))?,
+                None => {}
+                Some(screen) => {
+                    if screen.typed(|letter| view.typed(letter))? == Asked::End {
                         return Ok(false);
                     }
-                    terminal
-                        .draw(|frame| screen::draw(frame, &view, colour))
-                        .context("the terminal cannot be written to")?;
+                    screen.draw(|frame| screen::draw(frame, &view, colour))?;
                 }
             }
             Ok(arguments.iterations.is_none_or(|most| intervals < most))
         },
     );
-    drop(shown);
-    drop(restore);
+    drop(screen);
     launch::account_of(observed).map(|_| ())
-}
-
-/// Takes the keys that were typed.
-fn keys(view: &mut View) -> anyhow::Result<Asked> {
-    while event::poll(Duration::ZERO).context("keys cannot be waited for")? {
-        let Event::Key(key) = event::read().context("keys cannot be read")? else {
-            continue;
-        };
-        if key.kind == KeyEventKind::Release {
-            continue;
-        }
-        let asked = match key.code {
-            KeyCode::Esc => Asked::End,
-            // The terminal sends no signal in this state.
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Asked::End,
-            KeyCode::Char(letter) => view.typed(letter),
-            _ => Asked::Nothing,
-        };
-        if asked == Asked::End {
-            return Ok(asked);
-        }
-    }
-    Ok(Asked::Nothing)
 }

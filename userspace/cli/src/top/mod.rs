@@ -8,6 +8,8 @@ use fault_tracer_analysis::fault_of;
 use fault_tracer_recorder::Consumer;
 use fault_tracer_trace::{Fate, Kind, Name, ResolvedFault, Row};
 
+use crate::screen::Asked;
+
 pub mod screen;
 
 /// Rates that are remembered.
@@ -174,15 +176,6 @@ pub struct View {
     pub help: bool,
     /// Whether there are times.
     pub latency: bool,
-}
-
-/// What a key asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// To go on.
-    Nothing,
-    /// To end.
-    End,
 }
 
 impl View {

@@ -6,14 +6,17 @@ use ratatui::{
     layout::{Constraint, Layout, Rect},
     style::{Color, Modifier, Style},
     text::Line,
-    widgets::{Block, Clear, Paragraph, Row, Sparkline, Table},
+    widgets::{Row, Sparkline, Table},
     Frame,
 };
 
 use super::{Count, Sort, View};
-use crate::text::{
-    numbers::{grouped, short},
-    top::{header, kinds},
+use crate::{
+    screen::help,
+    text::{
+        numbers::{grouped, short},
+        top::{header, kinds},
+    },
 };
 
 const HELP: [&str; 8] = [
@@ -84,7 +87,7 @@ pub fn draw(frame: &mut Frame, view: &View, colour: bool) {
         bottom,
     );
     if view.help {
-        help(frame);
+        help(frame, &HELP);
     }
 }
 
@@ -134,24 +137,6 @@ fn list<'a>(
     let table = Table::new(rows, widths)
         .header(Row::new(heads).style(Style::default().add_modifier(Modifier::UNDERLINED)));
     frame.render_widget(table, area);
-}
-
-fn help(frame: &mut Frame) {
-    let whole = frame.area();
-    let width = 56.min(whole.width);
-    let height = (HELP.len() as u16 + 2).min(whole.height);
-    let area = Rect {
-        x: (whole.width - width) / 2,
-        y: (whole.height - height) / 2,
-        width,
-        height,
-    };
-    frame.render_widget(Clear, area);
-    let text: Vec<Line> = HELP.into_iter().map(Line::raw).collect();
-    frame.render_widget(
-        Paragraph::new(text).block(Block::bordered().title(" Keys ")),
-        area,
-    );
 }
 
 #[cfg(test)]

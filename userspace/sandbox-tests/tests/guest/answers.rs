@@ -693,6 +693,30 @@ fn top_shows_who_faults() {
 }
 
 #[test]
+fn watch_draws_what_faults() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let mut command = Command::new(program::find(program::WORKLOAD));
+        command.arg("spin").stdout(Stdio::null());
+        let spin = Running(command.spawn().unwrap());
+        let pid = spin.0.id().to_string();
+        let drawn = |text: &str| {
+            let dots = |c: &char| ('\u{2801}'..'\u{2900}').contains(c);
+            text.chars().filter(dots).count()
+        };
+        for target in [&["-p", &pid][..], &["-a"], &[]] {
+            let options = ["watch", "--batch", "-n", "2", "-d", "0.5", "--last", "5s"];
+            let text = run(&[&options[..], target].concat(), 0);
+            assert_eq!(text.matches("in all,").count(), 2, "{text}");
+            assert!(text.contains("-5.00 s") && text.contains("now"), "{text}");
+            assert!(drawn(&text) > 0, "{text}");
+        }
+        assert!(run(&["watch"], 1).contains("--batch"));
+        assert!(run(&["watch", "--batch", "--", "ls"], 1 + 124).contains("--pid"));
+    });
+}
+
+#[test]
 fn a_database_and_a_sort_are_reported_whole() {
     guest::test(|_| {
         let _module = module::load_idle();
