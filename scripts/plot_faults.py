@@ -113,7 +113,7 @@ def read_parquet(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     from pyarrow import parquet
 
     rows = parquet.read_table(io.BytesIO(data))
-    for column, kept in (("event", {"fault"}), ("fate", {"minor", "major", "failed"})):
+    for column, kept in (("event", {"fault"}), ("fate", {"minor", "major", "failed", "unknown"})):
         if column in rows.column_names:
             rows = rows.filter([text in kept for text in rows[column].to_pylist()])
     bands = BANDS if "panel" in rows.column_names else ()

@@ -47,6 +47,8 @@ const GAP: u32 = 3;
 /// Of a line of the caption.
 const LINE: u32 = 17;
 const LEAST: u32 = 17;
+/// Borders of segments are not drawn where they would become a grey area.
+const LINES_APART: f64 = 6.0;
 
 const INK: &str = "#1f2328";
 const MUTED: &str = "#5b636d";
@@ -239,9 +241,11 @@ fn panel_frame(out: &mut String, scene: &Scene, panel: &Panel, frame: Frame, acr
     let bottom = f64::from(top + frame.height);
     // From the top, so that the highest is always reported.
     let mut free = f64::from(top) - 14.0;
+    let mut border = f64::from(top) - LINES_APART;
     for segment in panel.segments.iter().rev() {
         let at = bottom - segment.y as f64 * scale;
-        if segment.y != 0 && at > f64::from(top) + 2.0 {
+        if segment.y != 0 && at > f64::from(top) + 2.0 && at - border >= LINES_APART {
+            border = at;
             let _ = write!(
                 out,
                 "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"{FAINT}\"/>",

@@ -7,6 +7,8 @@ const TOP = 40;
 const STRIP = 54;
 const BOTTOM = STRIP + 30;
 const FOLDED = 14;
+/** Borders of segments are not drawn where they would become a grey area. */
+const LINES_APART = 6;
 
 /** Of each panel, in device pixels of the plot: top, height, pages from .. to, pixels a page. Null: hidden. */
 let frames = [];
@@ -204,12 +206,14 @@ function drawPanels(g, right, ink, muted, faint) {
       g.fillText(words, LEFT - 6, y);
       free = y;
     };
+    let border = -LINES_APART;
     for (let i = segments.length - 1; i >= 0; i--) {
       const [y, pages, page, mapping] = segments[i];
       const end = yOf(panel, y + pages);
       const begin = yOf(panel, y);
       if (begin < top || end > top + height) continue;
-      if (y > 0 && begin < top + height - 1) {
+      if (y > 0 && begin < top + height - 1 && begin - border >= LINES_APART) {
+        border = begin;
         g.fillStyle = faint;
         g.fillRect(LEFT, Math.round(begin), right - LEFT, 1);
         g.fillStyle = muted;

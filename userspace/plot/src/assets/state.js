@@ -299,8 +299,8 @@ function updateCategories() {
     }));
     categories.push({ key: String(UNKNOWN_DURATION), label: "not known", colour: M.colours.duration[UNKNOWN_DURATION] });
   } else if (colour === "page size") {
-    categories = PAGE_SIZES.map(([, label], index) => ({ key: label, label, colour: M.colours.duration[index] }));
-    categories.push({ key: "not known", label: "not known", colour: M.colours.duration[PAGE_SIZES.length] });
+    categories = PAGE_SIZES.map(([, label], index) => ({ key: label, label, colour: M.colours.other[index] }));
+    categories.push({ key: "not known", label: "not known", colour: M.colours.other[PAGE_SIZES.length] });
   } else {
     const { keys, top, others } = byFaults(colour);
     const index = new Map(top.map(([key], at) => [key, at]));

@@ -77,6 +77,14 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Of a trace that is damaged, with what Arrow says of it, which may have several lines, on one.
+    fn damaged(byte: u64, what: &str) -> Self {
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::Damaged { byte, what }
+    }
+}
+
 /// No frame's body is longer, compressed or not: at most some hundred bytes for each of a batch's rows,
 /// and names of at most 4 KiB each.
 const BODY_BYTES_MOST: usize = 1 << 28;
@@ -241,7 +249,6 @@ impl<R: Read> Reader<R> {
     /// Reads up to the next batch: `None` at the end of the stream, `Some(None)` for what is no batch.
     fn next_batch(&mut self) -> Result<Option<Option<RecordBatch>>, ReadError> {
         let byte = self.bytes;
-        let damaged = |what: String| ReadError::Damaged { byte, what };
         let (head, body) = match self.next_frame()? {
             Frame::Message { head, body } => (head, body),
             Frame::End => return Ok(None),
@@ -250,18 +257,15 @@ impl<R: Read> Reader<R> {
         // What the checks of the frame did not find may still be beyond Arrow's decoder.
         match quietly(|| decoder.decode(&head, body)) {
             Ok(Ok(batch)) => Ok(Some(batch)),
-            Ok(Err(error)) => Err(damaged(error.to_string())),
-            Err(_) => Err(damaged("it cannot be decoded".into())),
+            Ok(Err(error)) => Err(ReadError::damaged(byte, &error.to_string())),
+            Err(_) => Err(ReadError::damaged(byte, "it cannot be decoded")),
         }
     }
 
     /// Reads and checks the next frame.
     fn next_frame(&mut self) -> Result<Frame, ReadError> {
         let byte = self.bytes;
-        let damaged = |what: &str| ReadError::Damaged {
-            byte,
-            what: what.into(),
-        };
+        let damaged = |what: &str| ReadError::damaged(byte, what);
         let start = self.read(8)?;
         let (mark, length) = start.split_at(4);
         if mark != MARK {
@@ -311,7 +315,7 @@ impl<R: Read> Reader<R> {
                     let rows = match self.next_batch() {
                         Ok(Some(None)) => continue,
                         Ok(Some(Some(batch))) => rows_of(&batch, &mut self.texts)
-                            .map_err(|what| ReadError::Damaged { byte, what }),
+                            .map_err(|what| ReadError::damaged(byte, &what)),
                         Ok(None) => {
                             self.state = State::Ending(None);
                             continue;

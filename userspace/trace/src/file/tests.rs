@@ -387,8 +387,11 @@ proptest! {
             let index = index.index(bytes.len());
             bytes[index] ^= 1 << bit;
         }
-        let (back, _) = read(&bytes);
+        let (back, error) = read(&bytes);
         prop_assert!(back.len() <= rows.len() + BATCH_ROWS);
+        // Whatever is wrong is said on one line.
+        let said = error.map_or_else(String::new, |error| error.to_string());
+        prop_assert!(!said.contains('\n'), "{}", said);
     }
 
     #[test]
