@@ -242,6 +242,42 @@ def test_a_link_restores_the_view(show: Show) -> None:
     assert odd.js("[f.S.t0, f.S.t1, f.S.colour]") == [0, odd.js("f.M.span + 1"), "access"]
 
 
+def test_panels_are_sorted(show: Show) -> None:
+    plot = show("program", SMALL)
+    plot.page.locator("summary").last.click()
+    labels, faults = plot.js("[f.M.panels.map((p) => p.label), f.M.panels.map((p) => p.faults)]")
+    tops = "f.M.panels.map((_, panel) => f.yOf(panel, f.M.panels[panel].pages))"
+
+    def order() -> list[int]:
+        at = plot.js(tops)
+        return sorted(range(len(labels)), key=at.__getitem__)
+
+    assert order() == list(range(len(labels)))
+    plot.page.select_option("#sort", "faults")
+    plot.ready()
+    assert [faults[panel] for panel in order()] == sorted(faults, reverse=True)
+    until(lambda: "sort=faults" in plot.js("location.hash"), "the link")
+    assert plot.faults_in_window() == SMALL
+    plot.page.select_option("#sort", "name")
+    plot.ready()
+    assert [labels[p].lower() for p in order()] == sorted(label.lower() for label in labels)
+    assert plot.pixels_that_differ()[1] > 1000
+
+
+def test_processes_apart(show: Show) -> None:
+    plot = show("program", SMALL, "--apart")
+    labels = plot.js("f.M.panels.map((panel) => panel.label)")
+    assert {"worker 1000: heap", "worker 2000: heap", "sh 2001: sh text"} <= set(labels)
+    of_process = plot.js(
+        "f.M.panels.reduce((sum, p) => sum + (p.label.startsWith('sh 2001: ') ? p.faults : 0), 0)"
+    )
+    plot.page.fill("#filter-process", "2001")
+    plot.ready()
+    assert sum(plot.legend().values()) == of_process > 0
+    panel = plot.panel("worker 2000: heap")
+    assert plot.js(f"f.M.panels[{panel}].spaces") == 1
+
+
 def test_trends_lead_to_their_places(show: Show) -> None:
     plot = show("program", SMALL, "--trends")
     trends = plot.js("f.M.trends")

@@ -86,7 +86,22 @@ pub struct Region {
     pub writable: bool,
     /// Which part of the address space.
     pub area: Area,
+    /// Whose it is, where processes are apart: an index of [`Input::owners`], else [`NONE`].
+    pub owner: u32,
 }
+
+/// How pictures have several processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    /// Over each other, aligned.
+    #[default]
+    Together,
+    /// Those with the most faults each have panels of their own, the others share some.
+    Apart,
+}
+
+/// So many processes have panels of their own, where they are apart.
+const OWNERS_MOST: usize = 8;
 
 /// Parts of the address space of Linux on x86-64, where no mapping tells more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -233,6 +248,8 @@ pub struct Input {
     pub attempts: FxHashMap<u32, u32>,
     /// All regions.
     pub regions: Vec<Region>,
+    /// Processes that have panels of their own, in words.
+    pub owners: Vec<String>,
     /// All threads.
     pub threads: Vec<Thread>,
     /// What stands at instruction pointers, and who called it.
@@ -300,6 +317,7 @@ impl<'a> Builder<'a> {
                 duration_ns: Vec::new(),
                 attempts: FxHashMap::default(),
                 regions: Vec::new(),
+                owners: Vec::new(),
                 threads: Vec::new(),
                 codes: Vec::new(),
                 frames: Vec::new(),
@@ -419,6 +437,7 @@ impl<'a> Builder<'a> {
                 .filter(|base| base % PAGE == 0),
             writable: place.is_some_and(|place| place.permissions.as_bytes().get(1) == Some(&b'w')),
             area: Area::of(fault.address),
+            owner: NONE,
         };
         let region = number(&mut self.regions, &mut input.regions, region);
         input.region.push(region);
@@ -513,7 +532,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The columns, in the order of time.
-    pub fn finish(mut self) -> Input {
+    pub fn finish(mut self, processes: Processes) -> Input {
         self.input.names = self.names.list;
         if self.counted && self.input.metadata.account.is_none() {
             self.input.metadata.account = Some(self.account);
@@ -527,6 +546,9 @@ impl<'a> Builder<'a> {
             self.input.duration_ns.resize(faults, NO_DURATION);
         }
         self.input.sort();
+        if processes == Processes::Apart {
+            self.input.part_processes();
+        }
         self.input
     }
 }
@@ -569,6 +591,43 @@ impl Input {
         } else {
             self.left_out += 1;
         }
+    }
+
+    /// Gives each region to a process.
+    fn part_processes(&mut self) {
+        let mut faults: FxHashMap<u32, (u64, u32)> = FxHashMap::default();
+        for &thread in &self.thread {
+            let Thread { pid, process, .. } = self.threads[thread as usize];
+            let entry = faults.entry(pid).or_default();
+            // Its last name.
+            *entry = (entry.0 + 1, process);
+        }
+        let mut order: Vec<(u32, (u64, u32))> = faults.into_iter().collect();
+        order.sort_by_key(|&(pid, (faults, _))| (std::cmp::Reverse(faults), pid));
+        let others = order.split_off(order.len().min(OWNERS_MOST));
+        let mut owner_of = FxHashMap::default();
+        for (pid, (_, process)) in order {
+            // CAST: some.
+            owner_of.insert(pid, self.owners.len() as u32);
+            let name = self.names.get(process as usize);
+            self.owners
+                .push(name.map_or_else(|| pid.to_string(), |name| format!("{name} {pid}")));
+        }
+        let rest = self.owners.len() as u32;
+        if !others.is_empty() {
+            self.owners.push(format!("{} others", others.len()));
+        }
+        let mut numbers = FxHashMap::default();
+        let mut regions = Vec::new();
+        for (region, &thread) in self.region.iter_mut().zip(&self.thread) {
+            let pid = self.threads[thread as usize].pid;
+            let own = Region {
+                owner: owner_of.get(&pid).copied().unwrap_or(rest),
+                ..self.regions[*region as usize]
+            };
+            *region = number(&mut numbers, &mut regions, own);
+        }
+        self.regions = regions;
     }
 
     /// Rows come nearly in the order of time: a fault is written when its fate is known.

@@ -41,6 +41,8 @@ pub struct Segment {
 pub struct Panel {
     /// What it shows.
     pub group: Group,
+    /// Of whom: an index of [`Input::owners`], or [`NONE`]: of all.
+    pub owner: u32,
     /// Its height in pages.
     pub pages: u64,
     /// Its stretches, from the bottom. Of several address spaces, none.
@@ -67,13 +69,16 @@ pub struct Layout {
 
 /// A part of a panel that has its own pages: a file, or a region of an address space.
 struct Slot {
-    group: Group,
+    key: Key,
     mapping: u32,
     /// Of 256 pages each: its number, lowest and highest page.
     blocks: Vec<(u64, u64, u64)>,
     clusters: Vec<Cluster>,
     pages: u64,
 }
+
+/// What a panel is of: whose memory, and which part of it.
+type Key = (u32, Group);
 
 /// Pages of a slot without a hole.
 #[derive(Clone, Copy)]
@@ -90,20 +95,26 @@ struct Cluster {
 /// [`Error::TooWide`].
 pub fn layout(input: &Input, groups: &[Group]) -> Result<Layout, Error> {
     let spaces = Spaces::new(&input.events, &input.threads);
-    let (mut slots, slot_of) = slots(input, groups, &spaces);
-    let mut by_group: std::collections::BTreeMap<Group, Vec<usize>> = Default::default();
+    let keys: Vec<Key> = input
+        .regions
+        .iter()
+        .zip(groups)
+        .map(|(region, &group)| (region.owner, group))
+        .collect();
+    let (mut slots, slot_of) = slots(input, &keys, &spaces);
+    let mut by_key: std::collections::BTreeMap<Key, Vec<usize>> = Default::default();
     for (index, slot) in slots.iter_mut().enumerate() {
         slot.blocks.sort_unstable();
-        by_group.entry(slot.group).or_default().push(index);
+        by_key.entry(slot.key).or_default().push(index);
     }
-    let mut panels = Vec::with_capacity(by_group.len());
-    let mut number: FxHashMap<Group, u32> = FxHashMap::default();
-    for (group, members) in by_group {
+    let mut panels = Vec::with_capacity(by_key.len());
+    let mut number: FxHashMap<Key, u32> = FxHashMap::default();
+    for (key, members) in by_key {
         // CAST: some tens.
-        number.insert(group, panels.len() as u32);
-        panels.push(panel(group, &members, &mut slots)?);
+        number.insert(key, panels.len() as u32);
+        panels.push(panel(key, &members, &mut slots)?);
     }
-    let panel_of: Vec<u32> = groups.iter().map(|group| number[group]).collect();
+    let panel_of: Vec<u32> = keys.iter().map(|key| number[key]).collect();
 
     let faults = input.len();
     let mut y = Vec::with_capacity(faults);
@@ -154,8 +165,8 @@ fn page_of(input: &Input, index: usize, region: u32) -> u64 {
 struct SlotOf {
     /// By region, where the address space does not count.
     files: Vec<u32>,
-    others: FxHashMap<(u32, Group), u32>,
-    groups: Vec<Group>,
+    others: FxHashMap<(u32, Key), u32>,
+    keys: Vec<Key>,
 }
 
 impl SlotOf {
@@ -167,20 +178,20 @@ impl SlotOf {
         }
     }
 
-    fn key(&self, input: &Input, index: usize, spaces: &Spaces) -> (u32, Group) {
+    fn key(&self, input: &Input, index: usize, spaces: &Spaces) -> (u32, Key) {
         let pid = input.threads[input.thread[index] as usize].pid;
-        let group = self.groups[input.region[index] as usize];
-        (spaces.at(pid, input.time_ns[index]), group)
+        let key = self.keys[input.region[index] as usize];
+        (spaces.at(pid, input.time_ns[index]), key)
     }
 }
 
 /// All slots with the pages touched in them, by blocks.
-fn slots(input: &Input, groups: &[Group], spaces: &Spaces) -> (Vec<Slot>, SlotOf) {
+fn slots(input: &Input, keys: &[Key], spaces: &Spaces) -> (Vec<Slot>, SlotOf) {
     let mut slots: Vec<Slot> = Vec::new();
-    let mut files: FxHashMap<(u32, Group), u32> = FxHashMap::default();
-    let mut add = |group: Group, mapping: u32| {
+    let mut files: FxHashMap<(u32, Key), u32> = FxHashMap::default();
+    let mut add = |key: Key, mapping: u32| {
         slots.push(Slot {
-            group,
+            key,
             mapping,
             blocks: Vec::new(),
             clusters: Vec::new(),
@@ -190,16 +201,15 @@ fn slots(input: &Input, groups: &[Group], spaces: &Spaces) -> (Vec<Slot>, SlotOf
         (slots.len() - 1) as u32
     };
     let mut slot_of = SlotOf {
-        files: vec![NONE; groups.len()],
+        files: vec![NONE; keys.len()],
         others: FxHashMap::default(),
-        groups: groups.to_vec(),
+        keys: keys.to_vec(),
     };
-    for (index, (group, region)) in groups.iter().zip(&input.regions).enumerate() {
-        if group.is_file() {
-            let key = (region.mapping, *group);
+    for (index, (&key, region)) in keys.iter().zip(&input.regions).enumerate() {
+        if key.1.is_file() {
             slot_of.files[index] = *files
-                .entry(key)
-                .or_insert_with(|| add(*group, region.mapping));
+                .entry((region.mapping, key))
+                .or_insert_with(|| add(key, region.mapping));
         }
     }
     // By slot and block: lowest and highest page.
@@ -246,7 +256,7 @@ fn merge(blocks: &mut FxHashMap<(u32, u64), (u64, u64)>, one: Option<((u32, u64)
 }
 
 /// Places the slots of a group in its panel.
-fn panel(group: Group, members: &[usize], slots: &mut [Slot]) -> Result<Panel, Error> {
+fn panel((owner, group): Key, members: &[usize], slots: &mut [Slot]) -> Result<Panel, Error> {
     let stacked = group.is_file();
     let aligned = !stacked && members.len() > 1;
     let mut members = members.to_vec();
@@ -297,6 +307,7 @@ fn panel(group: Group, members: &[usize], slots: &mut [Slot]) -> Result<Panel, E
     }
     Ok(Panel {
         group,
+        owner,
         pages: top,
         segments,
         spaces: members.len() as u64,

@@ -30,6 +30,7 @@ mod terminal;
 mod tests;
 mod text;
 
+pub use input::Processes;
 pub use page::{page, PageOptions, PageReport};
 pub use pdf::pdf;
 pub use png::png;

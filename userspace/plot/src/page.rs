@@ -322,7 +322,7 @@ fn metadata(
                 })
                 .collect();
             json!({
-                "label": panel.group.label(&scene.names),
+                "label": scene.label(panel),
                 "pages": panel.pages,
                 "faults": panel.faults,
                 "file": panel.group.is_file(),

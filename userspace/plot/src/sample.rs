@@ -6,7 +6,7 @@ use fault_tracer_trace::{
     Access, Fate, Fault, Kind, Metadata, Place, ResolvedFault, Row, ThreadEvent, ThreadRow,
 };
 
-use crate::{scene::Scene, Error};
+use crate::{input::Processes, scene::Scene, Error};
 
 /// A fault of process 7.
 pub fn fault(
@@ -60,7 +60,7 @@ pub fn scene(rows: Vec<Row>) -> Result<Scene, Error> {
         ..Metadata::default()
     };
     let rows = rows.into_iter().map(Ok::<_, std::convert::Infallible>);
-    match Scene::of(metadata, rows, &mut ()) {
+    match Scene::of(metadata, rows, &mut (), Processes::Together) {
         Ok((scene, _)) => Ok(scene),
         Err((error, _)) => Err(error),
     }

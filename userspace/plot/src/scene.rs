@@ -11,7 +11,7 @@ use fault_tracer_trace::{
 use rustc_hash::FxHashMap;
 
 use crate::{
-    input::{Builder, CodeKey, Event, Frame, Input, Missing, Thread, What, NONE, PAGE},
+    input::{Builder, CodeKey, Event, Frame, Input, Missing, Processes, Thread, What, NONE, PAGE},
     layout::{layout, Panel},
     regions::groups,
     Error,
@@ -57,6 +57,7 @@ pub struct Scene {
     pub(crate) attempts: FxHashMap<u32, u32>,
     pub(crate) classes: Vec<Class>,
     pub(crate) panels: Vec<Panel>,
+    pub(crate) owners: Vec<String>,
     pub(crate) bases: Vec<u64>,
     pub(crate) threads: Vec<Thread>,
     pub(crate) codes: Vec<CodeKey>,
@@ -92,6 +93,7 @@ impl Scene {
         metadata: Metadata,
         rows: impl Iterator<Item = Result<R, E>>,
         symbols: &mut dyn Symbols,
+        processes: Processes,
     ) -> Result<(Self, Option<E>), (Error, Option<E>)> {
         let mut builder = Builder::new(metadata, symbols);
         let mut ended = None;
@@ -104,7 +106,7 @@ impl Scene {
                 }
             }
         }
-        match Self::new(builder.finish()) {
+        match Self::new(builder.finish(processes)) {
             Ok(scene) => Ok((scene, ended)),
             Err(error) => Err((error, ended)),
         }
@@ -133,6 +135,7 @@ impl Scene {
             duration_ns,
             attempts,
             regions,
+            owners,
             threads,
             codes,
             frames,
@@ -186,6 +189,7 @@ impl Scene {
             attempts,
             classes,
             panels: layout.panels,
+            owners,
             bases: layout.bases,
             threads,
             codes,
@@ -220,9 +224,7 @@ impl Scene {
     pub fn bands(&self) -> impl Bands + '_ {
         let labels = self.panels.iter();
         InBands {
-            labels: labels
-                .map(|panel| panel.group.label(&self.names).into())
-                .collect(),
+            labels: labels.map(|panel| self.label(panel).into()).collect(),
             faults: self.class.iter().zip(&self.y).zip(&self.low),
             classes: &self.classes,
         }
@@ -251,6 +253,15 @@ impl Scene {
     /// Nanoseconds since 1970 of time 0.
     pub(crate) fn wall_start_ns(&self) -> i128 {
         i128::from(self.start_ns) + i128::from(self.metadata.wall_offset_ns)
+    }
+
+    /// What a panel is called.
+    pub(crate) fn label(&self, panel: &Panel) -> String {
+        let label = panel.group.label(&self.names);
+        match self.owners.get(panel.owner as usize) {
+            Some(owner) => format!("{owner}: {label}"),
+            None => label,
+        }
     }
 
     /// A name by its index, if it is one.

@@ -219,7 +219,7 @@ fn panel_frame(out: &mut String, scene: &Scene, panel: &Panel, frame: Frame, acr
          stroke=\"{FAINT}\"/>",
         frame.height
     );
-    let label = panel.group.label(&scene.names);
+    let label = scene.label(panel);
     let _ = write!(
         out,
         "<text x=\"20\" y=\"{}\" font-weight=\"bold\" fill=\"{INK}\">{}</text>",

@@ -132,7 +132,7 @@ pub fn drawing(scene: &Scene, width: usize, height: usize, ends: [String; 2]) ->
     for line in 0..used {
         let label = tops.iter().find(|(top, _)| *top == line);
         let label = label.map_or_else(String::new, |&(_, panel)| {
-            let label = scene.panels[panel].group.label(&scene.names);
+            let label = scene.label(&scene.panels[panel]);
             shortened(&printable(&label), LABEL - 1)
         });
         let mut pieces = vec![Piece::plain(format!("{label:<LABEL$}│"))];

@@ -2,15 +2,15 @@
 
 //! From rows to pictures: places, sums, encoding, texts.
 
-use std::io::Read as _;
+use std::{convert::Infallible, io::Read as _};
 
-use fault_tracer_trace::{Fate, Kind, Row, ThreadEvent};
+use fault_tracer_trace::{Fate, Kind, Metadata, Row, ThreadEvent};
 use flate2::read::ZlibDecoder;
 use proptest::prelude::*;
 
 use crate::{
     encode::{mark_chunk, raw_chunk, text, Less, CHUNK_FAULTS},
-    input::{What, NO_DURATION, PAGE},
+    input::{Processes, What, NO_DURATION, PAGE},
     page,
     page::json_bytes,
     png,
@@ -481,6 +481,47 @@ proptest! {
             let panel = &scene.panels[scene.classes[scene.class[index] as usize].panel as usize];
             prop_assert!(u64::from(scene.y[index]) < panel.pages);
         }
+    }
+}
+
+#[test]
+fn processes_may_be_apart() {
+    let mut rows = Vec::new();
+    for pid in 1..=12u32 {
+        for index in 0..u64::from(pid) {
+            let mut fault = fault(
+                index * 100 + u64::from(pid),
+                0x5600_0000_0000 + (u64::from(pid) << 30) + index * PAGE,
+                Some(("[heap]", "rw-p", None)),
+            );
+            fault.fault.pid = pid;
+            fault.process = Some(format!("p{pid}").into());
+            rows.push(Ok::<_, Infallible>(row(fault)));
+        }
+    }
+    let metadata = Metadata::default();
+    let read = Scene::of(metadata, rows.into_iter(), &mut (), Processes::Apart);
+    let Ok((scene, None)) = read else {
+        panic!("it is laid out");
+    };
+    let seen: Vec<(String, u64, u64)> = scene
+        .panels
+        .iter()
+        .map(|panel| (scene.label(panel), panel.faults, panel.pages))
+        .collect();
+    let mut wanted: Vec<(String, u64, u64)> = (5..=12)
+        .rev()
+        .map(|pid| (format!("p{pid} {pid}: heap"), pid, pid))
+        .collect();
+    // The longest of them, aligned.
+    wanted.push(("4 others: heap".into(), 1 + 2 + 3 + 4, 4));
+    assert_eq!(seen, wanted);
+    for index in 0..scene.faults() {
+        let pid = scene.threads[scene.thread[index] as usize].pid;
+        assert_eq!(
+            address(&scene, index) >> 30,
+            (0x5600_0000_0000 >> 30) + u64::from(pid)
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{bail, Context as _};
-use fault_tracer_plot::Scene;
+use fault_tracer_plot::{Processes, Scene};
 use fault_tracer_trace::export::{export, Bands, Ended, Format, Options};
 
 use crate::{
@@ -104,7 +104,7 @@ fn layout(path: &Path, format: Format) -> anyhow::Result<Option<Scene>> {
     let trace = input::open_twice(path)?;
     let metadata = trace.metadata().clone();
     // An error among the rows is reported by the export itself.
-    match Scene::of(metadata, trace.by_time()?, &mut ()) {
+    match Scene::of(metadata, trace.by_time()?, &mut (), Processes::Together) {
         Ok((scene, _)) => Ok(Some(scene)),
         Err((fault_tracer_plot::Error::Empty, _)) => Ok(None),
         Err((error, _)) => Err(error).with_context(|| path.display().to_string()),

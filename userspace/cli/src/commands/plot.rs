@@ -11,7 +11,7 @@ use std::{
 use anyhow::{anyhow, bail, Context as _};
 use clap::Args;
 use fault_tracer_analysis::{trends::trends, Analysis, Wanted};
-use fault_tracer_plot::{page, pdf, png, svg, terminal, PageOptions, Scene, Size};
+use fault_tracer_plot::{page, pdf, png, svg, terminal, PageOptions, Processes, Scene, Size};
 
 use crate::{
     input, note, output,
@@ -38,6 +38,7 @@ Examples:
   fault-tracer plot faults.arrows -o faults.html
   fault-tracer plot faults.arrows -o faults.html --trends
   fault-tracer plot faults.arrows -o faults.png --size 2400x1600
+  fault-tracer plot faults.arrows -o faults.pdf --apart
   fault-tracer plot faults.arrows";
 
 /// What `plot` takes.
@@ -62,6 +63,11 @@ pub struct Plot {
     /// Name the trends of `report --trends`: in a page as a list that leads to each, in a still picture below it
     #[arg(long)]
     trends: bool,
+
+    /// Give each process panels of its own, not one place over the others: the eight with the most faults; all others
+    /// share some
+    #[arg(long)]
+    apart: bool,
 
     /// Width of the picture on the terminal in characters [default: that of the terminal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(40..=1000))]
@@ -139,7 +145,12 @@ pub fn run(arguments: &Plot) -> anyhow::Result<u8> {
             analysis.add(row, &mut ());
         }
     });
-    let read = Scene::of(metadata, seen, &mut symbols);
+    let processes = if arguments.apart {
+        Processes::Apart
+    } else {
+        Processes::Together
+    };
+    let read = Scene::of(metadata, seen, &mut symbols, processes);
     let found = analysis.map(|analysis| trends(&analysis.finish()));
     let said = found.map_or_else(Vec::new, |found| text::trends::said(&found));
     let (scene, ended) = match read {

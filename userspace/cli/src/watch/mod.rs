@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, convert::Infallible, io, time::Duration};
 
 use fault_tracer_analysis::fault_of;
-use fault_tracer_plot::{drawing, key, Piece, Scene};
+use fault_tracer_plot::{drawing, key, Piece, Processes, Scene};
 use fault_tracer_recorder::Consumer;
 use fault_tracer_trace::{Metadata, Row};
 
@@ -131,7 +131,12 @@ impl View {
         };
         let rows = recent.rows.iter();
         let rows = rows.filter(|row| (from_ns..=now_ns).contains(&row.time_ns()));
-        let scene = Scene::of(Metadata::default(), rows.map(Ok::<_, Infallible>), &mut ());
+        let scene = Scene::of(
+            Metadata::default(),
+            rows.map(Ok::<_, Infallible>),
+            &mut (),
+            Processes::Together,
+        );
         let ends = [format!("-{}", short(now_ns - from_ns)), "now".to_owned()];
         self.picture = match scene {
             // Two lines are above and below it.

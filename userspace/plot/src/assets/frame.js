@@ -21,6 +21,14 @@ let selection = null;
 let cursor = null;
 let focusPanel = 0;
 
+/** The panels from the top. */
+function sortedPanels() {
+  const panels = M.panels.map((_, panel) => panel);
+  if (S.sort === "faults") panels.sort((a, b) => M.panels[b].faults - M.panels[a].faults);
+  if (S.sort === "name") panels.sort((a, b) => M.panels[a].label.localeCompare(M.panels[b].label));
+  return panels;
+}
+
 function layoutFrames() {
   const ratio = window.devicePixelRatio || 1;
   const box = stage.getBoundingClientRect();
@@ -39,7 +47,7 @@ function layoutFrames() {
     overlay.style.width = whole.width + "px";
     overlay.style.height = whole.height + "px";
   }
-  const shown = M.panels.map((_, panel) => panel).filter((panel) => !S.hidden.has(panel));
+  const shown = sortedPanels().filter((panel) => !S.hidden.has(panel));
   const open = shown.filter((panel) => !S.folded.has(panel));
   const gap = Math.round(3 * ratio);
   const foldedHeight = Math.round(FOLDED * ratio);

@@ -46,7 +46,7 @@ function panPages(panel, part) {
   setPages(panel, frame.from + by, frame.to + by);
 }
 
-const shownPanels = () => frames.map((frame, panel) => (frame ? panel : -1)).filter((panel) => panel >= 0);
+const shownPanels = () => sortedPanels().filter((panel) => frames[panel]);
 
 function movePanel(by) {
   const list = shownPanels();

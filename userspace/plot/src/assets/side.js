@@ -85,7 +85,15 @@ function buildSide() {
   };
   filters.clock = clock;
   form.append(make("label", { class: "row" }, "time", clock));
-  const panels = make("details", {}, make("summary", { textContent: "panels" }), panelList);
+  const sort = make("select", { id: "sort" });
+  for (const key of SORTS) sort.append(make("option", { value: key, textContent: key }));
+  sort.onchange = () => {
+    S.sort = sort.value;
+    syncSide();
+    changed();
+  };
+  filters.sort = sort;
+  const panels = make("details", {}, make("summary", { textContent: "panels" }), make("label", { class: "row" }, "sort by", sort), panelList);
   const button = (text, title, action) => {
     const element = make("button", { type: "button", textContent: text, title });
     element.onclick = action;
@@ -105,11 +113,12 @@ function buildSide() {
 
 function syncSide() {
   colourSelect.value = S.colour;
-  for (const key of ["process", "thread", "mapping", "text", "clock"]) {
+  for (const key of ["process", "thread", "mapping", "text", "clock", "sort"]) {
     if (filters[key].value !== S[key]) filters[key].value = S[key];
   }
   panelList.replaceChildren(
-    ...M.panels.map(({ label, faults }, panel) => {
+    ...sortedPanels().map((panel) => {
+      const { label, faults } = M.panels[panel];
       const box = make("input", { type: "checkbox", checked: !S.hidden.has(panel) });
       box.onchange = () => {
         if (box.checked) S.hidden.delete(panel);

@@ -4,6 +4,7 @@
 
 const COLOURS = ["access", "kind", "fate", "page size", "thread", "process", "program", "symbol", "caller", "duration"];
 const TOP_OTHERS = 8;
+const SORTS = ["address", "faults", "name"];
 /** Upper limits of the durations of a colour, in nanoseconds; the last has none. */
 const DURATIONS = [500, 1e3, 2e3, 5e3, 2e4, 1e5, 1e6, Infinity];
 const UNKNOWN_DURATION = DURATIONS.length;
@@ -35,6 +36,8 @@ function freshState() {
     mapping: "",
     text: "",
     clock: "start",
+    /** How panels are sorted. */
+    sort: "address",
   };
 }
 
@@ -49,7 +52,7 @@ function stateText() {
   if (S.y.size) parts.set("y", [...S.y].map(([p, [a, b]]) => `${p}~${+a.toFixed(2)}~${+b.toFixed(2)}`).join("_"));
   if (S.folded.size) parts.set("fold", [...S.folded].join("_"));
   if (S.hidden.size) parts.set("hide", [...S.hidden].join("_"));
-  for (const key of ["colour", "process", "thread", "mapping", "text", "clock"]) {
+  for (const key of ["colour", "process", "thread", "mapping", "text", "clock", "sort"]) {
     if (S[key] !== fresh[key]) parts.set(key, S[key]);
   }
   for (const [colour, names] of S.off) {
@@ -77,6 +80,7 @@ function restore(text) {
   }
   if (COLOURS.includes(parts.get("colour")) && hasColour(parts.get("colour"))) S.colour = parts.get("colour");
   if (parts.get("clock") === "wall") S.clock = "wall";
+  if (SORTS.includes(parts.get("sort"))) S.sort = parts.get("sort");
   for (const key of ["process", "thread", "mapping", "text"]) S[key] = parts.get(key) ?? "";
   for (const colour of COLOURS) {
     const names = parts.get("off-" + colour);
