@@ -295,6 +295,28 @@ def test_trends_lead_to_their_places(show: Show) -> None:
     assert show("program", SMALL).page.locator("#trends").count() == 0
 
 
+def test_trends_of_a_part_of_the_time_have_marks(show: Show) -> None:
+    plot = show("burst", SMALL, "--trends")
+    trends = plot.js("f.M.trends")
+    of_a_part = [
+        (text, number)
+        for number, (text, _, start, end, _) in enumerate(trends, 1)
+        if start > 0 or end < plot.js("f.M.span")
+    ]
+    assert any(text.startswith("A burst at the end") for text, _ in of_a_part)
+    # They stand above the strip, with the numbers of the list.
+    marks = plot.js("f.trendMarks().map(({ trend, number, x }) => [trend[0], number, x])")
+    assert sorted((text, number) for text, number, _ in marks) == sorted(of_a_part)
+    text, number, x = marks[0]
+    below = plot.js("f.plotBottom() + 6")
+    plot.page.mouse.move(x, below)
+    assert plot.page.locator("#stage").get_attribute("title") == text
+    plot.page.mouse.click(x, below)
+    plot.ready()
+    _, _, start, end, _ = trends[number - 1]
+    assert plot.js("[f.S.t0, f.S.t1]") == [start, end + 1]
+
+
 def test_back_and_forward(show: Show) -> None:
     plot = show("program", SMALL)
     zoom_to(plot, 1e9, 3e9)

@@ -13,7 +13,7 @@ use crate::{
     input::{Processes, What, NO_DURATION, PAGE},
     page,
     page::json_bytes,
-    png,
+    pdf, png,
     pyramid::pyramid,
     raster::{heights, weights, Raster},
     sample::{event, fault, many, scene},
@@ -624,6 +624,25 @@ fn a_png_is_one_or_says_what_it_lacks() {
         Ok(bytes) => assert!(bytes.starts_with(b"\x89PNG")),
         Err(error) => assert!(matches!(error, Error::NoFont), "{error}"),
     }
+}
+
+#[test]
+fn a_pdf_is_one_page_with_text_and_its_fonts() {
+    let bytes = match pdf(&many(100), Size::default()) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            assert!(matches!(error, Error::NoFont), "{error}");
+            return;
+        }
+    };
+    assert!(bytes.starts_with(b"%PDF-") && bytes.trim_ascii_end().ends_with(b"%%EOF"));
+    let text = String::from_utf8_lossy(&bytes);
+    // 1600 by 1000 pixels of a 96th of an inch, in points.
+    assert!(text.contains("/MediaBox [0 0 1200 750]"));
+    assert!(text.contains("/Subtype /Type0") && text.contains("/FontFile"));
+    assert_eq!(text.matches("/Type /Page\n").count(), 1);
+    // The faults are an image; all else is not.
+    assert!(text.contains("/Subtype /Image"));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! `ft-synthetic OUT.arrows SHAPE [FAULTS]`. Shapes: `program` (a program with eight threads, libraries, a heap,
 //! arenas, two children, gaps, durations; one cluster and one lone fault at known places), `hostile` (names that
 //! want to run scripts), `empty`, `one`, `processes` (one for each ten faults), `odd` (addresses above 2^47 and
-//! in the kernel's half, times before 1970, faults of which nothing is known), `scattered` (pages far from each other).
+//! in the kernel's half, times before 1970, faults of which nothing is known), `scattered` (pages far from each other),
+//! `burst` (few for 20 seconds, then all at once).
 
 use std::{fs::File, process::ExitCode, sync::Arc};
 
@@ -516,6 +517,22 @@ fn scattered(path: &str, faults: u64) -> Result<(), Error> {
     trace.finish(START_NS + faults * 2_000)
 }
 
+fn burst(path: &str, faults: u64) -> Result<(), Error> {
+    const QUIET_NS: u64 = 20_000_000_000;
+    let mut trace = Trace::new(path, "burst", 1_700_000_000_000_000_000)?;
+    let before = faults / 10;
+    for index in 0..faults {
+        let time_ns = match index.checked_sub(before) {
+            None => index * (QUIET_NS / before),
+            Some(later) => QUIET_NS + later * 1000,
+        };
+        let mut fault = plain(START_NS + time_ns, 0x5600_0000_0000 + index * 4096);
+        fault.place = place("[heap]", "rw-p", None);
+        trace.fault(fault)?;
+    }
+    trace.finish(START_NS + QUIET_NS + faults * 1000)
+}
+
 fn processes(path: &str, faults: u64) -> Result<(), Error> {
     let mut trace = Trace::new(path, "make -j64", 1_700_000_000_000_000_000)?;
     let mut random = Numbers(7);
@@ -615,6 +632,7 @@ fn run() -> Result<(), Error> {
         "processes" => processes(path, faults),
         "odd" => odd(path),
         "scattered" => scattered(path, faults),
+        "burst" => burst(path, faults),
         other => Err(format!("no shape is called {other}").into()),
     }
 }

@@ -357,7 +357,12 @@ function drawPoints() {
 function want(ids) {
   let left = 4;
   for (const id of ids) {
-    if (store.waiting.has(id)) continue;
+    const waited = store.waiting.get(id);
+    if (waited) {
+      // Somebody else asked for it, who draws nothing.
+      waited.then(redraw, fail);
+      continue;
+    }
     if (left-- === 0) break;
     if (!hasChunk(id)) continue;
     store.get(id).then(redraw, fail);

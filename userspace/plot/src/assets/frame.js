@@ -9,6 +9,8 @@ const BOTTOM = STRIP + 30;
 const FOLDED = 14;
 /** Borders of segments are not drawn where they would become a grey area. */
 const LINES_APART = 6;
+/** The size of the mark of a trend, and the room above the strip. */
+const TREND_MARK = 14;
 
 /** Of each panel, in device pixels of the plot: top, height, pages from .. to, pixels a page. Null: hidden. */
 let frames = [];
@@ -146,6 +148,7 @@ function drawOverlay() {
   drawMissing(g, right, bottom);
   drawEvents(g, right, bottom, muted);
   drawStrip(g, right, bottom, muted);
+  drawTrendMarks(g, bottom, ink);
   drawSelection(g, bottom, ink);
 }
 
@@ -316,8 +319,45 @@ function lowerBoundOf(list, time) {
   return low;
 }
 
+/** The trends of a part of the time, by their numbers in the list, and where their marks are: above the strip. */
+function trendMarks() {
+  const marks = [];
+  let free = LEFT;
+  M.trends
+    .map((trend, index) => [trend, index + 1])
+    .filter(([[, , from, to]]) => from > 0 || to < M.span)
+    .sort(([one], [other]) => one[2] - other[2])
+    .forEach(([trend, number]) => {
+      const x = Math.max(stripX(trend[2]) + TREND_MARK / 2, free + TREND_MARK / 2);
+      free = x + TREND_MARK / 2 + 1;
+      marks.push({ trend, number, x });
+    });
+  return marks;
+}
+
+/** The trend whose mark is at a place of the stage. */
+function trendAt(x, y) {
+  const below = y - plotBottom();
+  if (below < 0 || below > TREND_MARK) return undefined;
+  return trendMarks().find((mark) => Math.abs(mark.x - x) <= TREND_MARK / 2)?.trend;
+}
+
+function drawTrendMarks(g, bottom, ink) {
+  g.font = "9px system-ui, sans-serif";
+  g.textAlign = "center";
+  for (const { number, x } of trendMarks()) {
+    g.fillStyle = ink;
+    g.beginPath();
+    g.arc(x, bottom + TREND_MARK / 2, TREND_MARK / 2, 0, 7);
+    g.fill();
+    g.fillStyle = style("--page");
+    g.fillText(String(number), x, bottom + TREND_MARK / 2 + 0.5);
+  }
+  g.textAlign = "left";
+}
+
 function drawStrip(g, right, bottom, muted) {
-  const top = bottom + 12;
+  const top = bottom + TREND_MARK;
   const end = top + STRIP;
   if (rates === null || !rates.known || rates.columns !== Math.max(1, Math.floor(area.width / area.ratio / 2))) updateRates();
   g.fillStyle = style("--strip");

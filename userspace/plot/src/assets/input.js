@@ -111,6 +111,11 @@ function onDown(event) {
     }
     return;
   }
+  const trend = trendAt(x, y);
+  if (trend) {
+    showTrend(trend);
+    return;
+  }
   const kind = y > plotBottom() + 8 ? "strip" : event.altKey || event.button === 2 ? "box" : "pan";
   drag = { kind, x, y, x0: x, y0: y, t0: S.t0, t1: S.t1, panel: panelAt(y), moved: false };
   if (kind === "strip") {
@@ -125,7 +130,9 @@ function onDown(event) {
 function onMove(event) {
   const [x, y] = at(event);
   if (drag === null) {
-    stage.style.cursor = x < LEFT ? "pointer" : "crosshair";
+    const trend = trendAt(x, y);
+    stage.style.cursor = x < LEFT || trend ? "pointer" : "crosshair";
+    stage.title = trend ? printable(trend[0]) : "";
     hoverAt(x, y).catch(fail);
     return;
   }
@@ -419,6 +426,8 @@ window.faultTracer = {
   xOf,
   yOf,
   panelAt,
+  trendMarks,
+  plotBottom,
   drawNow() {
     const start = performance.now();
     drawFrame();

@@ -64,7 +64,7 @@ function buildSide() {
   side.append(make("label", { class: "row" }, "colour by ", colourSelect), legend);
   const form = make("div", { id: "filters" });
   for (const [key, hint] of [
-    ["process", "name or pid"],
+    ["process", "name, program or pid"],
     ["thread", "name or tid"],
     ["mapping", "name"],
     ["text", "any name or symbol"],
@@ -246,7 +246,8 @@ function showSummary(sum) {
   rows.push(["length", shortTime(seconds * 1e9)]);
   if (seconds > 0) rows.push(["rate", `${grouped(sum.faults / seconds)} a second`]);
   if (sum.timed > 0) {
-    rows.push(["time in faults", shortTime(sum.time)]);
+    // Without their lower digits, durations are too short by up to an eighth.
+    rows.push(["time in faults", (M.digits ? "" : "at least ") + shortTime(sum.time)]);
     rows.push(["mean, longest", `${shortTime(sum.time / sum.timed)}, ${shortTime(sum.longest)}`]);
   }
   if (sum.attempts) rows.push(["retried", grouped(sum.attempts)]);

@@ -244,11 +244,12 @@ function updateMasks() {
   threadMask.fill(3);
   if (tablesRead) {
     const offKeys = ["thread", "process", "program"].filter((c) => S.off.get(c)?.size);
+    const programOf = process === "" ? new Map() : programs();
     const offMaps = offKeys.map((c) => offOf(c));
     T.threads.forEach(([pid, tid, p, t], index) => {
       const names = [nameOf(p), nameOf(t)];
       const on =
-        (process === "" || matchesNumberOrText(process, pid, names[0])) &&
+        (process === "" || matchesNumberOrText(process, pid, names[0], nameOf(programOf.get(pid) ?? -1))) &&
         (thread === "" || matchesNumberOrText(thread, tid, names[1])) &&
         !offMaps.some((map) => map[index]);
       const found = text === "" || matchesNumberOrText(text, pid, ...names) || String(tid) === text;
