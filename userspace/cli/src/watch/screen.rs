@@ -68,7 +68,7 @@ pub fn draw(frame: &mut Frame, view: &View, colour: bool) {
 mod tests {
     use super::*;
     use crate::watch::tests::view;
-    use ratatui::{backend::TestBackend, Terminal};
+    use ratatui::{backend::TestBackend, buffer::Cell, Terminal};
 
     fn screen(view: &View, width: u16, height: u16) -> Terminal<TestBackend> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -86,7 +86,7 @@ mod tests {
         assert!(blue
             .clone()
             .all(|cell| dots(cell.symbol()) || cell.symbol() == " "));
-        let text: String = cells.iter().map(|cell| cell.symbol()).collect();
+        let text: String = cells.iter().map(Cell::symbol).collect();
         assert!(text.starts_with("process 7: 10 faults/s"));
         assert!(text.contains("+ - time  p pause"));
         assert!(text.contains(" read ") && text.contains(" execute "));
