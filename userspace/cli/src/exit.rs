@@ -22,8 +22,8 @@ pub fn of_failure(subcommand: &Subcommand) -> u8 {
         Subcommand::Drain(drain) => Some(&drain.target),
         Subcommand::Record(record) => Some(&record.target),
         Subcommand::Stat(stat) => Some(&stat.target),
-        Subcommand::Top(top) => Some(&top.target),
-        Subcommand::Watch(watch) => Some(&watch.target),
+        Subcommand::Top(top) => Some(&top.showing.target),
+        Subcommand::Watch(watch) => Some(&watch.showing.target),
         Subcommand::Advise(advise) if advise.verify => return FAILED_WITH_COMMAND,
         Subcommand::Advise(_)
         | Subcommand::Archive(_)

@@ -27,6 +27,7 @@ mod input;
 mod launch;
 mod output;
 mod screen;
+mod showing;
 mod text;
 mod top;
 mod watch;

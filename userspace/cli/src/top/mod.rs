@@ -8,7 +8,13 @@ use fault_tracer_analysis::fault_of;
 use fault_tracer_recorder::Consumer;
 use fault_tracer_trace::{Fate, Kind, Name, ResolvedFault, Row};
 
-use crate::screen::Asked;
+use ratatui::Frame;
+
+use crate::{
+    screen::Asked,
+    showing::{Interval as Ended, Shown},
+    text,
+};
 
 pub mod screen;
 
@@ -75,10 +81,11 @@ pub struct Interval {
     pub lost: u64,
 }
 
-impl Consumer for Counting {
-    fn row(&mut self, row: &Row) -> io::Result<()> {
+impl Counting {
+    /// Counts a row.
+    fn add(&mut self, row: &Row) {
         let Some(fault) = fault_of(row) else {
-            return Ok(());
+            return;
         };
         self.total += 1;
         self.all.add(fault);
@@ -91,15 +98,8 @@ impl Consumer for Counting {
             .entry(mapping.cloned())
             .or_default()
             .add(fault);
-        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Counting {
     /// Ends the interval and begins the next.
     pub fn take(&mut self, length: Duration, lost: u64) -> Interval {
         let Self {
@@ -156,6 +156,44 @@ impl Interval {
         }
         // CAST: a rate is far from 2^64.
         (count as f64 / seconds).round() as u64
+    }
+}
+
+/// Counts, and shows what it came to.
+#[derive(Debug, Default)]
+pub struct Top {
+    /// The present interval.
+    pub counting: Counting,
+    /// What is seen.
+    pub view: View,
+}
+
+impl Consumer for Top {
+    fn row(&mut self, row: &Row) -> io::Result<()> {
+        self.counting.add(row);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shown for Top {
+    fn interval(&mut self, ended: &Ended) {
+        self.view.show(self.counting.take(ended.length, ended.lost));
+    }
+
+    fn text(&self) -> String {
+        text::top::batch(&self.view)
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, colour: bool) {
+        screen::draw(frame, &self.view, colour);
+    }
+
+    fn typed(&mut self, letter: char) -> Asked {
+        self.view.typed(letter)
     }
 }
 
@@ -245,7 +283,7 @@ pub(crate) mod tests {
                     duration_ns: Some(duration_ns),
                     ..ResolvedFault::default()
                 };
-                counting.row(&Row::Fault(Box::new(fault))).unwrap();
+                counting.add(&Row::Fault(Box::new(fault)));
             }
         };
         add(42, "cc1", "[heap]", Fate::Minor, 1_000, 3000);

@@ -9,8 +9,12 @@ use fault_tracer_plot::{drawing, key, Piece, Processes, Scene};
 use fault_tracer_recorder::Consumer;
 use fault_tracer_trace::{Metadata, Row};
 
+use ratatui::Frame;
+use rustix::time::{clock_gettime, ClockId};
+
 use crate::{
     screen::Asked,
+    showing::{Interval, Shown},
     text::numbers::{counted, grouped, short},
 };
 
@@ -22,6 +26,53 @@ const ROWS_MOST: usize = 200_000;
 const WINDOW_LEAST: Duration = Duration::from_secs(1);
 const WINDOW_MOST: Duration = Duration::from_secs(3600);
 
+/// Keeps what there was last, and shows it.
+#[derive(Debug)]
+pub struct Watch {
+    /// What there was last.
+    pub recent: Recent,
+    /// What is seen.
+    pub view: View,
+}
+
+impl Consumer for Watch {
+    fn row(&mut self, row: &Row) -> io::Result<()> {
+        self.recent.add(row);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shown for Watch {
+    fn interval(&mut self, ended: &Interval) {
+        let (width, height) = ended.size;
+        let room = screen::room(width, height);
+        self.view.show(&mut self.recent, now_ns(), ended.lost, room);
+    }
+
+    fn text(&self) -> String {
+        self.view.text()
+    }
+
+    fn draw(&self, frame: &mut Frame<'_>, colour: bool) {
+        screen::draw(frame, &self.view, colour);
+    }
+
+    fn typed(&mut self, letter: char) -> Asked {
+        self.view.typed(letter)
+    }
+}
+
+/// Now, on the recording's clock.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // CAST: it begins with the machine, and is not negative.
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// The faults of the last time, and the threads' events between them.
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -32,8 +83,9 @@ pub struct Recent {
     given_up_ns: u64,
 }
 
-impl Consumer for Recent {
-    fn row(&mut self, row: &Row) -> io::Result<()> {
+impl Recent {
+    /// Takes a row.
+    fn add(&mut self, row: &Row) {
         let is_fault = fault_of(row).is_some();
         self.total += u64::from(is_fault);
         if is_fault || matches!(row, Row::Thread(_)) {
@@ -43,15 +95,8 @@ impl Consumer for Recent {
                 self.given_up_ns = oldest.map_or(self.given_up_ns, |row| row.time_ns());
             }
         }
-        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Recent {
     /// Forgets what was before a time.
     fn forget(&mut self, before_ns: u64) {
         while (self.rows.front()).is_some_and(|row| row.time_ns() < before_ns) {
@@ -217,7 +262,7 @@ pub(crate) mod tests {
         let mut recent = Recent::default();
         for tenth in 0..1000 {
             let row = fault(tenth * S / 10, 0x5600_0000_0000 + tenth * 4096);
-            recent.row(&row).unwrap();
+            recent.add(&row);
         }
         recent
     }
@@ -274,7 +319,7 @@ pub(crate) mod tests {
     fn more_than_there_is_room_for_shortens_the_time() {
         let mut recent = Recent::default();
         for index in 0..ROWS_MOST as u64 + 5000 {
-            recent.row(&fault(index * 1000, index * 4096)).unwrap();
+            recent.add(&fault(index * 1000, index * 4096));
         }
         assert_eq!(recent.rows.len(), ROWS_MOST);
         let mut view = View::new("all processes".into(), Duration::from_secs(5));
