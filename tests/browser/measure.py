@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,7 @@ MOVES = {
 HEAD = (
     "| faults | built s (CPU s) | MiB | HTML MB | bytes a fault | first data s | all s | "
     + " | ".join(f"{move} ms" for move in MOVES)
-    + " | at rest ms |"
+    + " | at rest ms | sum of all s | renderer MiB |"
 )
 
 
@@ -52,6 +54,18 @@ def frames(plot: Plot, window: str) -> str:
     )
     each = 1000 * (cpu() - start) / FRAMES
     return f"{sorted(times)[FRAMES // 2]:.1f} ({each:.1f})"
+
+
+def renderer_mib() -> int:
+    """Give what the biggest renderer of this machine holds."""
+    held = [0]
+    for process in Path("/proc").glob("[0-9]*"):
+        # One may have ended meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if "--type=renderer" in (process / "cmdline").read_text():
+                status = (process / "status").read_text()
+                held.append(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024)
+    return max(held)
 
 
 def measure(faults: int, folder: Path) -> str:
@@ -85,13 +99,17 @@ def measure(faults: int, folder: Path) -> str:
         plot.js("f.setTime(0, f.M.span + 1)")
         plot.ready()
         rest = plot.js("Math.min(f.drawNow(), f.drawNow(), f.drawNow())")
+        start = time.monotonic()
+        assert plot.faults_in_window() == faults
+        summed = time.monotonic() - start
+        held = renderer_mib()
         browser.close()
     return (
         f"| {faults:,} | {built:.1f} ({cpu:.1f}) | {usage.ru_maxrss // 1024} "
         f"| {size / 1e6:.1f} | "
         f"{size / faults:.2f} | {first:.1f} | {read:.1f} | "
         + " | ".join(moves)
-        + f" | {rest:.1f} |"
+        + f" | {rest:.1f} | {summed:.1f} | {held} |"
     )
 
 
