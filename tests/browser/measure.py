@@ -26,7 +26,7 @@ MOVES = {
 HEAD = (
     "| faults | built s (CPU s) | MiB | HTML MB | bytes a fault | first data s | all s | "
     + " | ".join(f"{move} ms" for move in MOVES)
-    + " | at rest ms | sum of all s | renderer MiB |"
+    + " | at rest ms | sum of all s | renderer MiB, moved / summed up |"
 )
 
 
@@ -99,6 +99,7 @@ def measure(faults: int, folder: Path) -> str:
         plot.js("f.setTime(0, f.M.span + 1)")
         plot.ready()
         rest = plot.js("Math.min(f.drawNow(), f.drawNow(), f.drawNow())")
+        moved = renderer_mib()
         start = time.monotonic()
         assert plot.faults_in_window() == faults
         summed = time.monotonic() - start
@@ -109,7 +110,7 @@ def measure(faults: int, folder: Path) -> str:
         f"| {size / 1e6:.1f} | "
         f"{size / faults:.2f} | {first:.1f} | {read:.1f} | "
         + " | ".join(moves)
-        + f" | {rest:.1f} | {summed:.1f} | {held} |"
+        + f" | {rest:.1f} | {summed:.1f} | {moved} / {held} |"
     )
 
 

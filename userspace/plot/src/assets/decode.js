@@ -128,21 +128,38 @@ function headValue(head) {
   return length > 3 ? (8 + digits) * 2 ** (length - 4) : digits;
 }
 
+/** Room for the columns of n faults. */
+function rawArrays(n) {
+  const has = (known, type) => (known ? new type(n) : null);
+  return {
+    t: new Float64Array(n),
+    y: new Uint32Array(n),
+    cls: classArray(n),
+    local: new Uint32Array(n),
+    thread: new Uint32Array(n),
+    place: new Uint32Array(n),
+    code: has(M.codes, Uint32Array),
+    low: new Uint16Array(n),
+    head: has(M.durations, Uint16Array),
+    duration: has(M.durations, Float64Array),
+  };
+}
+
 /**
  * Points, as they are drawn: times in steps, pages from the panel's bottom, weights (null: 1).
  * Raw ones have more: the place, the address within the page, codes, exact durations, attempts.
  */
-function decodeRaw(bytes, n) {
+function decodeRaw(bytes, n, room = rawArrays(n)) {
   const part = sections(bytes);
-  const steps = planes(part[0], n);
-  const t = new Float64Array(n);
-  for (let i = 0, sum = 0; i < n; i++) t[i] = sum += steps[i];
-  const cls = planes(part[1], n, classArray(n));
+  const of = (column) => column.subarray(0, n);
+  const t = planes(part[0], n, of(room.t));
+  for (let i = 0, sum = 0; i < n; i++) t[i] = sum += t[i];
+  const cls = planes(part[1], n, of(room.cls));
   const threads = table(part[2]);
-  const local = planes(part[3], n);
-  const thread = new Uint32Array(n);
-  const y = new Uint32Array(n);
-  const place = new Uint32Array(n);
+  const local = planes(part[3], n, of(room.local));
+  const thread = of(room.thread);
+  const y = of(room.y);
+  const place = of(room.place);
   const lastY = new Uint32Array(threads.length * PANELS);
   const lastPlace = new Uint32Array(threads.length * PANELS);
   const ys = new Varints(part[4]);
@@ -158,15 +175,15 @@ function decodeRaw(bytes, n) {
   let code = null;
   if (part[7].length) {
     const codes = table(part[6]);
-    code = planes(part[7], n);
+    code = planes(part[7], n, of(room.code));
     for (let i = 0; i < n; i++) code[i] = codes[code[i]];
   }
-  const low = part[8].length ? planes(part[8], n, new Uint16Array(n)) : null;
+  const low = part[8].length ? planes(part[8], n, of(room.low)) : null;
   let head = null;
   let duration = null;
   if (part[9].length) {
-    head = planes(part[9], n, new Uint16Array(n));
-    duration = new Float64Array(n);
+    head = planes(part[9], n, of(room.head));
+    duration = of(room.duration);
     const rest = new Bits(part[9], 1 + part[9][0] * n);
     for (let i = 0; i < n; i++) {
       const h = head[i];
@@ -220,8 +237,8 @@ function lowerBound(t, time) {
 
 /** Decoded chunks; those not used for the longest time are given up. */
 const store = {
-  /** Points that may be held: about 30 bytes each. */
-  most: 4e6,
+  /** Points that may be held, about 40 bytes each: more than a frame is ever drawn from. */
+  most: 3e6,
   held: 0,
   chunks: new Map(),
   waiting: new Map(),

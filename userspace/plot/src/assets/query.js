@@ -45,6 +45,8 @@ const breath = () => new Promise((resolve) => setTimeout(resolve));
 /** Walks over the single faults of a time; `each` gets points and the range in them. False: given up. */
 async function walk(t0, t1, alive, each, progress) {
   const list = overlapping(M.raw, t0, t1, 1);
+  // Used again and again: what each chunk leaves behind would be collected too late.
+  const room = rawArrays(Math.max(0, ...list.map((i) => M.raw[i][2])));
   let last = performance.now();
   for (let i = 0; i < list.length; i++) {
     const id = "r" + list[i];
@@ -53,7 +55,7 @@ async function walk(t0, t1, alive, each, progress) {
       // Read, but not kept: a walk over everything would drive out what is on the screen.
       const bytes = await inflate(id);
       if (!alive()) return false;
-      if (bytes !== null) points = decodeRaw(bytes, M.raw[list[i]][2]);
+      if (bytes !== null) points = decodeRaw(bytes, M.raw[list[i]][2], room);
       else if (document.readyState === "loading") await new Promise((resolve) => setTimeout(resolve, 50));
       else throw new Error(`the page is not whole: it lacks ${id}`);
     }
