@@ -14,7 +14,7 @@ use kernel::{
 };
 
 use super::{
-    registry,
+    process, registry,
     ring::Ring,
     rings::{self, Rings},
     session::{refuse, Refusal, Session},
@@ -49,7 +49,10 @@ impl Session {
     /// The account of one CPU.
     pub(crate) fn counters(&self, cpu: u32) -> Result<uapi::CpuCounters> {
         let cpu = cpu as usize;
-        self.started()?.account(cpu).ok_or_else(|| self.no_cpu(cpu))
+        // Nobody sees the answer to a process that is being killed.
+        self.started()?
+            .account(cpu, || !process::is_being_killed())
+            .ok_or_else(|| self.no_cpu(cpu))
     }
 
     /// Copies the oldest records of a CPU to user memory and takes them out of the ring; fills in the answer.
@@ -74,7 +77,8 @@ impl Session {
         )
         .writer();
         let mut bytes = 0;
-        while writer.len() >= uapi::SLOT_BYTES {
+        // What was copied stays delivered, also to a process that is being killed.
+        while writer.len() >= uapi::SLOT_BYTES && !process::is_being_killed() {
             let room = bounce.len().min(writer.len() / 8);
             let position = ring.position();
             let batch = ring.copy_out(position, &mut bounce[..room]);

@@ -583,7 +583,8 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
     // Without the lock: what is pending is counted by walking through the rings.
     drop(registry);
     if let Some(rings) = rings {
-        let total = rings.total();
+        // Nobody sees the answer to a process that is being killed.
+        let total = rings.total(|| !process::is_being_killed());
         info.hits = total.hits;
         info.recorded = total.recorded;
         info.dropped = total.dropped;

@@ -86,6 +86,9 @@ pub struct Ring<'a> {
 /// need to begin and end while nobody reads. No more than an eighth of the ring.
 const RESERVE_MOST: u64 = 64 << 10;
 
+/// Records that are walked over before the walker is asked whether to go on: some hundred microseconds.
+const RECORDS_BETWEEN: u64 = 1 << 16;
+
 /// How a ring behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -707,12 +710,18 @@ impl<'a> Ring<'a> {
         self.consumer.position.load(Ordering::Relaxed)
     }
 
-    /// Faults written and not yet consumed. Exact while the producer is quiet.
-    pub fn pending_faults(&self) -> u64 {
+    /// Faults written and not yet consumed. Exact while the producer is quiet. A big ring has tens of millions: `go_on`
+    /// is asked now and then, and ends the count early by false.
+    pub fn pending_faults(&self, go_on: impl Fn() -> bool) -> u64 {
         let head = self.producer.head.load(Ordering::Acquire);
         let mut position = self.first_valid(self.position(), head);
         let mut faults = 0u64;
+        let mut walked = 0u64;
         while head.wrapping_sub(position) != 0 && head.wrapping_sub(position) <= self.capacity() {
+            walked = walked.wrapping_add(1);
+            if walked % RECORDS_BETWEEN == 0 && !go_on() {
+                break;
+            }
             let header = self.word(position).load(Ordering::Relaxed);
             if uapi::header_type(header) == uapi::record_type::FAULT {
                 faults = faults.wrapping_add(1);

@@ -152,11 +152,11 @@ impl CpuRing {
         Some(unsafe { Vmalloc::to_page(NonNull::new(word)?.cast()) })
     }
 
-    /// The account, see [`uapi::CpuCounters`].
-    fn account(&self) -> uapi::CpuCounters {
+    /// The account, see [`uapi::CpuCounters`]. Without use where `go_on` has become false.
+    fn account(&self, go_on: impl Fn() -> bool) -> uapi::CpuCounters {
         // First: what is written later and counted as pending must not make it less.
         let written = self.ring.written();
-        let pending = self.ring.pending_faults();
+        let pending = self.ring.pending_faults(go_on);
         let recorded = self.ring.delivered().wrapping_add(pending);
         uapi::CpuCounters {
             hits: self.ring.hits(),
@@ -264,17 +264,21 @@ impl Rings {
             .fold(0, u64::wrapping_add)
     }
 
-    /// The account of a CPU; `None` for an id that no CPU can have.
-    pub(crate) fn account(&self, cpu: usize) -> Option<uapi::CpuCounters> {
-        let mut account = self.cpu(cpu)?.account();
+    /// The account of a CPU; `None` for an id that no CPU can have. Without use where `go_on` has become false.
+    pub(crate) fn account(
+        &self,
+        cpu: usize,
+        go_on: impl Fn() -> bool,
+    ) -> Option<uapi::CpuCounters> {
+        let mut account = self.cpu(cpu)?.account(go_on);
         account.cpu = cpu as u32;
         Some(account)
     }
 
-    /// The account of all CPUs together.
-    pub(crate) fn total(&self) -> uapi::CpuCounters {
+    /// The account of all CPUs together. Without use where `go_on` has become false.
+    pub(crate) fn total(&self, go_on: impl Fn() -> bool + Copy) -> uapi::CpuCounters {
         let mut total = uapi::CpuCounters::default();
-        for account in (0..self.cpus.len()).filter_map(|cpu| self.account(cpu)) {
+        for account in (0..self.cpus.len()).filter_map(|cpu| self.account(cpu, go_on)) {
             // What is recorded is in part the consumer's own count, and so may be anything.
             total.hits = total.hits.wrapping_add(account.hits);
             total.recorded = total.recorded.wrapping_add(account.recorded);

@@ -85,7 +85,7 @@ pub fn consumer_page(bytes: &[u8]) {
                 ring.consume(&batch);
             }
             _ => {
-                let _ = (ring.is_worth_reading(), ring.pending_faults());
+                let _ = (ring.is_worth_reading(), ring.pending_faults(|| true));
                 let _ = (ring.delivered(), ring.hits(), ring.written());
             }
         }

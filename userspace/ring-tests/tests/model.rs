@@ -67,7 +67,7 @@ proptest! {
                 }
             }
             let pending = model.len() as u64;
-            prop_assert_eq!(ring.pending_faults(), pending);
+            prop_assert_eq!(ring.pending_faults(|| true), pending);
             prop_assert_eq!(ring.hits(), hits);
             prop_assert_eq!(ring.dropped(), dropped);
             prop_assert_eq!(ring.written() - delivered - pending, overwritten);
