@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Writes the output of the examples anew into the documents that show it.
 
-    tests/readme/renew_examples.py
+    tests/readme/renew_examples.py [DOCUMENT…]
 
-It runs, in one guest, the blocks marked "run in the guest, with the examples", and behind each the
+Of all documents, or of these, it runs, in a guest for each, the blocks marked "run in the guest, with the examples", and behind each the
 commands of its document, and puts what these write in the place of what stands there. The sentences
 around them stay: read them again.
 """
@@ -49,6 +49,8 @@ def main() -> int:
     """Renews all documents; returns the exit status."""
     for document in documents():
         text = document.read_text(encoding="utf-8")
+        if sys.argv[1:] and document.name not in sys.argv[1:]:
+            continue
         marked = [block for with_examples, block in BLOCK.findall(text) if with_examples]
         if not marked:
             continue
