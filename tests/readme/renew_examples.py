@@ -4,9 +4,9 @@
 
     tests/readme/renew_examples.py [DOCUMENT…]
 
-Of all documents, or of these, it runs, in a guest for each, the blocks marked "run in the guest, with the examples", and behind each the
-commands of its document, and puts what these write in the place of what stands there. The sentences
-around them stay: read them again.
+Of all documents, or of these, it runs the blocks marked "run in the guest, with the examples", in a
+guest for each document, and behind them the commands of the document, and puts what these write in
+the place of what stands there. The sentences around them stay: read them again.
 """
 
 from __future__ import annotations
