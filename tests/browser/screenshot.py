@@ -19,7 +19,8 @@ def main() -> None:
     trace, out = (Path(argument).resolve() for argument in sys.argv[1:])
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder) / "page.html"
-        subprocess.run([os.environ["FAULT_TRACER"], "plot", trace, "-o", page_file], check=True)
+        command = [os.environ["FAULT_TRACER"], "plot", trace, "-o", page_file, "--trends"]
+        subprocess.run(command, check=True)
         browser = playwright.chromium.launch(
             executable_path=os.environ["CHROMIUM"], args=list(FLAGS), headless=True
         )
