@@ -163,23 +163,23 @@ def draw(faults: np.ndarray, labels: dict, notes: dict, title: str, size: str) -
     shown = np.sort(np.argsort(-counts, kind="stable")[:PANELS_MOST])
     heights = np.sqrt(counts[shown]) + np.sqrt(counts).sum() / 20
     heights = [heights.sum() / 12, *heights]
-    rate, *axes = figure.subplots(len(shown) + 1, sharex=True, height_ratios=heights)
-    figure.subplots_adjust(left=250 / width, right=1 - 24 / width, top=1 - 90 / height,
+    rate, *axes = figure.subplots(len(shown) + 1, sharex=True, height_ratios=heights,
+                                  subplot_kw={"xmargin": 0.005})
+    figure.subplots_adjust(left=330 / width, right=1 - 24 / width, top=1 - 90 / height,
                            bottom=60 / height, hspace=0.08)
     x = (faults.time - faults.time[0]) / 1e9
     masks = {access: faults.access == access for access in COLOURS}
     rate.hist([x[mask] for mask in masks.values()], 200, stacked=True, histtype="stepfilled",
               color=list(COLOURS.values()))
-    rate.margins(x=0.005)
     rate.yaxis.set(major_locator=MaxNLocator(2), major_formatter=EngFormatter(sep=""))
     rate.annotate("faults", (17, 0.5), xycoords=("figure points", "axes fraction"), va="center")
-    size = 1 if len(x) > 100_000 else 2 if len(x) > 20_000 else 4
+    size = 4 - (len(x) > 20_000) - 2 * (len(x) > 100_000)
     for ax, n in zip(axes, shown, strict=True):
         for access, mask in masks.items():
             here = mask & (faults.panel == panels[n])
             ax.plot(x[here], faults.offset[here].astype(float), "o", ms=size, mew=0,
                     color=COLOURS[access], rasterized=True)
-        ax.annotate(f"{printable(str(labels[panels[n]]), 22)}\n{counts[n]:,}", (17, 0.5),
+        ax.annotate(f"{printable(str(labels[panels[n]]), 22)}  {counts[n]:,}", (17, 0.5),
                     xycoords=("figure points", "axes fraction"), va="center", parse_math=False)
         high = int(faults.offset[faults.panel == panels[n]].max())
         ax.set_yticks([high], [f"+{high:#x}"], va="top", fontsize=8)
@@ -190,7 +190,7 @@ def draw(faults: np.ndarray, labels: dict, notes: dict, title: str, size: str) -
         lost += f"; {hidden:,} faults of {len(panels) - len(shown):,} regions are not drawn"
     facts = f"{len(x):,} faults  ·  {x[-1]:.3g} s  ·  processes: {len(np.unique(faults.pid)):,}"
     put = {"va": "top", "parse_math": False}
-    title = printable(title, max((width - 520) // 10, 20))
+    title = printable(title, max((width - 560) // 13, 20))
     figure.text(24 / width, 1 - 16 / height, title, fontsize=15, weight="bold", **put)
     figure.text(24 / width, 1 - 50 / height, facts, **put)
     figure.text(1 - 24 / width, 1 - 50 / height, lost, color=colour, ha="right", **put)

@@ -126,7 +126,7 @@ def test_an_export_brings_its_panels():
     assert faults.offset.tolist() == [4096, 0]
     assert labels == {1: "heap", 0: 'x, "y" z'}
     assert notes["lost"] == "dropped=0 overwritten=0 missed=0"
-    assert "heap\n1" in texts(draw(EXPORTED))
+    assert "heap  1" in texts(draw(EXPORTED))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -179,7 +179,7 @@ def test_of_many_panels_the_busiest_are_drawn():
     figure = draw("\n".join(rows) + "\n")
     assert len(figure.axes) == 1 + pf.PANELS_MOST
     assert "6 faults of 6 regions are not drawn" in texts(figure)
-    assert "29\n2" in texts(figure)
+    assert "29  2" in texts(figure)
 
 
 @pytest.mark.parametrize(
