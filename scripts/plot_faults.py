@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Draw page faults with matplotlib: time to the right, addresses upwards, colour by access.
 
-For pictures of your own; `fault-tracer plot` draws more. Panels come with the file, by
-`fault-tracer export --bands`; else they are clusters of addresses, of which the highest is 0.
+Panels come with the file (`fault-tracer export --bands`), or are clusters of addresses.
 """
 
 import argparse
@@ -30,6 +29,7 @@ except ImportError as missing:
 
 # Okabe and Ito's, which are told apart with every common colour vision deficiency.
 COLOURS = {"read": "#0072B2", "write": "#D55E00", "execute": "#009E73"}
+ACCESSES = {"r": "read", "w": "write", "x": "execute"}
 COLUMNS = ("time_ns", "pid", "address", "access")
 BANDS = ("panel", "panel_offset", "panel_label")
 PANELS_MOST, HOLE_LEAST = 24, 1 << 24
@@ -95,7 +95,7 @@ def read_csv(lines: IO[str]) -> tuple[dict[str, Any], dict[str, str]]:
             if None in row or None in row.values():
                 raise ValueError(f"expected {len(header)} fields")
             values = [int(row["time_ns"]), int(row["pid"]), int(row["address"], 16)]
-            values.append(dict(zip("rwx", COLOURS, strict=True))[row["access"]])
+            values.append(ACCESSES[row["access"]])
             if "panel" in row:
                 values += [int(row["panel"]), int(row["panel_offset"]), row["panel_label"]]
         except (KeyError, ValueError) as error:

@@ -69,6 +69,21 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"{what}: not within {DEADLINE_S} s")
 
 
+def legend(evaluate: Callable[..., Any]) -> dict[str, int]:
+    """Read the legend's names and counts by what calls a function in the page."""
+
+    def read() -> dict[str, int] | None:
+        rows = evaluate(
+            "() => [...document.querySelectorAll('#legend button')].map((row) => "
+            "[row.querySelector('.name').textContent, row.querySelector('.count').textContent])"
+        )
+        if not rows or any(count == "…" for _, count in rows):
+            return None
+        return {name: int(count.replace(",", "")) for name, count in rows}
+
+    return until(read, "the legend has counts")
+
+
 class Plot:
     """A page in the browser, with what its own program says of it."""
 
@@ -113,23 +128,11 @@ class Plot:
     def legend(self) -> dict[str, int | None]:
         """Read the legend's names and counts."""
 
-        def read() -> dict[str, int] | None:
-            rows = self.page.evaluate(
-                "() => [...document.querySelectorAll('#legend button')].map((row) => "
-                "[row.querySelector('.name').textContent, row.querySelector('.count').textContent])"
-            )
-            if not rows or any(count == "…" for _, count in rows):
-                return None
-            return {name: int(count.replace(",", "")) for name, count in rows}
-
-        return until(read, "the legend has counts")
+        return legend(self.page.evaluate)
 
     def pixels_that_differ(self) -> tuple[int, int]:
         """Compare with the still picture: how many pixels it paints, and how many differ."""
-        width, height = self.page.evaluate(
-            "() => [document.querySelector('#stage canvas')].flatMap((c) => [c.width, c.height])"
-        )
-        return tuple(self.page.evaluate(SAME, still(self.trace, width, height)))
+        return pixels_that_differ(self.page.evaluate, self.trace)
 
     def sums(self) -> dict[str, str]:
         """Read the summary of a box."""
@@ -196,6 +199,15 @@ def still(trace: Path, width: int, height: int) -> str:
     command = [os.environ["FAULT_TRACER"], "plot", trace, "-o", picture, "--size", size]
     subprocess.run(command, check=True)
     return re.search(r'href="(data:image/png;base64,[^"]+)"', picture.read_text())[1]
+
+
+def pixels_that_differ(evaluate: Callable[..., Any], trace: Path) -> tuple[int, int]:
+    """Compare the page with the still picture: the pixels that this paints, and that differ."""
+    width, height = evaluate(
+        "() => [document.querySelector('#stage canvas')].flatMap((c) => [c.width, c.height])"
+    )
+    painted, differ = evaluate(SAME, still(trace, width, height))
+    return painted, differ
 
 
 @pytest.fixture

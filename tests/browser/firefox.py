@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from conftest import until
 from websockets.sync.client import ClientConnection, connect
 
 ANSWER_S = 60
@@ -75,8 +76,6 @@ class Firefox:
         self._log.close()
 
     def _address(self) -> str:
-        from conftest import until
-
         def said() -> re.Match[str] | None:
             assert self._process.poll() is None, Path(self._log.name).read_text()
             return re.search(r"BiDi listening on (ws://\S+)", Path(self._log.name).read_text())

@@ -7,25 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import SAME, still, until
+from conftest import legend, pixels_that_differ, until
 from firefox import Firefox
 
 SMALL = 20_000
 LONE_NS = 20_000_000_000 // 50 + 1
 READY = "() => !!window.faultTracer?.ready"
-
-
-def legend(firefox: Firefox) -> dict[str, int]:
-    """Read the legend."""
-    rows = until(
-        lambda: firefox.evaluate(
-            "() => { const rows = [...document.querySelectorAll('#legend button')].map((row) =>"
-            " [row.querySelector('.name').textContent, row.querySelector('.count').textContent]);"
-            " return rows.some(([, count]) => count === '…') ? [] : rows; }"
-        ),
-        "the legend has counts",
-    )
-    return {name: int(count.replace(",", "")) for name, count in rows}
 
 
 def text(firefox: Firefox, selector: str) -> str:
@@ -45,15 +32,11 @@ def test_the_page_in_firefox(page_file: Callable[..., Path], tmp_path: Path) -> 
         firefox.goto(f"file://{page}")
         until(lambda: firefox.evaluate(READY), "the picture is drawn")
         assert firefox.evaluate("() => document.getElementById('failure')") is None
-        assert sum(legend(firefox).values()) == SMALL
+        assert sum(legend(firefox.evaluate).values()) == SMALL
 
         # The same pixels as the still picture.
-        width, height = firefox.evaluate(
-            "() => { const canvas = document.querySelector('#stage canvas');"
-            " return [canvas.width, canvas.height]; }"
-        )
-        image = still(page.with_name(f"program-{SMALL}.arrow"), width, height)
-        painted, differ = firefox.evaluate(SAME, image)
+        trace = page.with_name(f"program-{SMALL}.arrow")
+        painted, differ = pixels_that_differ(firefox.evaluate, trace)
         assert painted > 10_000
         assert differ == 0
 
@@ -64,7 +47,7 @@ def test_the_page_in_firefox(page_file: Callable[..., Path], tmp_path: Path) -> 
         # A kind is switched off, and a filter leaves a part.
         firefox.press("c")
         until(lambda: firefox.evaluate(READY), "the picture is drawn")
-        assert legend(firefox)["swap-in"] == 1000
+        assert legend(firefox.evaluate)["swap-in"] == 1000
 
         # The lone fault under the pointer.
         firefox.evaluate(

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use ratatui::{
     crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
     layout::Rect,
+    style::{Modifier, Style},
     text::Line,
     widgets::{Block, Clear, Paragraph},
     DefaultTerminal, Frame,
@@ -75,6 +76,14 @@ impl Screen {
         }
         Ok(Asked::Nothing)
     }
+}
+
+/// Names the keys of a command, and those that all have.
+pub fn keys(frame: &mut Frame<'_>, area: Rect, own: &str, paused: bool) {
+    let state = if paused { "  standing still" } else { "" };
+    let text = format!("{own}  p pause  h help  q quit{state}");
+    let style = Style::default().add_modifier(Modifier::REVERSED);
+    frame.render_widget(Line::styled(text, style), area);
 }
 
 /// Lays an explanation of the keys over what was drawn.

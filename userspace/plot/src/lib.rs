@@ -7,10 +7,9 @@
 //! ([`terminal()`]). All of them draw the same points in the same panels:
 //!
 //! rows → `input` (columns) → `spaces`, `regions`, `layout` (panels) → `pyramid` (levels of detail) →
-//! `encode` → `page`(mod@page); or → `raster` → `svg`(mod@svg) → `png`(mod@png), `pdf`(mod@pdf).
+//! `encode` → `page`(mod@page); or → `raster` → `svg`(mod@svg) → `tree` → `png`(mod@png), `pdf`(mod@pdf).
 
 mod encode;
-mod fonts;
 mod input;
 mod layout;
 mod page;
@@ -29,6 +28,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tree;
 
 pub use input::Processes;
 pub use page::{page, PageOptions, PageReport};

@@ -2,12 +2,9 @@
 
 //! The static picture as a page of PDF: the SVG, its text still text.
 
-use svg2pdf::{
-    usvg::{Options, Tree},
-    ConversionOptions, PageOptions,
-};
+use svg2pdf::{ConversionOptions, PageOptions};
 
-use crate::{fonts::fonts, scene::Scene, svg::svg, Error, Size};
+use crate::{scene::Scene, tree::tree, Error, Size};
 
 /// Draws a scene as PDF, with the fonts of this machine in it. A pixel of `size` is a 96th of an inch.
 ///
@@ -15,10 +12,7 @@ use crate::{fonts::fonts, scene::Scene, svg::svg, Error, Size};
 ///
 /// [`Error::NoFont`], [`Error::Draw`].
 pub fn pdf(scene: &Scene, size: Size) -> Result<Vec<u8>, Error> {
-    let text = svg(scene, size)?;
-    let mut options = Options::default();
-    fonts(&mut options)?;
-    let tree = Tree::from_str(&text, &options).map_err(|error| Error::Draw(error.into()))?;
+    let tree = tree(scene, size)?;
     let page = PageOptions { dpi: 96.0 };
     svg2pdf::to_pdf(&tree, ConversionOptions::default(), page)
         .map_err(|error| Error::Draw(error.to_string().into()))

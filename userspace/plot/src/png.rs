@@ -2,12 +2,9 @@
 
 //! The static picture as pixels: the SVG, drawn.
 
-use resvg::{
-    tiny_skia::{Pixmap, Transform},
-    usvg::{Options, Tree},
-};
+use resvg::tiny_skia::{Pixmap, Transform};
 
-use crate::{fonts::fonts, scene::Scene, svg::svg, Error, Size};
+use crate::{scene::Scene, tree::tree, Error, Size};
 
 /// Draws a scene as PNG, with the fonts of this machine.
 ///
@@ -15,10 +12,7 @@ use crate::{fonts::fonts, scene::Scene, svg::svg, Error, Size};
 ///
 /// [`Error::NoFont`], [`Error::Draw`].
 pub fn png(scene: &Scene, size: Size) -> Result<Vec<u8>, Error> {
-    let text = svg(scene, size)?;
-    let mut options = Options::default();
-    fonts(&mut options)?;
-    let tree = Tree::from_str(&text, &options).map_err(|error| Error::Draw(error.into()))?;
+    let tree = tree(scene, size)?;
     let (width, height) = (tree.size().width() as u32, tree.size().height() as u32);
     let mut pixels = Pixmap::new(width, height).ok_or_else(|| Error::Draw("no pixels".into()))?;
     resvg::render(&tree, Transform::identity(), &mut pixels.as_mut());

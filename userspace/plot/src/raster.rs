@@ -135,12 +135,12 @@ impl Raster {
                 winners(counts, first.into()).map(|access| 1 + access as u8 * SHADES + shade);
             let frame = &frames[rows[y]];
             let (top, end) = (frame.top as usize, (frame.top + frame.height) as usize);
-            let from = (y as i64 - dot / 2).max(top as i64) as usize;
-            let to = ((y as i64 - dot / 2 + dot) as usize)
-                .min(end)
-                .min(self.height);
-            let left = (x as i64 - dot / 2).max(0) as usize;
-            let right = ((x as i64 - dot / 2 + dot) as usize).min(self.width);
+            // The pixel is in the middle of its dot.
+            let (before, behind) = (dot / 2, dot - dot / 2);
+            let from = y.saturating_sub(before).max(top);
+            let to = (y + behind).min(end).min(self.height);
+            let left = x.saturating_sub(before);
+            let right = (x + behind).min(self.width);
             for row in from..to {
                 for column in left..right {
                     let odd = (column + row) % 2 == 1;

@@ -89,8 +89,7 @@ pub fn drawing(scene: &Scene, width: usize, height: usize, ends: [String; 2]) ->
     let width = width.clamp(LABEL + 12, 1000);
     // CAST: clamped.
     let across = (width - LABEL - 1) as u32;
-    // Panels with few faults give way where there are more than lines.
-    // CAST: clamped.
+    // Panels with few faults give way where there are more than lines. CAST: clamped.
     let lines = (height.clamp(10, 1000) as u32).saturating_sub(4);
     let mut weights = weights(scene);
     let mut order: Vec<usize> = (0..weights.len()).collect();
@@ -162,7 +161,7 @@ pub fn drawing(scene: &Scene, width: usize, height: usize, ends: [String; 2]) ->
     if !hidden.is_empty() {
         let faults = hidden.iter().map(|&panel| scene.panels[panel].faults).sum();
         let text = format!(
-            "{} of {} are not shown: make the terminal higher",
+            "{} of {} are not shown: make the terminal higher, or use plot -o FILE.html",
             counted(faults, "fault"),
             counted(hidden.len() as u64, "region")
         );

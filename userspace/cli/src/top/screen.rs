@@ -12,7 +12,7 @@ use ratatui::{
 
 use super::{Count, Sort, View};
 use crate::{
-    screen::help,
+    screen::{help, keys},
     text::{
         numbers::{grouped, short},
         top::{header, kinds},
@@ -78,14 +78,7 @@ pub fn draw(frame: &mut Frame, view: &View, colour: bool) {
         (count, name.to_owned())
     });
     list(frame, view, mappings, "mapping", rows, colour(Color::Red));
-    let state = if view.paused { "  standing still" } else { "" };
-    frame.render_widget(
-        Line::styled(
-            format!("f m t sort  p pause  h help  q quit{state}"),
-            plain.add_modifier(Modifier::REVERSED),
-        ),
-        bottom,
-    );
+    keys(frame, bottom, "f m t sort", view.paused);
     if view.help {
         help(frame, &HELP);
     }

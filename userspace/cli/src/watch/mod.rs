@@ -48,9 +48,8 @@ impl Consumer for Watch {
 
 impl Shown for Watch {
     fn interval(&mut self, ended: &Interval) {
-        let (width, height) = ended.size;
-        let room = screen::room(width, height);
-        self.view.show(&mut self.recent, now_ns(), ended.lost, room);
+        self.view
+            .show(&mut self.recent, now_ns(), ended.lost, ended.size);
     }
 
     fn text(&self) -> String {
@@ -136,7 +135,7 @@ impl View {
         }
     }
 
-    /// Draws what there is now, on so many characters, unless the view stands still.
+    /// Draws what there is now, on a terminal of so many columns and lines, unless the view stands still.
     pub fn show(
         &mut self,
         recent: &mut Recent,
@@ -188,7 +187,7 @@ impl View {
             Ok((scene, _)) => drawing(
                 &scene.between(from_ns, now_ns),
                 width.into(),
-                usize::from(height.saturating_sub(1)),
+                usize::from(height.saturating_sub(2)),
                 ends,
             ),
             Err((fault_tracer_plot::Error::Empty, _)) => {

@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use super::View;
-use crate::screen::help;
+use crate::screen::{help, keys};
 
 const HELP: [&str; 6] = [
     "+   show half as much time",
@@ -21,11 +21,6 @@ const HELP: [&str; 6] = [
     "q   end",
     "Time goes to the right, addresses go upwards.",
 ];
-
-/// The characters that [`draw`] leaves for the picture.
-pub const fn room(width: u16, height: u16) -> (u16, u16) {
-    (width, height.saturating_sub(1))
-}
 
 /// Draws all of it; without colours if these are not wanted.
 pub fn draw(frame: &mut Frame, view: &View, colour: bool) {
@@ -51,14 +46,7 @@ pub fn draw(frame: &mut Frame, view: &View, colour: bool) {
         Line::from_iter(pieces.map(|piece| Span::styled(piece.text, style(piece.access))))
     });
     frame.render_widget(Text::from_iter(lines), picture);
-    let state = if view.paused { "  standing still" } else { "" };
-    frame.render_widget(
-        Line::styled(
-            format!("+ - time  p pause  h help  q quit{state}"),
-            plain.add_modifier(Modifier::REVERSED),
-        ),
-        bottom,
-    );
+    keys(frame, bottom, "+ - time", view.paused);
     if view.help {
         help(frame, &HELP);
     }

@@ -276,7 +276,7 @@ function showSummary(sum) {
     ["threads", named(sum.threads, threadText)],
     ["code", named(sum.codes, (code) => symbolText(code) ?? "not known")],
   ];
-  if (T.frames.length) parts.push(["callers", named(sum.codes, (code) => callersOf(code)[0] ?? "no caller")]);
+  if (T.frames.length) parts.push(["callers", named(sum.codes, (code) => callerText(code) ?? "not known")]);
   const close = make("button", { type: "button", textContent: "close", title: "Close (Escape)" });
   close.onclick = clearSelection;
   summary.replaceChildren(make("h2", {}, "selection ", close), list);

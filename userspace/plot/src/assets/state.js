@@ -189,13 +189,17 @@ function keyLabel(colour, key, index) {
 /** What stands at a fault's instruction pointer; null: not known. */
 const symbolText = (code) => nameOf(T.codes[code][0]) ?? nameOf(T.codes[code][1])?.split("/").pop() ?? null;
 
-/** Of codes: the key of their symbol, or their nearest caller; null: not known. */
+/** Who called it; null: not known. */
+function callerText(code) {
+  const caller = T.codes[code][3];
+  if (caller >= 0) return nameOf(T.frames[caller][0]);
+  return caller === -2 ? "cut off" : "no caller";
+}
+
+/** Of codes: the key of their symbol, or their nearest caller. */
 function codeKeys(colour) {
-  if (colour === "symbol") return T.codes.map((_, code) => [symbolText(code), -1]);
-  return T.codes.map(([, , , caller]) => {
-    if (caller >= 0) return [nameOf(T.frames[caller][0]), -1];
-    return [caller === -2 ? "cut off" : "no caller", -1];
-  });
+  const text = colour === "symbol" ? symbolText : callerText;
+  return T.codes.map((_, code) => [text(code), -1]);
 }
 
 /** The keys with the most faults; the others share a category. */

@@ -669,13 +669,18 @@ impl Drop for Running {
     }
 }
 
+/// A program that faults until it is killed.
+fn spinning() -> Running {
+    let mut command = Command::new(program::find(program::WORKLOAD));
+    command.arg("spin").stdout(Stdio::null());
+    Running(command.spawn().unwrap())
+}
+
 #[test]
 fn top_shows_who_faults() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let mut command = Command::new(program::find(program::WORKLOAD));
-        command.arg("spin").stdout(Stdio::null());
-        let spin = Running(command.spawn().unwrap());
+        let spin = spinning();
         let pid = spin.0.id().to_string();
         for target in [&["-p", &pid][..], &["-a"], &[]] {
             let arguments = [&["top", "--batch", "-n", "2", "-d", "0.5"], target].concat();
@@ -696,9 +701,7 @@ fn top_shows_who_faults() {
 fn watch_draws_what_faults() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let mut command = Command::new(program::find(program::WORKLOAD));
-        command.arg("spin").stdout(Stdio::null());
-        let spin = Running(command.spawn().unwrap());
+        let spin = spinning();
         let pid = spin.0.id().to_string();
         let drawn = |text: &str| {
             let dots = |c: &char| ('\u{2801}'..'\u{2900}').contains(c);

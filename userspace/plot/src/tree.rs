@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The fonts of this machine, for pictures that bring theirs along.
+//! The static picture for those that draw it themselves: the SVG as a tree, with the fonts of this machine.
 
-use resvg::usvg::Options;
+use resvg::usvg::{Options, Tree};
 
-use crate::Error;
+use crate::{scene::Scene, svg::svg, Error, Size};
 
-/// Loads them, and chooses one for the text.
+/// Draws a scene as SVG, and chooses a font for its text.
 ///
 /// # Errors
 ///
-/// [`Error::NoFont`].
-pub fn fonts(options: &mut Options<'_>) -> Result<(), Error> {
+/// [`Error::NoFont`], [`Error::Draw`].
+pub fn tree(scene: &Scene, size: Size) -> Result<Tree, Error> {
+    let text = svg(scene, size)?;
+    let mut options = Options::default();
     let fonts = options.fontdb_mut();
     fonts.load_system_fonts();
     let sans = crate::svg::FONTS
@@ -29,5 +31,5 @@ pub fn fonts(options: &mut Options<'_>) -> Result<(), Error> {
         .ok_or(Error::NoFont)?;
     fonts.set_sans_serif_family(&sans);
     options.font_family = sans;
-    Ok(())
+    Tree::from_str(&text, &options).map_err(|error| Error::Draw(error.into()))
 }
