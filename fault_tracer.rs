@@ -20,13 +20,14 @@
 //! | `page_cache` | what of a file is in memory | `elf`, `arch` |
 //! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache` |
 //! | `stack` | the user stack of a fault | `ring`, `arch` |
-//! | `targets` | process id to sessions | `probe` |
+//! | `process` | processes, held by reference | `arch` |
+//! | `rules` | which processes a session traces by what they are | `process` |
+//! | `targets` | process id to sessions | `probe`, `rules` |
 //! | `wake` | waking readers from the fault path | nothing |
 //! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe` |
 //! | `plain` | the record of a fault at which there is nothing else to do | `rings`, `clock`, `arch`, `latency` |
 //! | `recorder` | the data path: what happens on a fault | `plain`, `targets` |
 //! | `tasks` | fork, exec, names and exits: follows and tells of them | `recorder` |
-//! | `process` | processes, held by reference | `arch` |
 //! | `registry` | which sessions run; arms the probes | all above |
 //! | `session` | one session: its set-up and state | `registry` |
 //! | `reading` | how its records get out: drain, mapping, poll | `session` |
@@ -71,6 +72,8 @@ mod registry;
 mod ring;
 #[path = "fault_tracer/rings.rs"]
 mod rings;
+#[path = "fault_tracer/rules.rs"]
+mod rules;
 #[path = "fault_tracer/session.rs"]
 mod session;
 #[path = "fault_tracer/sideband.rs"]
@@ -244,7 +247,6 @@ impl kernel::Module for FaultTracer {
         // SAFETY: First thing in the module's life, once.
         unsafe {
             registry::init();
-            tasks::init();
             arch::page_table::init();
             boot::init();
         }

@@ -139,6 +139,7 @@ impl OpenFile {
         let decides = match command {
             uapi::FT_IOC_CONFIGURE
             | uapi::FT_IOC_TARGET_ADD
+            | uapi::FT_IOC_RULE_ADD
             | uapi::FT_IOC_START
             | uapi::FT_IOC_ADOPT => true,
             // Of the session that was started when the module was loaded.
@@ -169,6 +170,7 @@ impl OpenFile {
             uapi::FT_IOC_TARGET_REMOVE => {
                 session.remove_target(target(&session, argument, 0)?.pid)?;
             }
+            uapi::FT_IOC_RULE_ADD => session.add_rule(&read(argument)?)?,
             uapi::FT_IOC_START => session.start()?,
             uapi::FT_IOC_STOP => session.stop()?,
             uapi::FT_IOC_DRAIN => {
@@ -188,7 +190,7 @@ impl OpenFile {
             uapi::FT_IOC_ADOPT => self.adopt()?,
             uapi::FT_IOC_SESSION => {
                 let request: uapi::SessionInfo = read(argument)?;
-                reserved_is_zero(&session, request.reserved == [0; 2])?;
+                reserved_is_zero(&session, request.reserved == 0)?;
                 write(argument, &registry::overview(request.index as usize))?;
             }
             uapi::FT_IOC_CLOCK => {
@@ -380,4 +382,13 @@ macro_rules! plain_data {
         unsafe impl FromBytes for uapi::$type {}
     )*};
 }
-plain_data!(Info, Config, Target, Time, Drain, CpuCounters, SessionInfo);
+plain_data!(
+    Info,
+    Config,
+    Target,
+    Rule,
+    Time,
+    Drain,
+    CpuCounters,
+    SessionInfo
+);

@@ -75,23 +75,6 @@ impl Process {
         unsafe { live_id_of(self.0) }
     }
 
-    /// How many threads it has; 0 when it has ended.
-    pub(crate) fn threads(&self) -> i32 {
-        let _guard = rcu::read_lock();
-        // SAFETY: The pid is ours, and under RCU the task and its signal structure stay valid.
-        unsafe {
-            let task = bindings::pid_task(self.0, bindings::pid_type_PIDTYPE_TGID);
-            if task.is_null() {
-                return 0;
-            }
-            let signal = (&raw const (*task).signal).read_volatile();
-            if signal.is_null() {
-                return 0;
-            }
-            (&raw const (*signal).nr_threads).read_volatile()
-        }
-    }
-
     /// The file of the program that it executes; `None` when it has ended. May sleep.
     pub(crate) fn executable(&self) -> Option<Executable> {
         let memory = Cell::new(null_mut::<bindings::mm_struct>());
@@ -117,6 +100,22 @@ impl Process {
         (!file.is_null()).then_some(Executable(file))
     }
 
+    /// Calls a function with its first thread, which may have ended; `None` if the process has. The function must not sleep.
+    pub(crate) fn with_leader<T>(
+        &self,
+        call: impl FnOnce(*const bindings::task_struct) -> T,
+    ) -> Option<T> {
+        let _guard = rcu::read_lock();
+        // SAFETY: The pid is ours, and under RCU the task stays valid.
+        unsafe {
+            live_id_of(self.0)?;
+            Some(call(bindings::pid_task(
+                self.0,
+                bindings::pid_type_PIDTYPE_TGID,
+            )))
+        }
+    }
+
     /// Calls a function with its first thread if that has ended, and the process has not.
     pub(crate) fn ended_leader(&self, call: impl FnOnce(*const bindings::task_struct)) {
         let _guard = rcu::read_lock();
@@ -130,7 +129,7 @@ impl Process {
     }
 
     /// Calls a function with each of its threads.
-    pub(crate) fn each_thread(&self, call: impl Fn(*const bindings::task_struct)) {
+    fn each_thread(&self, call: impl Fn(*const bindings::task_struct)) {
         let _guard = rcu::read_lock();
         // SAFETY: Under RCU the leader, its signal structure and the list of threads stay valid. A thread
         // that ends meanwhile stays in memory, and its link leads on.
@@ -158,15 +157,21 @@ unsafe fn live_id_of(pid: *mut bindings::pid) -> Option<i32> {
     // `targets.rs` on the order in which they do.
     unsafe {
         let task = bindings::pid_task(pid, bindings::pid_type_PIDTYPE_TGID);
-        if task.is_null() {
-            return None;
-        }
-        let ended = (&raw const (*task).exit_state).read_volatile() != 0;
-        let signal = (&raw const (*task).signal).read_volatile();
-        if ended && (signal.is_null() || (&raw const (*signal).nr_threads).read_volatile() <= 1) {
-            return None;
-        }
-        Some((*task).tgid)
+        (!task.is_null() && goes_on(task)).then(|| (*task).tgid)
+    }
+}
+
+/// Whether a process has not ended. Its first thread may have, before the others.
+///
+/// # Safety
+///
+/// In an RCU read-side section; `leader` was found in it, or outlives it.
+pub(crate) unsafe fn goes_on(leader: *const bindings::task_struct) -> bool {
+    // SAFETY: As in `live_id_of`.
+    unsafe {
+        let ended = (&raw const (*leader).exit_state).read_volatile() != 0;
+        let signal = (&raw const (*leader).signal).read_volatile();
+        !ended || (!signal.is_null() && (&raw const (*signal).nr_threads).read_volatile() > 1)
     }
 }
 
@@ -174,8 +179,8 @@ unsafe fn live_id_of(pid: *mut bindings::pid) -> Option<i32> {
 ///
 /// # Safety
 ///
-/// `leader` is a task that was found in the RCU read-side section that the caller is in.
-unsafe fn each_thread_of(
+/// In an RCU read-side section, in which `leader` was found, or which it outlives.
+pub(crate) unsafe fn each_thread_of(
     leader: *const bindings::task_struct,
     call: &impl Fn(*const bindings::task_struct),
 ) {

@@ -17,8 +17,9 @@ use super::{
     process::{self, Executable, Process},
     recorder,
     rings::Rings,
+    rules::{self, Facts, Rules},
     targets::{self, Table},
-    tasks::{self, Hooks},
+    tasks::{self, Hooks, RuleHooks},
     uapi::{self, session_flag},
     wake::{self, Wake},
 };
@@ -60,6 +61,7 @@ struct Armed {
     kprobe: Option<Kprobe>,
     ftrace: Option<ftrace::Hook>,
     latency: Option<Latency>,
+    rules: Option<RuleHooks>,
     _clock: Option<Quick>,
     _tasks: Hooks,
     _targets: Table,
@@ -68,6 +70,7 @@ struct Armed {
 /// A running session, as the overview shows it.
 struct Entry {
     rings: Arc<Rings>,
+    rules: Option<KBox<Rules>>,
     config: uapi::Config,
     owner: Owner,
     named: u32,
@@ -121,17 +124,17 @@ impl Registry {
         }
     }
 
-    /// Arms what a session with these flags needs and is not armed yet, and tells how many faults the kprobe has
-    /// missed.
-    fn arm(&mut self, flags: u32) -> Result<u64> {
-        let result = self.arm_each(flags);
+    /// Arms what a session with these flags and rules needs and is not armed yet, and tells how many faults the kprobe
+    /// has missed.
+    fn arm(&mut self, flags: u32, rules: Option<&Rules>) -> Result<u64> {
+        let result = self.arm_each(flags, rules);
         if result.is_err() {
             self.disarm_unwanted(None);
         }
         result.map(|()| self.missed())
     }
 
-    fn arm_each(&mut self, flags: u32) -> Result {
+    fn arm_each(&mut self, flags: u32, rules: Option<&Rules>) -> Result {
         if self.armed.is_none() {
             let table = Table::new()?;
             let tasks = Hooks::new()?;
@@ -139,6 +142,7 @@ impl Registry {
                 kprobe: None,
                 ftrace: None,
                 latency: None,
+                rules: None,
                 _clock: clock::quick(),
                 _tasks: tasks,
                 _targets: table,
@@ -147,6 +151,17 @@ impl Registry {
         let Some(armed) = &mut self.armed else {
             return Err(EINVAL);
         };
+        if let Some(rules) = rules {
+            let hooks = match armed.rules.take() {
+                Some(hooks) => hooks,
+                None => RuleHooks::new()?,
+            };
+            let hears = hooks.hear_of_cgroups();
+            armed.rules = Some(hooks);
+            if rules.ask_for_cgroups() && !hears {
+                return Err(ENOENT);
+            }
+        }
         if flags & session_flag::FTRACE != 0 {
             if armed.ftrace.is_none() {
                 // The caller can ask for the kprobe then.
@@ -184,6 +199,11 @@ impl Registry {
                 (Some(slot) != ending).then(|| Some(entry.as_ref()?.config.flags))?
             })
         };
+        let running = self.running.iter().enumerate();
+        let mut others = running.filter(|(slot, _)| Some(*slot) != ending);
+        if !others.any(|(_, entry)| entry.as_ref().is_some_and(|entry| entry.rules.is_some())) {
+            armed.rules = None;
+        }
         if !left().any(|flags| flags & session_flag::LATENCY != 0) {
             if let (Some(latency), Some(kprobe)) = (armed.latency.take(), &armed.kprobe) {
                 latency.disarm(kprobe);
@@ -280,6 +300,7 @@ impl Registry {
     fn end(&mut self, slot: usize) {
         recorder::withdraw(slot);
         wake::withdraw(slot);
+        rules::withdraw(slot);
         targets::end(slot);
         targets::forget_waiting(slot);
         latency::end(slot);
@@ -331,7 +352,6 @@ fn target_named(slot: usize, named: &Named) -> Result<i32> {
 /// `ESRCH` if it has ended.
 fn target(slot: usize, process: &Process) -> Result<i32> {
     let id = process.live_id().ok_or(ESRCH)?;
-    let threads = process.threads();
     // Before the process is in the table: nobody saw its end.
     let leader_has_ended = Cell::new(false);
     process.ended_leader(|_| leader_has_ended.set(true));
@@ -347,25 +367,24 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
         // SAFETY: `ended_leader` gives a live task; `executable` keeps the file open.
         process.ended_leader(|leader| unsafe { tasks::emit_ended_leader(slot, leader, file) });
     }
-    process.each_thread(|thread| {
-        // SAFETY: `each_thread` gives live tasks; `executable` keeps the file open.
-        unsafe { tasks::emit_present(slot, thread, file) };
-    });
-    if threads > 1 {
-        // Some may have ended before they were emitted. Of one that is there still is emitted again: who has no
-        // `PRESENT` has ended before that.
-        let emitted = Cell::new(false);
-        process.each_thread(|thread| {
-            if !emitted.get() {
-                // SAFETY: As above.
-                emitted.set(unsafe { tasks::emit_present(slot, thread, file) });
-            }
-        });
-    }
+    // SAFETY: `with_leader` gives a task that it has found under RCU, and calls under it; `executable` keeps the file
+    // open.
+    process.with_leader(|leader| unsafe { tasks::emit_threads(slot, leader, file) });
     Ok(id)
 }
 
-/// Makes all processes targets of a running session, but the one that calls.
+/// Whether a process is to be a target of a session that traces all, or those that its rules name.
+fn is_wanted(slot: usize, process: &Process) -> bool {
+    let executable = process.executable();
+    let file = executable.as_ref().map_or(null(), Executable::as_ptr);
+    // SAFETY: `with_leader` gives a task that it has found under RCU, and calls under it; `executable` keeps the file
+    // open. A session without rules wants all.
+    process
+        .with_leader(|leader| unsafe { rules::want(slot, &Facts::of(leader, file)) })
+        .is_some_and(|wanted| wanted != Some(false))
+}
+
+/// Makes all processes targets of a running session that the rules name, if it has some, but the one that calls.
 fn target_all(slot: usize) -> Result {
     // SAFETY: The running thread's ids are constant.
     let own = unsafe { (*arch::current_task()).tgid };
@@ -373,9 +392,13 @@ fn target_all(slot: usize) -> Result {
     // reported has done so before the last record of this kind.
     for process in Process::all()?.iter().rev() {
         let _registry = REGISTRY.lock();
-        if process.live_id() != Some(own) {
+        if process.live_id() != Some(own) && is_wanted(slot, process) {
             // One that has ended since needs no tracing.
             let _ = target(slot, process);
+            // It may have become another meanwhile, and was no target then.
+            if !is_wanted(slot, process) {
+                remove_target(slot, process);
+            }
         }
         if process::is_being_killed() {
             return Err(EINTR);
@@ -412,6 +435,7 @@ pub(crate) unsafe fn join(
     rings: &Arc<Rings>,
     wake: &Wake,
     processes: &[Named],
+    rules: Option<KBox<Rules>>,
 ) -> Result<usize> {
     let mut registry = REGISTRY.lock();
     let slot = registry
@@ -419,7 +443,7 @@ pub(crate) unsafe fn join(
         .iter()
         .position(Option::is_none)
         .ok_or(EBUSY)?;
-    let missed_before = registry.arm(config.flags)?;
+    let missed_before = registry.arm(config.flags, rules.as_deref())?;
     let heard = registry.hears(config.flags, PATIENCE);
     if !matches!(heard, Ok(true)) {
         registry.disarm_unwanted(None);
@@ -430,7 +454,7 @@ pub(crate) unsafe fn join(
     targets::begin(
         slot,
         config.flags & session_flag::FOLLOW != 0,
-        all,
+        all && rules.is_none(),
         config.flags & session_flag::FTRACE != 0,
     );
     // SAFETY: `end` withdraws both and waits. The rings live at least that long by the entry's reference,
@@ -438,9 +462,14 @@ pub(crate) unsafe fn join(
     unsafe {
         recorder::publish(slot, &**rings);
         wake::publish(slot, wake);
+        if let Some(rules) = &rules {
+            rules::publish(slot, &**rules);
+        }
     }
+    let all = all || rules.is_some();
     registry.running[slot] = Some(Entry {
         rings: rings.clone(),
+        rules,
         config: *config,
         owner: Owner::current(),
         named: processes.len() as u32,
@@ -529,6 +558,10 @@ pub(crate) fn add(slot: usize, named: &Named) -> Result {
 /// Removes a target from a running session; false if it was none.
 pub(crate) fn remove(slot: usize, process: &Process) -> bool {
     let _registry = REGISTRY.lock();
+    remove_target(slot, process)
+}
+
+fn remove_target(slot: usize, process: &Process) -> bool {
     process
         .live_id()
         .is_some_and(|id| targets::remove(slot, id))
@@ -575,6 +608,7 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
         info.named_targets = entry.named;
         info.first_target = entry.first;
         info.ring_bytes = entry.config.ring_bytes;
+        info.rules = entry.rules.as_ref().map_or(0, |rules| rules.count() as u64);
         info.missed = registry.missed_by(index);
         // CAST: the clock never goes back.
         info.running_ns = (now() - entry.started_ns) as u64;

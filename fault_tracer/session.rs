@@ -21,6 +21,7 @@ use super::{
     registry::{self, Deaf, Named},
     ring::{self, SLOT_WORDS},
     rings::{self, Rings, Shape},
+    rules::{Rule, Rules},
     stack::Wanted,
     targets,
     uapi::{self, clock, mode, session_flag, state},
@@ -56,6 +57,8 @@ pub(crate) enum Refusal {
     State,
     /// No such process.
     Process,
+    /// A rule that makes no sense, or not there.
+    Rule,
     /// No memory, no free session, or a probe that cannot be placed.
     Start,
     /// A bad buffer.
@@ -87,12 +90,18 @@ struct Inner {
 }
 
 enum State {
-    /// The processes named, none of which is needed after the start.
-    Idle(KVVec<Named>),
+    /// Who is to be traced, which is not needed after the start.
+    Idle(Chosen),
     /// The slot in the registry.
     Running(usize),
     /// Faults that the probe missed, and whether it was found not to hear.
     Stopped { missed: u64, deaf: Deaf },
+}
+
+/// Whom an idle session will trace: processes by name, or by rules.
+struct Chosen {
+    processes: KVVec<Named>,
+    rules: KVVec<Rule>,
 }
 
 /// Logs, once for each session and reason, why a call was refused, and gives the error back.
@@ -115,7 +124,10 @@ impl Session {
             pin_init!(Self {
                 inner <- new_mutex!(Inner {
                     config,
-                    state: State::Idle(KVVec::new()),
+                    state: State::Idle(Chosen {
+                        processes: KVVec::new(),
+                        rules: KVVec::new(),
+                    }),
                 }),
                 rings: SetOnce::new(),
                 bounce <- new_mutex!(VVec::new()),
@@ -175,7 +187,14 @@ impl Session {
         let process = self.find(id)?;
         let named = Named { process, on_exec };
         match &mut inner.state {
-            State::Idle(processes) => {
+            State::Idle(chosen) if !chosen.rules.is_empty() => Err(refuse!(
+                self,
+                Refusal::Process,
+                EINVAL,
+                "process {} cannot be named: the session's rules say who is traced\n",
+                id
+            )),
+            State::Idle(Chosen { processes, .. }) => {
                 let known = processes
                     .iter_mut()
                     .find(|other| other.process.is(&named.process));
@@ -218,7 +237,7 @@ impl Session {
         let mut inner = self.inner.lock();
         let process = self.find(id)?;
         let removed = match &mut inner.state {
-            State::Idle(processes) => {
+            State::Idle(Chosen { processes, .. }) => {
                 let before = processes.len();
                 processes.retain(|other| !other.process.is(&process));
                 processes.len() < before
@@ -242,6 +261,55 @@ impl Session {
                 id
             ))
         }
+    }
+
+    /// Adds a rule to an idle session.
+    pub(crate) fn add_rule(&self, rule: &uapi::Rule) -> Result {
+        let refused = |error: Error, why: &str| {
+            refuse!(
+                self,
+                Refusal::Rule,
+                error,
+                "rule refused: {} (kind {}, flags {:#x}, value {})\n",
+                why,
+                rule.kind,
+                rule.flags,
+                rule.value
+            )
+        };
+        let mut inner = self.inner.lock();
+        let State::Idle(chosen) = &mut inner.state else {
+            return Err(refused(
+                EINVAL,
+                "rules are added before the session is started",
+            ));
+        };
+        if !process::in_initial_namespace() {
+            return Err(refused(
+                EPERM,
+                "they are about all processes, which the initial pid namespace alone has",
+            ));
+        }
+        if !chosen.processes.is_empty() {
+            return Err(refused(EINVAL, "the session names processes already"));
+        }
+        if chosen.rules.len() >= uapi::RULES_MAX {
+            return Err(refused(ENOSPC, "a session has 64 rules at most"));
+        }
+        let rule = Rule::new(rule).map_err(|error| {
+            refused(
+                error,
+                if error == ESRCH {
+                    "there is no such process"
+                } else if error == EBADF {
+                    "there is no such open file"
+                } else {
+                    "it makes no sense"
+                },
+            )
+        })?;
+        chosen.rules.push(rule, GFP_KERNEL)?;
+        Ok(())
     }
 
     fn find(&self, id: i32) -> Result<Process> {
@@ -278,7 +346,7 @@ impl Session {
     pub(crate) fn start(&self) -> Result {
         let mut inner = self.inner.lock();
         let Inner { config, state } = &mut *inner;
-        let State::Idle(processes) = state else {
+        let State::Idle(chosen) = state else {
             return Err(refuse!(
                 self,
                 Refusal::State,
@@ -286,23 +354,47 @@ impl Session {
                 "the session was already started\n"
             ));
         };
-        let slot = self.begin(config, processes).map_err(|error| {
-            refuse!(
-                self,
-                Refusal::Start,
-                error,
-                "cannot record: {} ({} KiB of ring per CPU, {} processes named)\n",
-                why_not(error),
-                config.ring_bytes / 1024,
-                processes.len()
-            )
-        })?;
+        let rules = self.rules(config, chosen)?;
+        let slot = self
+            .begin(config, &chosen.processes, rules)
+            .map_err(|error| {
+                refuse!(
+                    self,
+                    Refusal::Start,
+                    error,
+                    "cannot record: {} ({} KiB of ring per CPU, {} processes named, {} rules)\n",
+                    why_not(error),
+                    config.ring_bytes / 1024,
+                    chosen.processes.len(),
+                    chosen.rules.len()
+                )
+            })?;
         *state = State::Running(slot);
         Ok(())
     }
 
+    /// The rules of a session that is about to start, if it has some.
+    fn rules(&self, config: &uapi::Config, chosen: &Chosen) -> Result<Option<KBox<Rules>>> {
+        if chosen.rules.is_empty() {
+            return Ok(None);
+        }
+        let mut list = KVVec::new();
+        list.extend_from_slice(&chosen.rules, GFP_KERNEL)?;
+        let all = config.flags & session_flag::ALL != 0;
+        let rules = Rules::new(list, all);
+        rules
+            .check()
+            .map_err(|why| refuse!(self, Refusal::Rule, EINVAL, "cannot record: {}\n", why))?;
+        Ok(Some(KBox::new(rules, GFP_KERNEL)?))
+    }
+
     /// Does the work of `start`. On error nothing is left behind.
-    fn begin(&self, config: &uapi::Config, processes: &[Named]) -> Result<usize> {
+    fn begin(
+        &self,
+        config: &uapi::Config,
+        processes: &[Named],
+        rules: Option<KBox<Rules>>,
+    ) -> Result<usize> {
         let rings = Rings::new(Shape {
             ring_bytes: config.ring_bytes as usize,
             ring: ring::Shape {
@@ -319,7 +411,7 @@ impl Session {
         })?;
         let rings = Arc::new(rings, GFP_KERNEL)?;
         // SAFETY: `wake` lives as long as the session, which leaves the registry when it is dropped.
-        let slot = unsafe { registry::join(config, &rings, &self.wake, processes) }?;
+        let slot = unsafe { registry::join(config, &rings, &self.wake, processes, rules) }?;
         self.rings.populate(rings);
         Ok(slot)
     }
@@ -347,7 +439,11 @@ impl Session {
     pub(crate) fn info(&self) -> uapi::Info {
         let inner = self.inner.lock();
         let (state, live_targets, (missed, deaf)) = match &inner.state {
-            State::Idle(processes) => (state::IDLE, processes.len() as u32, (0, Deaf::default())),
+            State::Idle(chosen) => (
+                state::IDLE,
+                chosen.processes.len() as u32,
+                (0, Deaf::default()),
+            ),
             State::Running(slot) => {
                 let missed = registry::missed(*slot);
                 (state::RUNNING, targets::live(*slot), missed)

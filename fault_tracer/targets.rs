@@ -26,7 +26,7 @@ use kernel::{alloc::flags::__GFP_NOWARN, bindings, prelude::*, sync::rcu};
 use super::{
     arch,
     probe::{Kprobe, RawKprobe},
-    uapi, wake,
+    rules, uapi, wake,
 };
 
 /// Process ids that there can be.
@@ -312,11 +312,17 @@ pub(crate) fn forget(session: usize) {
     }
 }
 
-/// Makes a new process a target of the sessions that follow its parent, and of those that trace all.
-pub(crate) fn inherit(parent: bindings::pid_t, child: bindings::pid_t) {
+/// Makes a new process a target of the sessions that follow its parent, of those that trace all, and of those whose
+/// rules hold for it.
+///
+/// # Safety
+///
+/// `of` is what the child is: see [`rules::want`].
+pub(crate) unsafe fn inherit(parent: bindings::pid_t, child: bindings::pid_t, of: &rules::Facts) {
     let _guard = rcu::read_lock();
     let followed = sessions_of(parent) & FOLLOWING.load(Ordering::Relaxed);
-    let wanted = followed | ALL.load(Ordering::SeqCst);
+    let by_rules = rules::sessions();
+    let wanted = (followed | ALL.load(Ordering::SeqCst)) & !by_rules;
     // Who had the id before was not seen to end. Otherwise it may be that the child was just named as a target.
     for session in each(sessions_of(child)).filter(|&session| has_unseen_ends(session)) {
         if remove(session, child) {
@@ -325,6 +331,12 @@ pub(crate) fn inherit(parent: bindings::pid_t, child: bindings::pid_t) {
     }
     for session in each(wanted) {
         add(session, child);
+    }
+    for session in each(by_rules) {
+        // SAFETY: By this function's contract.
+        if unsafe { rules::want(session, of) } == Some(true) {
+            add(session, child);
+        }
     }
 }
 

@@ -3,31 +3,38 @@
 //! The life of tasks: children inherit their parent's sessions, and sessions with a side-band get records
 //! of beginnings, executed programs, new names and ends.
 
-use core::ffi::{c_char, c_int, c_void, CStr};
+use core::{
+    cell::Cell,
+    ffi::{c_char, c_int, c_void, CStr},
+};
 use kernel::{bindings, prelude::*, str::CStrExt};
 
 use super::{
     arch,
     probe::{Kprobe, RawKprobe, Tracepoint},
-    recorder,
+    process, recorder,
+    rules::{self, Facts},
     sideband::{self, TaskRecord},
     targets,
     uapi::task_event,
 };
 
-kernel::sync::global_lock! {
-    // SAFETY: `init` is called by the module's initializer before anything else.
-    unsafe(uninit) static EMITTING: SpinLock<()> = ();
+/// Keeps this thread on its CPU and others off it: a ring has one producer. No lock, since hooks may run where an
+/// interrupt handler's are held.
+struct OnThisCpu(());
+
+impl OnThisCpu {
+    fn stay() -> Self {
+        arch::preempt_disable();
+        Self(())
+    }
 }
 
-/// Prepares it.
-///
-/// # Safety
-///
-/// To be called once, before anything else of this file.
-pub(crate) unsafe fn init() {
-    // SAFETY: By this function's contract.
-    unsafe { EMITTING.init() };
+impl Drop for OnThisCpu {
+    fn drop(&mut self) {
+        // SAFETY: `stay` has disabled it, and each value is dropped once.
+        unsafe { arch::preempt_enable() };
+    }
 }
 
 /// The hooks: attached while any session runs.
@@ -84,9 +91,9 @@ unsafe fn tell(
     if sessions() == 0 {
         return;
     }
-    // A producer of a ring must not be preempted; that is what the lock is for. Asked again, for whom it is: until the
-    // end of the lock no other session takes the number of one that ends.
-    let _guard = EMITTING.lock();
+    // Asked again, for whom it is: until the end of this no other session takes the number of one that ends, which waits
+    // for an RCU grace period.
+    let _here = OnThisCpu::stay();
     let sessions = sessions();
     // Before the time is taken: whatever these do not count of another thread's faults comes behind this
     // record, or was under way.
@@ -97,7 +104,7 @@ unsafe fn tell(
             (&raw const (*task).maj_flt).read_volatile() as u64,
         )
     };
-    // SAFETY: The lock disables preemption; the task and the file are as this function's contract says.
+    // SAFETY: Preemption is disabled; the task and the file are as this function's contract says.
     unsafe {
         recorder::tell(sessions, |ring, side, time_ns| {
             side.emit_task(
@@ -185,7 +192,7 @@ pub(crate) unsafe fn emit_ended_leader(
             (*task).pid as u32,
             executable,
         );
-        let _guard = EMITTING.lock();
+        let _here = OnThisCpu::stay();
         recorder::tell(1 << session, |ring, _side, time_ns| {
             sideband::emit_exit(ring, task, time_ns)
         });
@@ -199,6 +206,26 @@ pub(crate) unsafe fn emit_ended_leader(
 /// `task` is a live task.
 pub(crate) unsafe fn emit_alive(session: usize, task: *const bindings::task_struct) {
     // SAFETY: By this function's contract.
+    unsafe { emit_going_on(session, task, task_event::ALIVE) };
+}
+
+/// Tells a session that a thread of one of its targets goes on without being one.
+///
+/// # Safety
+///
+/// `task` is a live task.
+unsafe fn emit_left(session: usize, task: *const bindings::task_struct) {
+    // SAFETY: By this function's contract.
+    unsafe { emit_going_on(session, task, task_event::LEFT) };
+}
+
+/// Tells a session of an event of a thread, if it is one of a target and has not ended.
+///
+/// # Safety
+///
+/// `task` is a live task.
+unsafe fn emit_going_on(session: usize, task: *const bindings::task_struct, event: u32) {
+    // SAFETY: By this function's contract.
     unsafe {
         if has_ended(task) {
             return;
@@ -206,7 +233,7 @@ pub(crate) unsafe fn emit_alive(session: usize, task: *const bindings::task_stru
         tell(
             || sessions_of((*task).tgid) & 1 << session,
             task,
-            task_event::ALIVE,
+            event,
             comm_of(task),
             (*task).pid as u32,
             core::ptr::null(),
@@ -228,7 +255,8 @@ unsafe extern "C" fn on_fork(
     // SAFETY: Both tasks are alive during the call, and their ids constant.
     unsafe {
         if (*parent).tgid != (*child).tgid && (*child).flags & bindings::PF_KTHREAD == 0 {
-            targets::inherit((*parent).tgid, (*child).tgid);
+            let facts = Facts::of(child, executable_of(child));
+            targets::inherit((*parent).tgid, (*child).tgid, &facts);
         }
         tell(
             || sessions_of((*child).tgid),
@@ -255,12 +283,8 @@ unsafe extern "C" fn on_exec(
 ) {
     // SAFETY: The task is running, and its new memory is its own: nobody else changes its executable.
     unsafe {
-        let memory = (*task).mm;
-        let executable = if memory.is_null() {
-            core::ptr::null()
-        } else {
-            (*memory).__bindgen_anon_1.exe_file.cast_const()
-        };
+        let executable = executable_of(task);
+        reconsider(&Facts::of((*task).group_leader, executable));
         // Who has waited for this was there when the session began.
         let executed = targets::executed((*task).tgid);
         tell(
@@ -315,8 +339,15 @@ unsafe extern "C" fn on_rename(
     for (to, from) in name.iter_mut().take(15).zip(new) {
         *to = *from;
     }
-    // SAFETY: By the contract.
+    // SAFETY: By the contract. Whoever changes the name of a process that has a user mode is one of its own threads.
     unsafe {
+        let own = arch::current_task();
+        if (*task).group_leader == task && (*own).tgid == (*task).tgid {
+            reconsider(&Facts {
+                name: Some(name),
+                ..Facts::of(task, executable_of(own))
+            });
+        }
         tell(
             || sessions_of((*task).tgid),
             task,
@@ -326,6 +357,193 @@ unsafe extern "C" fn on_rename(
             core::ptr::null(),
         )
     };
+}
+
+/// The file that a task executes, or null.
+///
+/// # Safety
+///
+/// `task` is running, or does not run yet.
+unsafe fn executable_of(task: *const bindings::task_struct) -> *const bindings::file {
+    // SAFETY: By the contract its memory stays. Other threads may have it execute another file (`PR_SET_MM_EXE_FILE`): the
+    // pointer is read once, and files stay files, see `rules.rs`.
+    unsafe {
+        let memory = (*task).mm;
+        if memory.is_null() {
+            return core::ptr::null();
+        }
+        (&raw const (*memory).__bindgen_anon_1.exe_file)
+            .read_volatile()
+            .cast_const()
+    }
+}
+
+/// The hooks by which processes become targets, or are no more, as rules say; beside those of [`Hooks`].
+pub(crate) struct RuleHooks {
+    _credentials: Kprobe,
+    cgroup: Option<Tracepoint>,
+}
+
+impl RuleHooks {
+    /// Attaches them.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where this kernel lacks what a hook attaches to.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            _credentials: Kprobe::at_entry(c"commit_creds", on_credentials)?,
+            // SAFETY: The function has the arguments of this tracepoint (`include/trace/events/cgroup.h`).
+            cgroup: unsafe {
+                Tracepoint::attach(c"cgroup_attach_task", on_attach as *mut c_void).ok()
+            },
+        })
+    }
+
+    /// Whether they hear that a process is moved to another control group.
+    pub(crate) fn hear_of_cgroups(&self) -> bool {
+        self.cgroup.is_some()
+    }
+}
+
+/// Looks at the rules again, until nothing changes or this often: whoever changes a process at the same moment looks, too.
+const TRIES: u32 = 8;
+
+/// Makes a process a target of those sessions whose rules hold for it now, and no more of those whose do not.
+///
+/// # Safety
+///
+/// `of.leader` is the first thread of a process, and alive during the call; as [`Facts`] says.
+unsafe fn reconsider(of: &Facts) {
+    if rules::sessions() == 0 {
+        return;
+    }
+    // A session that ends waits for this before it forgets its targets.
+    let _guard = kernel::sync::rcu::read_lock();
+    for session in targets::each(rules::sessions()) {
+        for _ in 0..TRIES {
+            // SAFETY: By this function's contract.
+            unsafe {
+                let Some(wanted) = rules::want(session, of) else {
+                    break;
+                };
+                let pid = (*of.leader).tgid;
+                let is = targets::sessions_of(pid) & (1 << session) != 0;
+                if wanted == is {
+                    break;
+                }
+                if wanted {
+                    enter(session, of);
+                } else {
+                    process::each_thread_of(of.leader, &|thread| emit_left(session, thread));
+                    targets::remove(session, pid);
+                }
+            }
+        }
+    }
+}
+
+/// Makes a process a target of a session.
+///
+/// # Safety
+///
+/// As [`reconsider`], in an RCU read-side section.
+unsafe fn enter(session: usize, of: &Facts) {
+    // SAFETY: By the contract.
+    unsafe {
+        let leader = of.leader;
+        let pid = (*leader).tgid;
+        let leader_has_ended = (&raw const (*leader).exit_state).read_volatile() != 0;
+        if !targets::add(session, pid) {
+            return;
+        }
+        // It may have ended before it was in the table, so that the hook did not find it there.
+        if !process::goes_on(leader) {
+            targets::remove(session, pid);
+            return;
+        }
+        if leader_has_ended {
+            emit_ended_leader(session, leader, of.executable);
+        }
+        emit_threads(session, leader, of.executable);
+    }
+}
+
+/// Tells a session of all threads of a process that has become a target.
+///
+/// # Safety
+///
+/// In an RCU read-side section, in which `leader` was found, or which it outlives; `executable` is null, or a file that
+/// stays open during the call.
+pub(crate) unsafe fn emit_threads(
+    session: usize,
+    leader: *const bindings::task_struct,
+    executable: *const bindings::file,
+) {
+    let count = Cell::new(0u32);
+    // SAFETY: By the contract; `each_thread_of` gives live tasks.
+    unsafe {
+        process::each_thread_of(leader, &|thread| {
+            emit_present(session, thread, executable);
+            count.set(count.get().saturating_add(1));
+        });
+        if count.get() > 1 {
+            // Some may have ended before they were emitted. Of one that is there still is emitted again: who has no
+            // `PRESENT` has ended before that.
+            let emitted = Cell::new(false);
+            process::each_thread_of(leader, &|thread| {
+                if !emitted.get() {
+                    emitted.set(emit_present(session, thread, executable));
+                }
+            });
+        }
+    }
+}
+
+/// Kprobe on `commit_creds(struct cred *new)`: the running thread gets other credentials.
+///
+/// # Safety
+///
+/// Called by that kprobe alone.
+unsafe extern "C" fn on_credentials(
+    _probe: *mut RawKprobe,
+    registers: *mut bindings::pt_regs,
+) -> c_int {
+    // SAFETY: At the function's entry the first argument is `new`. The running thread's own credentials stay until then.
+    unsafe {
+        let task = arch::current_task();
+        let new = arch::argument::<0>(registers) as *const bindings::cred;
+        let old = (*task).real_cred;
+        if (*task).group_leader == task && (*new).euid.val != (*old).euid.val {
+            reconsider(&Facts {
+                credentials: Some(new),
+                ..Facts::of(task, executable_of(task))
+            });
+        }
+    }
+    0
+}
+
+/// Tracepoint `cgroup_attach_task`: `task`, or all threads of its process, are in another control group now.
+///
+/// # Safety
+///
+/// Called by the tracepoint alone, with a live task.
+unsafe extern "C" fn on_attach(
+    _data: *mut c_void,
+    _group: *mut c_void,
+    _path: *const c_char,
+    task: *mut bindings::task_struct,
+    _all_threads: bool,
+) {
+    // SAFETY: By the contract.
+    unsafe {
+        if (*task).group_leader == task {
+            // Its memory may be going, so that its program cannot be asked for; and the caller holds a lock within which no
+            // other may be taken, as a path would need.
+            reconsider(&Facts::of(task, core::ptr::null()));
+        }
+    }
 }
 
 /// The sessions that trace a process, when asked from a tracepoint.

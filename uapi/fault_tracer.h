@@ -130,6 +130,7 @@ struct ft_task_record {
 #define FT_TASK_EXEC			2
 #define FT_TASK_RENAME			3
 #define FT_TASK_ALIVE			4	/* when the session was stopped */
+#define FT_TASK_LEFT			5	/* by the session's rules traced no more */
 
 /* A thread's counters when it has taken its last fault. */
 struct ft_exit_record {
@@ -299,6 +300,24 @@ struct ft_target {
 
 #define FT_TARGET_ON_EXEC		(1U << 0)	/* a target from its next exec on */
 
+/* Whom a session traces, by what they are. */
+struct ft_rule {
+	__u32 kind;		/* FT_RULE_* */
+	__u32 flags;		/* FT_RULE_EXCEPT or 0 */
+	__u64 value;		/* what is compared, see each kind */
+	__u8 name[16];		/* of FT_RULE_NAME, ended by a zero byte */
+};
+
+#define FT_RULE_NONE			0	/* no rule */
+#define FT_RULE_PROCESS			1	/* process id, in the caller's pid namespace */
+#define FT_RULE_USER			2	/* effective user id, in the caller's user namespace */
+#define FT_RULE_CGROUP			3	/* inode number of a cgroup2 folder: it and all below */
+#define FT_RULE_EXECUTABLE		4	/* descriptor of the file that is executed */
+#define FT_RULE_NAME			5	/* /proc/PID/comm */
+
+#define FT_RULE_EXCEPT			(1U << 0)	/* those are no targets */
+#define FT_RULES_MAX			64
+
 struct ft_time {
 	__u32 clock;		/* in: FT_CLOCK_* */
 	__u32 reserved;
@@ -346,7 +365,8 @@ struct ft_session_info {
 	__u64 missed;
 	__u64 running_ns;
 	__u64 missed_returns;
-	__u64 reserved[2];
+	__u64 rules;
+	__u64 reserved;
 };
 
 #define FT_IOC_TYPE			0xF7
@@ -362,5 +382,6 @@ struct ft_session_info {
 #define FT_IOC_ADOPT			_IO(FT_IOC_TYPE, 8)
 #define FT_IOC_SESSION			_IOWR(FT_IOC_TYPE, 9, struct ft_session_info)
 #define FT_IOC_CLOCK			_IOWR(FT_IOC_TYPE, 10, struct ft_time)
+#define FT_IOC_RULE_ADD			_IOW(FT_IOC_TYPE, 11, struct ft_rule)
 
 #endif /* _UAPI_LINUX_FAULT_TRACER_H */

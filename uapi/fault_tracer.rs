@@ -217,6 +217,8 @@ pub mod task_event {
     pub const RENAME: u32 = 3;
     /// It was still there when the session was stopped.
     pub const ALIVE: u32 = 4;
+    /// By the session's rules ([`super::Rule`]) it is traced no more. When it is again, a [`PRESENT`] says so.
+    pub const LEFT: u32 = 5;
 }
 
 /// A thread and what it is called. For [`task_event::EXEC`] and [`task_event::PRESENT`], the path of its
@@ -710,6 +712,50 @@ pub mod target_flag {
     pub const ON_EXEC: u32 = 1 << 0;
 }
 
+/// `FT_IOC_RULE_ADD`: whom an idle session traces, by what they are. A process is a target while a rule without
+/// [`rule_flag::EXCEPT`] holds for it (or the session has [`session_flag::ALL`]) and none with it does: rules are looked
+/// at when the session starts, and whenever a process is made, executes a program, or changes its name, user or control
+/// group. A process is what its first thread is. Neither kernel threads nor the process that calls `FT_IOC_START` are
+/// targets. A session that has rules names no [`Target`]. Needs a caller in the initial pid namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// See [`rule_kind`].
+    pub kind: u32,
+    /// [`rule_flag::EXCEPT`] or 0.
+    pub flags: u32,
+    /// What is compared, by the kind; otherwise 0.
+    pub value: u64,
+    /// Of [`rule_kind::NAME`], the name, ended by a zero byte; otherwise 0.
+    pub name: [u8; 16],
+}
+
+/// What a [`Rule`] compares.
+pub mod rule_kind {
+    /// Nothing: no rule has it.
+    pub const NONE: u32 = 0;
+    /// The process id: `value` is one in the caller's pid namespace.
+    pub const PROCESS: u32 = 1;
+    /// The effective user id: `value` is one in the caller's user namespace.
+    pub const USER: u32 = 2;
+    /// The control group, or one above it, in the unified hierarchy (cgroup v2): `value` is its number, which is the inode
+    /// number of its folder.
+    pub const CGROUP: u32 = 3;
+    /// The file that is executed: `value` is a descriptor of it, open for reading. Not beside [`CGROUP`].
+    pub const EXECUTABLE: u32 = 4;
+    /// What the process is called (`/proc/PID/comm`): `name`.
+    pub const NAME: u32 = 5;
+}
+
+/// Flags of a [`Rule`].
+pub mod rule_flag {
+    /// Those for which the rule holds are no targets.
+    pub const EXCEPT: u32 = 1 << 0;
+}
+
+/// Most rules of a session.
+pub const RULES_MAX: usize = 64;
+
 /// `FT_IOC_CLOCK`: a clock of the records as the kernel itself reads it, whatever the caller's time namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -808,8 +854,10 @@ pub struct SessionInfo {
     pub running_ns: u64,
     /// See [`Info::missed_returns`].
     pub missed_returns: u64,
+    /// How many [`Rule`]s it has.
+    pub rules: u64,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -851,6 +899,8 @@ pub const FT_IOC_ADOPT: u32 = ioc::<()>(IOC_NONE, 8);
 pub const FT_IOC_SESSION: u32 = ioc::<SessionInfo>(IOC_READ | IOC_WRITE, 9);
 /// Reads a [`Time`].
 pub const FT_IOC_CLOCK: u32 = ioc::<Time>(IOC_READ | IOC_WRITE, 10);
+/// Adds a [`Rule`] to an idle session.
+pub const FT_IOC_RULE_ADD: u32 = ioc::<Rule>(IOC_WRITE, 11);
 
 const _: () = {
     assert!(core::mem::size_of::<FaultRecord>() == SLOT_BYTES);
@@ -858,6 +908,7 @@ const _: () = {
     assert!(core::mem::size_of::<Config>() == 32);
     assert!(core::mem::size_of::<Target>() == 8);
     assert!(core::mem::size_of::<Time>() == 32);
+    assert!(core::mem::size_of::<Rule>() == 32);
     assert!(core::mem::size_of::<Drain>() == 24);
     assert!(core::mem::size_of::<CpuCounters>() == 64);
     assert!(core::mem::size_of::<SessionInfo>() == 128);

@@ -22,6 +22,8 @@ pub struct Verdict {
     pub threads: u64,
     /// Of them, those that still ran when the recording was stopped.
     pub alive: u64,
+    /// Of them, those that went on and were traced no more, by the rules of the recording. Who came back is counted again.
+    pub left: u64,
     /// By how much the counters of these threads rose: minor and major faults.
     pub expected: (u64, u64),
     /// Faults of these threads in the trace.
@@ -233,8 +235,10 @@ struct Open {
     /// Its counters at the beginning, if that is in the trace, and whether it was there before.
     start: Option<(u64, u64)>,
     present: bool,
-    /// It was checked at the end of the recording: what comes behind is not.
+    /// It was checked at the end of the recording, or when it was traced no more: what comes behind is not.
     checked: bool,
+    /// It is traced no more, until it is present again.
+    has_left: bool,
     /// It executes a program and has taken the id of its process's first thread, under which it has no
     /// beginning; it is joined with what it was before when it has executed.
     takes_over: bool,
@@ -322,7 +326,7 @@ impl Proof {
                 self.last_present_ns = self.last_present_ns.max(Some(row.time_ns));
                 // What was found before is in these counters.
                 let thread = self.threads.entry(row.tid).or_default();
-                if thread.start.is_none() {
+                if thread.start.is_none() || thread.has_left {
                     *thread = Open {
                         start: Some(counters),
                         present: true,
@@ -369,15 +373,21 @@ impl Proof {
                     self.check(row, &thread);
                 }
             }
-            ThreadEvent::Alive => {
+            ThreadEvent::Alive | ThreadEvent::Left => {
+                let has_left = row.event == ThreadEvent::Left;
                 let thread = self.threads.remove(&row.tid).unwrap_or_default();
                 if thread.start.is_some() && !thread.checked {
                     self.check(row, &thread);
-                    self.verdict.alive += 1;
+                    *(if has_left {
+                        &mut self.verdict.left
+                    } else {
+                        &mut self.verdict.alive
+                    }) += 1;
                 }
                 let checked = Open {
                     start: thread.start,
                     checked: true,
+                    has_left,
                     takes_over: thread.takes_over,
                     ..Open::default()
                 };

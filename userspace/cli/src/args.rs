@@ -16,10 +16,13 @@ use clap::{
 use fault_tracer_client::{Clock, Mode, Stacks};
 use fault_tracer_trace::export::{Format, Weight};
 
+use choice::ChoiceArgs;
+
 use crate::commands::{
     advise, archive, diff, flamegraph, generate, plot, report, stat, top, watch,
 };
 
+pub mod choice;
 pub mod values;
 
 /// Ring of a session that is not asked for another, in KiB per CPU.
@@ -34,6 +37,7 @@ Examples:
   fault-tracer record -- make -j4               trace a command from its first instruction on
   fault-tracer record --pid 1234                trace a running process and its future children
   fault-tracer record -a --duration 10          trace every process for ten seconds
+  fault-tracer record --cgroup system.slice     trace a control group until Ctrl-C
   fault-tracer stat -- make -j4                 what faults cost a command, without a file
   fault-tracer report faults.arrows             what a trace shows
   fault-tracer advise faults.arrows             what would save faults, and how many
@@ -152,12 +156,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, cla
         Subcommand::Record(_) if ends_with_dashes => {
             Err(refuse("record", missing, NO_COMMAND.into()))
         }
-        Subcommand::Record(Record { target, .. })
-            if target.command.is_empty() && target.pids.is_empty() && !target.all =>
-        {
-            let message =
-                "name what to trace: a process with --pid N, all with --all, or a command after --";
-            Err(refuse("record", missing, message.into()))
+        Subcommand::Record(Record { target, .. }) if !target.names_something() => {
+            Err(refuse("record", missing, NO_TARGET.into()))
         }
         Subcommand::Record(Record { output, .. }) if FormatName::of_file(output).is_some() => {
             let message = format!(
@@ -175,6 +175,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, cla
         _ => Ok(arguments),
     }
 }
+
+/// What is said where nothing is to be traced.
+pub const NO_TARGET: &str =
+    "name what to trace: a process with --pid N, all with --all, or a command after --";
 
 const NO_COMMAND: &str = "there is no command after --";
 
@@ -451,7 +455,12 @@ impl From<FormatName> for Format {
 
 /// What is traced, and how.
 #[derive(Args, Clone, Debug, Default)]
-#[command(group = clap::ArgGroup::new("target").args(["pids", "all", "command"]))]
+#[command(group = clap::ArgGroup::new("target")
+    .args(["pids", "all", "command", "cgroups", "users", "executables", "names"])
+    .multiple(true))]
+#[command(group = clap::ArgGroup::new("chosen")
+    .args(["all", "cgroups", "users", "executables", "names"])
+    .multiple(true))]
 pub struct TargetArgs {
     /// Trace this process with all its threads; several: --pid 1,2 or --pid 1 --pid 2
     #[arg(
@@ -462,15 +471,20 @@ pub struct TargetArgs {
         num_args = 1..,
         allow_negative_numbers = true,
         value_parser = values::pid,
+        conflicts_with_all = ["all", "command", "cgroups", "users", "executables", "names"],
     )]
     pub pids: Vec<i32>,
 
     /// Trace every process, those to come included; but not fault-tracer itself, nor kernel threads
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = ["command", "cgroups", "users", "executables", "names"])]
     pub all: bool,
 
+    /// Whom to trace by what they are.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+
     /// Do not trace the children that a traced process forks
-    #[arg(long, requires = "target", conflicts_with = "all")]
+    #[arg(long, requires = "target", conflicts_with = "chosen")]
     pub no_follow: bool,
 
     /// What to lose when a ring is full [default: discard]
@@ -488,9 +502,16 @@ pub struct TargetArgs {
     )]
     pub ring_kib: Option<u64>,
 
-    /// Start CMD and trace it and its children
+    /// Start CMD and trace it and its children; or, with options that choose processes, those while it runs
     #[arg(last = true, value_names = ["CMD", "ARGS"])]
     pub command: Vec<OsString>,
+}
+
+impl TargetArgs {
+    /// Whether they name what to trace.
+    pub fn names_something(&self) -> bool {
+        !self.command.is_empty() || !self.pids.is_empty() || self.all || !self.choice.is_empty()
+    }
 }
 
 /// What sees the faults.
@@ -590,7 +611,20 @@ mod tests {
         assert_eq!(command.command, ["ls", "-o", "--pid"]);
         assert!(command.no_follow && command.pids.is_empty());
         assert!(parse("-a --ring-kib 64").unwrap().all && !parse("-p 1").unwrap().all);
-        for conflict in ["--pid 1 -- ls", "-a --pid 1", "-a -- ls", "-a --no-follow"] {
+        let chosen = parse("--user a --name b --cgroup /c --except pid=1").unwrap();
+        assert!(!chosen.choice.is_empty() && chosen.names_something() && !chosen.all);
+        let during = parse("--name cc1 -- make").unwrap();
+        assert_eq!((during.choice.names.len(), during.command.len()), (1, 1));
+        assert!(parse("-a --except user=a").is_ok());
+        for conflict in [
+            "--pid 1 -- ls",
+            "-a --pid 1",
+            "-a -- ls",
+            "-a --no-follow",
+            "--pid 1 --user a",
+            "-a --name b",
+            "--exe c --no-follow",
+        ] {
             assert_eq!(
                 refused(conflict).0,
                 ErrorKind::ArgumentConflict,
@@ -598,6 +632,17 @@ mod tests {
             );
         }
         assert_eq!(refused("ls").0, ErrorKind::UnknownArgument);
+        for alone in [
+            "--except user=a",
+            "--pid 1 --except user=a",
+            "--except user=a -- ls",
+        ] {
+            assert_eq!(
+                refused(alone).0,
+                ErrorKind::MissingRequiredArgument,
+                "{alone}"
+            );
+        }
     }
 
     #[test]
@@ -759,6 +804,9 @@ mod tests {
             "-",
             "--pid=1,2",
             "--no-follow",
+            "--user",
+            "--name=x",
+            "--except=pid=1",
         ]);
         prop_oneof![
             4 => known.prop_map(OsString::from),

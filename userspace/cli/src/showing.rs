@@ -83,7 +83,7 @@ impl Showing {
             bail!("standard output is no terminal: --batch writes plain text");
         }
         let target = TargetArgs {
-            all: self.target.all || self.target.pids.is_empty(),
+            all: self.target.all || !self.target.names_something(),
             ..self.target.clone()
         };
         let how = How {

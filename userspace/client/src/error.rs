@@ -32,6 +32,14 @@ pub enum Error {
         "all processes can be traced from the initial pid namespace alone: in a container, name them with --pid"
     )]
     NotInitialNamespace,
+    /// A rule is asked for from within a container.
+    #[error(
+        "processes can be chosen by what they are from the initial pid namespace alone: in a container, name them with --pid"
+    )]
+    RulesNotInitialNamespace,
+    /// More rules than a session has.
+    #[error("a recording has {} rules at most", uapi::RULES_MAX)]
+    TooManyRules,
     /// The device cannot be opened for another reason.
     #[error("{path} cannot be opened")]
     Open {

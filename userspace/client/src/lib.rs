@@ -28,4 +28,6 @@ pub use record::{
 #[doc(hidden)]
 pub use rings::take_from;
 pub use rings::Rings;
-pub use session::{Drained, Hook, Mode, Readiness, Session, Settings, Stacks, BUFFER_WORDS_MIN};
+pub use session::{
+    Drained, Hook, Mode, Readiness, Rule, RuleKind, Session, Settings, Stacks, BUFFER_WORDS_MIN,
+};

@@ -78,6 +78,8 @@ pub enum TaskEvent {
     Rename,
     /// It was there when the session was stopped.
     Alive,
+    /// By the session's rules it is traced no more.
+    Left,
 }
 
 /// A thread and what it is called.
@@ -277,6 +279,7 @@ impl Record {
                         uapi::task_event::EXEC => TaskEvent::Exec,
                         uapi::task_event::RENAME => TaskEvent::Rename,
                         uapi::task_event::ALIVE => TaskEvent::Alive,
+                        uapi::task_event::LEFT => TaskEvent::Left,
                         _ => return None,
                     },
                     comm: uapi::names::escape(&comm[..end]),

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
 };
@@ -86,6 +86,30 @@ impl Stacks {
             Self::Copy(bytes) => (session_flag::STACK_COPY, bytes),
         }
     }
+}
+
+/// By what a session chooses processes: see [`uapi::Rule`].
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// What is compared.
+    pub kind: RuleKind<'a>,
+    /// Whether those for which it holds are no targets.
+    pub except: bool,
+}
+
+/// What a [`Rule`] compares.
+#[derive(Clone, Copy, Debug)]
+pub enum RuleKind<'a> {
+    /// The process id.
+    Process(i32),
+    /// The effective user id.
+    User(u32),
+    /// The number of a cgroup2 folder, that of its inode: processes in it, and in those below.
+    Cgroup(u64),
+    /// The file that is executed, open for reading.
+    Executable(BorrowedFd<'a>),
+    /// What the process is called: at most 15 bytes, none of them zero.
+    Name(&'a [u8]),
 }
 
 /// How a session shall record.
@@ -347,6 +371,47 @@ impl Session {
             Errno::SRCH => Error::NoProcess { pid },
             Errno::NOSPC => Error::TooManyTargets { pid },
             other => refused("add the process", other),
+        })
+    }
+
+    /// Adds a rule to the idle session, which then names no targets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoProcess`]; [`Error::RulesNotInitialNamespace`]; [`Error::TooManyRules`]; [`Error::Refused`] where the
+    /// session is not idle or names targets, or the rule makes no sense.
+    pub fn add_rule(&self, rule: &Rule<'_>) -> Result<()> {
+        use uapi::rule_kind as kind;
+        let mut name = [0; 16];
+        let (kind, value) = match rule.kind {
+            // CAST: of one that is negative, the module says that it makes no sense.
+            RuleKind::Process(pid) => (kind::PROCESS, pid as u64),
+            RuleKind::User(user) => (kind::USER, user.into()),
+            RuleKind::Cgroup(number) => (kind::CGROUP, number),
+            // CAST: descriptors are not negative.
+            RuleKind::Executable(file) => (kind::EXECUTABLE, file.as_raw_fd() as u64),
+            RuleKind::Name(bytes) => {
+                for (to, from) in name.iter_mut().zip(bytes) {
+                    *to = *from;
+                }
+                (kind::NAME, 0)
+            }
+        };
+        let flags = match rule.except {
+            true => uapi::rule_flag::EXCEPT,
+            false => 0,
+        };
+        let request = uapi::Rule {
+            kind,
+            flags,
+            value,
+            name,
+        };
+        set!(self, uapi::FT_IOC_RULE_ADD, request).map_err(|errno| match (errno, rule.kind) {
+            (Errno::SRCH, RuleKind::Process(pid)) => Error::NoProcess { pid },
+            (Errno::PERM, _) => Error::RulesNotInitialNamespace,
+            (Errno::NOSPC, _) => Error::TooManyRules,
+            (other, _) => refused("choose processes so", other),
         })
     }
 

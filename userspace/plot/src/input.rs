@@ -359,9 +359,10 @@ impl<'a> Builder<'a> {
                 let name = match row.event {
                     ThreadEvent::Exec => row.program.as_ref().or(row.thread.as_ref()),
                     ThreadEvent::Fork | ThreadEvent::Exit => row.thread.as_ref(),
-                    ThreadEvent::Present | ThreadEvent::Rename | ThreadEvent::Alive => {
-                        return Ok(())
-                    }
+                    ThreadEvent::Present
+                    | ThreadEvent::Rename
+                    | ThreadEvent::Alive
+                    | ThreadEvent::Left => return Ok(()),
                 };
                 let event = Event {
                     time_ns: row.time_ns,

@@ -90,6 +90,9 @@ struct Thread {
     counters: Option<Counters>,
     /// The counters at its first record, if that did not tell of its beginning.
     first: Option<Counters>,
+    /// It is traced no more, until its beginning is emitted again. What is recorded of it meanwhile says nothing of how
+    /// its counters rise.
+    has_left: bool,
     /// Time of the last record.
     time_ns: u64,
     /// The last fault, until its fate is known.
@@ -303,6 +306,9 @@ impl Resolver {
             Entry::Vacant(place) => (place.insert(Thread::default()), true),
         };
         let joins = !self.attempts_apart;
+        if thread.has_left {
+            thread.counters = None;
+        }
         let counters = thread.advance(Some(&fault), &fault, &before, joins, out);
         thread.counters = Some(counters);
         thread.time_ns = fault.time_ns;
@@ -417,8 +423,10 @@ impl Resolver {
             TaskEvent::Exec => ThreadEvent::Exec,
             TaskEvent::Rename => ThreadEvent::Rename,
             TaskEvent::Alive => ThreadEvent::Alive,
+            TaskEvent::Left => ThreadEvent::Left,
         };
-        if task.event == TaskEvent::Alive && !self.threads.contains_key(&task.tid) {
+        let goes_on = matches!(task.event, TaskEvent::Alive | TaskEvent::Left);
+        if goes_on && !self.threads.contains_key(&task.tid) {
             // It has ended just before, or nothing of it was recorded.
             return;
         }
@@ -445,8 +453,10 @@ impl Resolver {
                 }
             }
         }
-        if task.event == TaskEvent::Fork {
-            // The end of an earlier thread of this id is lost.
+        let returns_to_us = task.event == TaskEvent::Present
+            && self.threads.get(&task.tid).is_some_and(|old| old.has_left);
+        if task.event == TaskEvent::Fork || returns_to_us {
+            // The end of an earlier thread of this id is lost, or it was not traced meanwhile.
             if let Some(old) = self.threads.remove(&task.tid) {
                 out.extend(old.held.map(|held| Row::Fault(held.fault)));
             }
@@ -458,7 +468,7 @@ impl Resolver {
             ThreadEvent::Present => self.codes.begin(task.pid, task.tid, None),
             ThreadEvent::Fork => self.codes.begin(task.pid, task.tid, Some(task.from_id)),
             ThreadEvent::Exec => self.codes.exec(task.pid),
-            ThreadEvent::Rename | ThreadEvent::Exit | ThreadEvent::Alive => {}
+            ThreadEvent::Rename | ThreadEvent::Exit | ThreadEvent::Alive | ThreadEvent::Left => {}
         }
         let unknown = !self.threads.contains_key(&task.tid);
         let thread = self.threads.entry(task.tid).or_default();
@@ -477,7 +487,7 @@ impl Resolver {
             // Its faults since the process became a target count, whatever of them is in these counters.
             (TaskEvent::Present, Some(known)) => !known.is_near(&counters),
             (TaskEvent::Rename, Some(_)) if inside => false,
-            (TaskEvent::Rename | TaskEvent::Alive, Some(known)) => {
+            (TaskEvent::Rename | TaskEvent::Alive | TaskEvent::Left, Some(known)) => {
                 !known.is_ahead_of(&counters) && (thread.held.is_none() || known != counters)
             }
         };
@@ -491,6 +501,7 @@ impl Resolver {
             at_event = known;
         }
         thread.begun |= begins;
+        thread.has_left |= task.event == TaskEvent::Left;
         thread.name = Some(Arc::clone(&name));
         // All other paths are as the process sees them.
         let inside = (task.event == TaskEvent::Present && !task.path.is_empty())

@@ -234,6 +234,8 @@ pub enum ThreadEvent {
     Exit,
     /// It was there when the recording was stopped.
     Alive,
+    /// It goes on, and is traced no more: the rules by which the recording chooses do not hold for it.
+    Left,
 }
 
 /// A thread's beginning, end or change.
@@ -431,6 +433,7 @@ impl Row {
                 ThreadEvent::Rename => index!("rename"),
                 ThreadEvent::Exit => index!("exit"),
                 ThreadEvent::Alive => index!("alive"),
+                ThreadEvent::Left => index!("left"),
             },
             Self::Text(_) => index!("text"),
             Self::Frame(_) => index!("frame"),
@@ -473,7 +476,7 @@ const fn equal(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 22] = [
+pub const EVENTS: [&str; 23] = [
     "fault",
     "pending",
     "present",
@@ -496,6 +499,7 @@ pub const EVENTS: [&str; 22] = [
     "text",
     "deaf",
     "frame",
+    "left",
 ];
 
 /// What a trace says of itself before its rows.

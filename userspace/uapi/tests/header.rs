@@ -88,23 +88,23 @@ fn table() -> Table {
     Table {
         constants: {
             use uapi::{
-                clock, entry, fault_flag, fault_result, mapping_flag, mode, record_type,
-                session_flag, stack_flag, state, target_flag, task_event,
+                clock, entry, fault_flag, fault_result, mapping_flag, mode, record_type, rule_flag,
+                rule_kind, session_flag, stack_flag, state, target_flag, task_event,
             };
-            let groups: [Vec<(String, u64)>; 14] = [
+            let groups: [Vec<(String, u64)>; 16] = [
                 constants!["FT_" uapi: ABI_VERSION, SLOT_BYTES, MAX_SESSIONS, PID_BITS, PID_MASK,
                     RING_BYTES_MIN, RING_BYTES_MAX, HEADER_TGID_SHIFT, HEADER_FLAGS_SHIFT,
                     FLAGS_MASK, HEADER_ENTRY_SHIFT, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
                     MAPPING_UNKNOWN, ADDRESS_BITS, ADDRESS_MASK, MIN_FLT_SHIFT, MAJ_FLT_SHIFT,
-                    COUNTER_MASK, IOC_TYPE, RECORD_SLOTS_MAX, STACK_FRAMES_MAX, STACK_BYTES_MAX],
+                    COUNTER_MASK, IOC_TYPE, RECORD_SLOTS_MAX, STACK_FRAMES_MAX, STACK_BYTES_MAX, RULES_MAX],
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
-                    FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK],
+                    FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK, FT_IOC_RULE_ADD],
                 constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST, RETURN, STACK],
                 constants!["FT_STACK_" stack_flag: COPY, WHOLE, CUT, BROKEN, FOREIGN],
                 constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
                     HUGETLB, LOCKED, IDENTITY, BUILD_ID, BIAS],
-                constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME, ALIVE],
+                constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME, ALIVE, LEFT],
                 constants!["FT_CLOCK_" clock: MONOTONIC, BOOTTIME, RAW],
                 constants!["FT_FAULT_" fault_flag: WRITE, PRESENT, FILE, SHARED, SWAP_ENTRY, TRIED,
                     USER, REMOTE, INSTRUCTION, GUP, UNSHARE, HUGETLB, VMA_LOCK],
@@ -114,6 +114,8 @@ fn table() -> Table {
                 constants!["FT_RESULT_" fault_result: OOM, SIGBUS, MAJOR, HWPOISON, HWPOISON_LARGE,
                     SIGSEGV, RETRY, COMPLETED],
                 constants!["FT_TARGET_" target_flag: ON_EXEC],
+                constants!["FT_RULE_" rule_kind: NONE, PROCESS, USER, CGROUP, EXECUTABLE, NAME],
+                constants!["FT_RULE_" rule_flag: EXCEPT],
                 constants!["FT_STATE_" state: IDLE, RUNNING, STOPPED],
                 constants!["FT_MODE_" mode: DISCARD, OVERWRITE],
                 constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL, LATENCY, FTRACE,
@@ -137,13 +139,14 @@ fn table() -> Table {
                 data_offset, max_sessions, missed_returns, deaf, heard_ns, reserved),
             structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, stack),
             structure!(Target: pid, flags),
+            structure!(Rule: kind, flags, value, name),
             structure!(Time: clock, reserved, time_ns, wall_offset_ns, wall_error_ns),
             structure!(Drain: buffer, length, cpu, bytes, gap_slots),
             structure!(CpuCounters: cpu, reserved0, hits, recorded, dropped, overwritten, pending,
                 sideband_dropped, reserved),
             structure!(SessionInfo: index, present, mode, flags, owner_pid, live_targets,
                 named_targets, first_target, owner_comm, ring_bytes, hits, recorded, dropped,
-                overwritten, missed, running_ns, missed_returns, reserved),
+                overwritten, missed, running_ns, missed_returns, rules, reserved),
         ],
     }
 }

@@ -11,6 +11,7 @@ mod balanced;
 mod children;
 mod clocked;
 mod cold;
+mod commuters;
 mod entries;
 mod faults;
 mod files;
@@ -67,6 +68,8 @@ enum Command {
     Gup(kernel_side::GupOptions),
     /// Make and touch a mapping of each kind, then stop (`SIGSTOP`), to be looked at and killed
     Mappings(mappings::Options),
+    /// Move into a control group and out of it, in children that touch fresh pages there and here
+    Commuters(commuters::Options),
     /// Touch huge pages (some must be reserved: /proc/sys/vm/nr_hugepages)
     Hugetlb(kernel_side::HugetlbOptions),
     /// Write pages, have them swapped out, and read them again (needs a swap device)
@@ -117,6 +120,7 @@ fn main() -> Result<()> {
         Command::ForkCow(options) => children::cow(&options, truth),
         Command::Gup(options) => kernel_side::gup(&options, truth),
         Command::Mappings(options) => mappings::run(&options),
+        Command::Commuters(options) => commuters::run(&options, truth),
         Command::Hugetlb(options) => kernel_side::hugetlb(&options, truth),
         Command::Swap(options) => kernel_side::swap(&options, truth),
         Command::Shared(options) => shared::run(&options, truth),

@@ -53,13 +53,13 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
     live.end(result, &name)
 }
 
-/// Looks at the files that code is in; with -a, those of the processes that are there now, too.
+/// Looks at the files that code is in; where processes are not named, those of the processes that are there now, too.
 fn files(arguments: &args::Record, how: &How) -> Files {
     let mut files = match how.stacks {
         Stacks::Copy(_) => Files::for_unwinding(),
         Stacks::None | Stacks::Frames(_) => Files::new(),
     };
-    if arguments.target.all {
+    if arguments.target.all || !arguments.target.choice.is_empty() {
         if let Err(error) = files.remember_running() {
             say(&format!(
                 "the mappings of running processes cannot be read ({error}): some of their symbols will not be found"

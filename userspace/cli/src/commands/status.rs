@@ -109,7 +109,13 @@ fn render_session(session: &SessionInfo) -> String {
     ] {
         settings.push_str(if session.flags & flag != 0 { yes } else { no });
     }
-    let mut targets = if session.flags & session_flag::ALL != 0 {
+    let mut targets = if session.rules != 0 {
+        format!(
+            "chosen by {}, {} live",
+            counted(session.rules, "rule", "rules"),
+            session.live_targets
+        )
+    } else if session.flags & session_flag::ALL != 0 {
         format!("all processes, {} live", session.live_targets)
     } else {
         format!(

@@ -23,6 +23,7 @@ use fault_tracer_client::{Clock, Error, Hook, Mode, Session, Settings, Stacks};
 use fault_tracer_recorder::Failure;
 use fault_tracer_trace::Nodes;
 
+mod choice;
 mod command;
 mod events;
 mod observe;
@@ -128,13 +129,18 @@ impl Launch {
             received,
         } = self;
         let adopted = matches!(target, Target::Adopted(_));
+        let ends = match target {
+            Target::Chosen(_, Some(_)) => Ends::WithCommand,
+            Target::Chosen(_, None) => Ends::WhenAsked,
+            _ => Ends::WithTargets,
+        };
         let started = Instant::now();
         let command = match target {
-            Target::Command(waiting, _) => {
+            Target::Command(waiting, _) | Target::Chosen(_, Some(waiting)) => {
                 signals::watch(events.clone(), Some(waiting.pidfd()))?;
                 Some(Command::watch(waiting.release()?, events)?)
             }
-            Target::Processes(_) | Target::All | Target::Adopted(_) => {
+            Target::Processes(_) | Target::All | Target::Chosen(_, None) | Target::Adopted(_) => {
                 signals::watch(events, None)?;
                 None
             }
@@ -144,6 +150,7 @@ impl Launch {
             session: Rc::new(session),
             what,
             adopted,
+            ends,
             started,
             deadline: duration.and_then(|time| started.checked_add(time)),
             next_due: None,
@@ -201,11 +208,23 @@ fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
     }
 }
 
+/// When a recording ends, if nothing else ends it before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// When all targets have ended.
+    WithTargets,
+    /// When the command has: who is traced comes and goes.
+    WithCommand,
+    /// By a signal or after a time alone.
+    WhenAsked,
+}
+
 /// A session that records.
 pub struct Live {
     session: Rc<Session>,
     what: String,
     adopted: bool,
+    ends: Ends,
     started: Instant,
     deadline: Option<Instant>,
     ring_bytes: u64,
@@ -250,7 +269,12 @@ impl Live {
         let next_due = self.next_due.unwrap_or(now + period);
         let due = now >= next_due;
         self.next_due = Some(if due { now + period } else { next_due });
-        self.is_last = live == 0 || self.deadline.is_some_and(|deadline| now >= deadline);
+        let is_over = match self.ends {
+            Ends::WithTargets => live == 0,
+            Ends::WithCommand => self.command_took.is_some(),
+            Ends::WhenAsked => false,
+        };
+        self.is_last = is_over || self.deadline.is_some_and(|deadline| now >= deadline);
         Ok(Some(due))
     }
 
@@ -268,7 +292,9 @@ impl Live {
                 }
                 Event::CommandEnded(status, when) => self.command_ended(status, when)?,
             }
-        } else if ready.ended && self.session.info()?.live_targets != 0 {
+        } else if ready.ended
+            && (self.ends != Ends::WithTargets || self.session.info()?.live_targets != 0)
+        {
             // Stopped from elsewhere.
             return Ok(true);
         }
@@ -290,7 +316,7 @@ impl Live {
     ) -> Result<(), Failure> {
         self.command_took = Some(when.saturating_duration_since(self.started));
         let left = self.session.info()?.live_targets;
-        if left != 0 {
+        if left != 0 && self.ends == Ends::WithTargets {
             note(&format!(
                 "the command has ended; still traced: {} that it started; Ctrl-C ends the \
                  recording",

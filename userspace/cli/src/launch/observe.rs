@@ -10,7 +10,7 @@ use fault_tracer_recorder::{Accounts, Consumer, Failure, Files, Recording, Resol
 use fault_tracer_trace::Account;
 
 use super::{How, Live};
-use crate::args::TargetArgs;
+use crate::args::{TargetArgs, NO_TARGET};
 
 /// Gives this thread the priority back that it had: a recording raises it, and commands that are started afterwards
 /// would inherit that.
@@ -42,8 +42,8 @@ pub struct Observed<C> {
 
 /// Refuses a command line that names nothing to trace.
 pub fn require_target(target: &TargetArgs) -> anyhow::Result<()> {
-    if target.command.is_empty() && target.pids.is_empty() && !target.all {
-        bail!("name what to trace: a process with --pid N, all with --all, or a command after --");
+    if !target.names_something() {
+        bail!(NO_TARGET);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use fault_tracer_client::{
     Session, Settings,
 };
 
-use super::command::Waiting;
+use super::{choice, command::Waiting};
 use crate::args;
 
 /// What is traced.
@@ -21,6 +21,8 @@ pub enum Target {
     Processes(Vec<(i32, String)>),
     /// Every process.
     All,
+    /// Processes by what they are, in words; and the command during which they are traced, which waits to be executed.
+    Chosen(String, Option<Waiting>),
     /// The target of the module's parameters, by id in the initial namespace and name.
     Adopted(Option<(i32, String)>),
 }
@@ -32,11 +34,21 @@ impl Target {
         session: &Session,
         settings: &Settings,
     ) -> anyhow::Result<Self> {
-        if arguments.command.is_empty() && arguments.pids.is_empty() && !arguments.all {
+        if !arguments.names_something() {
             session.adopt()?;
             return Ok(Self::Adopted(boot_target(session)?));
         }
         session.configure(settings)?;
+        if !arguments.choice.is_empty() {
+            choice::add(session, &arguments.choice)?;
+            let words = arguments.choice.to_string();
+            if arguments.command.is_empty() {
+                return Ok(Self::Chosen(words, None));
+            }
+            let waiting = Waiting::fork(&arguments.command)?;
+            let words = format!("{words}, during {}", shell_words(&arguments.command));
+            return Ok(Self::Chosen(words, Some(waiting)));
+        }
         if arguments.all {
             return Ok(Self::All);
         }
@@ -60,6 +72,7 @@ impl std::fmt::Display for Target {
         let processes = match self {
             Self::Command(_, words) => return f.write_str(words),
             Self::Processes(processes) => processes.as_slice(),
+            Self::Chosen(words, _) => return f.write_str(words),
             Self::All => return f.write_str("all processes"),
             Self::Adopted(Some(process)) => std::slice::from_ref(process),
             Self::Adopted(None) => return f.write_str("the process of the module's parameters"),

@@ -30,6 +30,12 @@ pub fn lines(verdict: &Verdict, list_losses: bool) -> Vec<String> {
             grouped(verdict.alive)
         ));
     }
+    if verdict.left != 0 {
+        lines.push(format!(
+            "{} of them went on and were traced no more, as the recording's rules say: they are checked up to that point",
+            grouped(verdict.left)
+        ));
+    }
     if verdict.under_way != 0 {
         lines.push(format!(
             "{} of them: one fault each was under way when the recording began, and is not part of it",

@@ -8,6 +8,7 @@ mod balance;
 mod beside_perf;
 mod boot;
 mod children;
+mod chosen;
 mod clocks;
 mod compile;
 mod deaf;

@@ -329,7 +329,7 @@ fn reserved_fields_that_are_not_zero_are_refused() {
             session.with(
                 uapi::FT_IOC_SESSION,
                 &mut uapi::SessionInfo {
-                    reserved: [0, 1],
+                    reserved: 1,
                     ..Default::default()
                 },
             )

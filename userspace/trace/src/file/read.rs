@@ -691,6 +691,7 @@ impl Columns {
             "rename" => thread(ThreadEvent::Rename)?,
             "exit" => thread(ThreadEvent::Exit)?,
             "alive" => thread(ThreadEvent::Alive)?,
+            "left" => thread(ThreadEvent::Left)?,
             "gap" => Row::Gap(GapRow {
                 time_ns,
                 end_ns: end_ns()?,
