@@ -18,6 +18,7 @@
 //! | `translation` | what the page tables say of an address | `arch` |
 //! | `elf` | a file's build id | nothing |
 //! | `page_cache` | what of a file is in memory | `elf`, `arch` |
+//! | `filter` | which faults of its targets a session records | `uapi` |
 //! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache` |
 //! | `stack` | the user stack of a fault | `ring`, `arch` |
 //! | `process` | processes, held by reference | `arch` |
@@ -49,6 +50,8 @@ mod device;
 #[expect(unreachable_pub, reason = "shared with the tests on the host")]
 #[path = "fault_tracer/elf.rs"]
 mod elf;
+#[path = "fault_tracer/filter.rs"]
+mod filter;
 #[path = "fault_tracer/ftrace.rs"]
 mod ftrace;
 #[path = "fault_tracer/latency.rs"]

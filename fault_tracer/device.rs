@@ -140,6 +140,8 @@ impl OpenFile {
             uapi::FT_IOC_CONFIGURE
             | uapi::FT_IOC_TARGET_ADD
             | uapi::FT_IOC_RULE_ADD
+            | uapi::FT_IOC_FILTER
+            | uapi::FT_IOC_FILTER_MAPPING
             | uapi::FT_IOC_START
             | uapi::FT_IOC_ADOPT => true,
             // Of the session that was started when the module was loaded.
@@ -171,6 +173,8 @@ impl OpenFile {
                 session.remove_target(target(&session, argument, 0)?.pid)?;
             }
             uapi::FT_IOC_RULE_ADD => session.add_rule(&read(argument)?)?,
+            uapi::FT_IOC_FILTER => session.set_filter(&read(argument)?)?,
+            uapi::FT_IOC_FILTER_MAPPING => session.add_filter_mapping(&read(argument)?)?,
             uapi::FT_IOC_START => session.start()?,
             uapi::FT_IOC_STOP => session.stop()?,
             uapi::FT_IOC_DRAIN => {
@@ -184,13 +188,12 @@ impl OpenFile {
             }
             uapi::FT_IOC_CPU_COUNTERS => {
                 let request: uapi::CpuCounters = read(argument)?;
-                reserved_is_zero(&session, request.reserved0 == 0 && request.reserved == 0)?;
+                reserved_is_zero(&session, request.reserved0 == 0)?;
                 write(argument, &session.counters(request.cpu)?)?;
             }
             uapi::FT_IOC_ADOPT => self.adopt()?,
             uapi::FT_IOC_SESSION => {
                 let request: uapi::SessionInfo = read(argument)?;
-                reserved_is_zero(&session, request.reserved == 0)?;
                 write(argument, &registry::overview(request.index as usize))?;
             }
             uapi::FT_IOC_CLOCK => {
@@ -387,6 +390,8 @@ plain_data!(
     Config,
     Target,
     Rule,
+    Filter,
+    FilterMapping,
     Time,
     Drain,
     CpuCounters,

@@ -425,6 +425,11 @@ fn deliver<T: OnWritten>(fault: Fault, session: usize, is_only: bool, on_written
     let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
         return;
     };
+    let filter = rings.filter();
+    let address = fault.address & uapi::ADDRESS_MASK;
+    if filter.is_some_and(|filter| !filter.admits(fault.header, address)) {
+        return cpu_ring.pass_over();
+    }
     let time_ns = match rings.shape().clock {
         uapi::clock::MONOTONIC => fault.monotonic_ns,
         other => clock::other_clock(other),
@@ -432,10 +437,23 @@ fn deliver<T: OnWritten>(fault: Fault, session: usize, is_only: bool, on_written
     let number = match cpu_ring.side() {
         // SAFETY: At the entry of `handle_mm_fault` for this mapping, by this task, on this CPU.
         Some(side) => unsafe {
-            side.mapping(cpu_ring.ring(), fault.vma, fault.task, time_ns, is_only)
+            side.mapping(
+                cpu_ring.ring(),
+                fault.vma,
+                fault.task,
+                time_ns,
+                is_only,
+                filter,
+            )
         },
-        None => uapi::MAPPING_UNKNOWN,
+        None => Some(uapi::MAPPING_UNKNOWN),
     };
+    let Some(number) = number else {
+        return cpu_ring.pass_over();
+    };
+    if filter.is_some_and(|filter| !cpu_ring.is_due(filter.every())) {
+        return cpu_ring.pass_over();
+    }
     if let Some(wanted) = &rings.shape().stack {
         // SAFETY: In the handler of a fault of the running thread, on the CPU that the ring belongs to.
         unsafe { stack::emit(cpu_ring.ring(), wanted, fault.task, fault.header, time_ns) };

@@ -623,6 +623,7 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
         info.recorded = total.recorded;
         info.dropped = total.dropped;
         info.overwritten = total.overwritten;
+        info.passed_over = total.passed_over;
         info.missed_returns = rings.missed_returns();
     }
     info

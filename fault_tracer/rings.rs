@@ -17,6 +17,7 @@ use kernel::{
 };
 
 use super::{
+    filter::Filter,
     ring::{self, ConsumerPage, ProducerPage, Ring},
     sideband::Side,
     stack::Wanted,
@@ -60,6 +61,8 @@ pub(crate) struct Rings {
     cpus: KVec<Option<CpuRing>>,
     _share: Share,
     shape: Shape,
+    /// Which faults are recorded, if not all.
+    filter: Option<KBox<Filter>>,
     printed: AtomicU64,
 }
 
@@ -72,6 +75,10 @@ pub(crate) struct CpuRing {
     plain: UnsafeCell<u16>,
     ring: Ring<'static>,
     side: Option<Side>,
+    /// Faults that the filter passed over, and those of which each so manyth is recorded. The ring's producer alone writes
+    /// them.
+    passed_over: AtomicU64,
+    admitted: AtomicU64,
     memory: Memory,
 }
 
@@ -104,6 +111,8 @@ impl CpuRing {
             } else {
                 None
             },
+            passed_over: AtomicU64::new(0),
+            admitted: AtomicU64::new(0),
             memory,
         })
     }
@@ -118,6 +127,25 @@ impl CpuRing {
     #[inline(always)]
     pub(crate) fn side(&self) -> Option<&Side> {
         self.side.as_ref()
+    }
+
+    /// Counts a fault that the filter passes over. On the fault path, by the ring's producer.
+    pub(crate) fn pass_over(&self) {
+        let count = self.passed_over.load(Ordering::Relaxed);
+        self.passed_over
+            .store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether it is the turn of a fault, where each so manyth is recorded; 0 and 1 for all. As [`CpuRing::pass_over`].
+    pub(crate) fn is_due(&self, every: u32) -> bool {
+        if every <= 1 {
+            return true;
+        }
+        let count = self.admitted.load(Ordering::Relaxed).wrapping_add(1);
+        let due = count >= u64::from(every);
+        self.admitted
+            .store(if due { 0 } else { count }, Ordering::Relaxed);
+        due
     }
 
     /// Says that its session, the only one in `mask`, is one for which `plain.rs` can record.
@@ -166,6 +194,7 @@ impl CpuRing {
             overwritten: written.saturating_sub(recorded),
             pending,
             sideband_dropped: self.ring.sideband_dropped(),
+            passed_over: self.passed_over.load(Ordering::Relaxed),
             ..Default::default()
         }
     }
@@ -177,7 +206,7 @@ impl Rings {
     /// # Errors
     ///
     /// `ENOMEM` if there is no memory for them, or if those of all sessions would take more than half of the machine's.
-    pub(crate) fn new(shape: Shape) -> Result<Self> {
+    pub(crate) fn new(shape: Shape, filter: Option<KBox<Filter>>) -> Result<Self> {
         let ids = cpu_ids();
         let possible = (0..ids).filter(|&cpu| is_possible(cpu)).count();
         let share = Share::take(shape.stride().saturating_mul(possible))?;
@@ -194,6 +223,7 @@ impl Rings {
             cpus,
             _share: share,
             shape,
+            filter,
             printed: AtomicU64::new(0),
         })
     }
@@ -202,6 +232,12 @@ impl Rings {
     #[inline(always)]
     pub(crate) fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// Which faults are recorded, if not all.
+    #[inline(always)]
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_deref()
     }
 
     /// Tells of losses that nothing followed.
@@ -285,6 +321,7 @@ impl Rings {
             total.dropped = total.dropped.wrapping_add(account.dropped);
             total.overwritten = total.overwritten.wrapping_add(account.overwritten);
             total.pending = total.pending.wrapping_add(account.pending);
+            total.passed_over = total.passed_over.wrapping_add(account.passed_over);
         }
         total
     }

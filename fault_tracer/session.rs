@@ -16,6 +16,7 @@ use kernel::{
 };
 
 use super::{
+    filter::Filter,
     ftrace,
     process::{self, Process},
     registry::{self, Deaf, Named},
@@ -59,6 +60,8 @@ pub(crate) enum Refusal {
     Process,
     /// A rule that makes no sense, or not there.
     Rule,
+    /// A filter that makes no sense, or not there.
+    Filter,
     /// No memory, no free session, or a probe that cannot be placed.
     Start,
     /// A bad buffer.
@@ -98,10 +101,11 @@ enum State {
     Stopped { missed: u64, deaf: Deaf },
 }
 
-/// Whom an idle session will trace: processes by name, or by rules.
+/// Whom an idle session will trace, processes by name or by rules; and which of their faults, if not all.
 struct Chosen {
     processes: KVVec<Named>,
     rules: KVVec<Rule>,
+    filter: Option<KBox<Filter>>,
 }
 
 /// Logs, once for each session and reason, why a call was refused, and gives the error back.
@@ -127,6 +131,7 @@ impl Session {
                     state: State::Idle(Chosen {
                         processes: KVVec::new(),
                         rules: KVVec::new(),
+                        filter: None,
                     }),
                 }),
                 rings: SetOnce::new(),
@@ -312,6 +317,34 @@ impl Session {
         Ok(())
     }
 
+    /// Sets which faults an idle session records. The names of mappings that were added stay.
+    pub(crate) fn set_filter(&self, filter: &uapi::Filter) -> Result {
+        self.with_filter(|set| set.set(filter))
+    }
+
+    /// Adds the name of a mapping to those in which an idle session records faults.
+    pub(crate) fn add_filter_mapping(&self, mapping: &uapi::FilterMapping) -> Result {
+        self.with_filter(|set| set.add_mapping(mapping))
+    }
+
+    fn with_filter(
+        &self,
+        change: impl FnOnce(&mut Filter) -> Result<(), (Error, &'static str)>,
+    ) -> Result {
+        let refused = |(error, why): (Error, &str)| {
+            refuse!(self, Refusal::Filter, error, "filter refused: {}\n", why)
+        };
+        let mut inner = self.inner.lock();
+        let State::Idle(chosen) = &mut inner.state else {
+            return Err(refused((EINVAL, "it is set before the session is started")));
+        };
+        let filter = match &mut chosen.filter {
+            Some(filter) => filter,
+            none => none.insert(KBox::new(Filter::default(), GFP_KERNEL)?),
+        };
+        change(filter).map_err(refused)
+    }
+
     fn find(&self, id: i32) -> Result<Process> {
         if id <= 0 {
             return Err(refuse!(
@@ -355,8 +388,9 @@ impl Session {
             ));
         };
         let rules = self.rules(config, chosen)?;
+        let filter = self.filter(config, chosen)?;
         let slot = self
-            .begin(config, &chosen.processes, rules)
+            .begin(config, &chosen.processes, rules, filter)
             .map_err(|error| {
                 refuse!(
                     self,
@@ -388,14 +422,31 @@ impl Session {
         Ok(Some(KBox::new(rules, GFP_KERNEL)?))
     }
 
+    /// The filter of a session that is about to start, if it has one.
+    fn filter(&self, config: &uapi::Config, chosen: &Chosen) -> Result<Option<KBox<Filter>>> {
+        let Some(filter) = &chosen.filter else {
+            return Ok(None);
+        };
+        if filter.names_mappings() && config.flags & session_flag::SIDEBAND == 0 {
+            return Err(refuse!(
+                self,
+                Refusal::Filter,
+                EINVAL,
+                "cannot record: faults are chosen by mappings in sessions with the side-band alone\n"
+            ));
+        }
+        Ok(Some(KBox::new(filter.copy()?, GFP_KERNEL)?))
+    }
+
     /// Does the work of `start`. On error nothing is left behind.
     fn begin(
         &self,
         config: &uapi::Config,
         processes: &[Named],
         rules: Option<KBox<Rules>>,
+        filter: Option<KBox<Filter>>,
     ) -> Result<usize> {
-        let rings = Rings::new(Shape {
+        let shape = Shape {
             ring_bytes: config.ring_bytes as usize,
             ring: ring::Shape {
                 overwrite: config.mode == mode::OVERWRITE,
@@ -408,7 +459,8 @@ impl Session {
             clock: config.clock,
             log: config.flags & session_flag::LOG != 0,
             stack: Wanted::of(config),
-        })?;
+        };
+        let rings = Rings::new(shape, filter)?;
         let rings = Arc::new(rings, GFP_KERNEL)?;
         // SAFETY: `wake` lives as long as the session, which leaves the registry when it is dropped.
         let slot = unsafe { registry::join(config, &rings, &self.wake, processes, rules) }?;

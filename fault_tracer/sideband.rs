@@ -23,6 +23,7 @@ use kernel::{
 
 use super::{
     elf::Described,
+    filter::Filter,
     page_cache,
     ring::{Ring, SLOT_WORDS},
     translation,
@@ -157,6 +158,8 @@ struct Known {
     position: u64,
     /// `rename_lock` when its path was looked at last, and what [`path_of`] said then.
     renames: u32,
+    /// Whether the session's filter passes it over, so that it was not emitted.
+    passed_over: bool,
     path: u64,
 }
 
@@ -191,6 +194,7 @@ impl Side {
             },
             position: 0,
             renames: 0,
+            passed_over: false,
             path: 0,
         };
         Ok(Self {
@@ -229,7 +233,8 @@ impl Side {
         }
     }
 
-    /// The number of a mapping in which a thread of process `pid` faults, having emitted it if need be.
+    /// The number of a mapping in which a thread of process `pid` faults, having emitted it if need be; `None` if the
+    /// session's filter passes it over.
     ///
     /// # Safety
     ///
@@ -244,7 +249,8 @@ impl Side {
         task: *const bindings::task_struct,
         time_ns: u64,
         is_only: bool,
-    ) -> u16 {
+        filter: Option<&Filter>,
+    ) -> Option<u16> {
         // Before the mapping is looked at, so that what changes meanwhile is noticed the next time.
         let renames = renames();
         // SAFETY: As this function's.
@@ -253,7 +259,8 @@ impl Side {
         let number = number_of(slot);
         // SAFETY: See `Side`: nobody else uses it now. `number` is below the table's length.
         let known = unsafe { (*self.known.get()).get_unchecked_mut(number) };
-        let mut is_emitted = known.identity == identity && ring.still_has(known.position);
+        let mut is_emitted =
+            known.identity == identity && (known.passed_over || ring.still_has(known.position));
         if is_emitted && known.renames != renames {
             // A folder above the file may have another name.
             // SAFETY: As this function's.
@@ -263,7 +270,10 @@ impl Side {
         if !is_emitted {
             known.seen = Seen::NOTHING;
             // SAFETY: As this function's.
-            return unsafe { self.emit_mapping(ring, vma, task, time_ns) };
+            return unsafe { self.emit_mapping(ring, vma, task, time_ns, filter) };
+        }
+        if known.passed_over {
+            return None;
         }
         // SAFETY: As this function's.
         let (vm_flags, of_a_file) = unsafe {
@@ -290,7 +300,7 @@ impl Side {
                 ip: (number as u64) << uapi::ADDRESS_BITS,
             };
         }
-        number as u16
+        Some(number as u16)
     }
 }
 
@@ -352,7 +362,7 @@ impl Identity {
 }
 
 impl Side {
-    /// Tells of a mapping. [`uapi::MAPPING_UNKNOWN`] if there is no room for it.
+    /// Tells of a mapping. [`uapi::MAPPING_UNKNOWN`] if there is no room for it; `None` if the filter passes it over.
     ///
     /// # Safety
     ///
@@ -365,7 +375,8 @@ impl Side {
         vma: *const bindings::vm_area_struct,
         task: *const bindings::task_struct,
         time_ns: u64,
-    ) -> u16 {
+        filter: Option<&Filter>,
+    ) -> Option<u16> {
         // SAFETY: As this function's.
         let identity = &unsafe { Identity::of(vma, task) };
         let number = number_of(slot_of(identity.start, identity.pid as u32));
@@ -414,6 +425,20 @@ impl Side {
         let path = room_for_path(ring, scratch);
         // SAFETY: As this function's.
         let path_bytes = unsafe { name(vma, bytes_of(path)) };
+        let told = bytes_of(path).get(..path_bytes).unwrap_or(&[]);
+        if filter.is_some_and(|filter| !filter.admits_mapping(told)) {
+            if let Some(slot) = known.get_mut(number) {
+                *slot = Known {
+                    seen: Seen::NOTHING,
+                    identity: *identity,
+                    position: 0,
+                    renames,
+                    passed_over: true,
+                    path: path_before,
+                };
+            }
+            return None;
+        }
         let mut words = record_words(path_bytes);
         if let Some(about_file) = about_file {
             let behind = scratch.get_mut(words..);
@@ -446,11 +471,12 @@ impl Side {
                     identity: *identity,
                     position,
                     renames,
+                    passed_over: false,
                     path: path_before,
                 };
-                number as u16
+                Some(number as u16)
             }
-            _ => uapi::MAPPING_UNKNOWN,
+            _ => Some(uapi::MAPPING_UNKNOWN),
         }
     }
 

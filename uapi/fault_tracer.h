@@ -318,6 +318,33 @@ struct ft_rule {
 #define FT_RULE_EXCEPT			(1U << 0)	/* those are no targets */
 #define FT_RULES_MAX			64
 
+/* Which faults a session records: one of the tests holds, the address is in one of the ranges, and each so manyth. */
+struct ft_flag_test {
+	__u64 mask;		/* FT_FAULT_* and FT_ENTRY_* */
+	__u64 value;
+};
+
+struct ft_address_range {
+	__u64 start;
+	__u64 end;		/* behind the last */
+};
+
+#define FT_FILTER_TESTS			8
+
+struct ft_filter {
+	struct ft_flag_test tests[FT_FILTER_TESTS];		/* up to the first without a mask */
+	struct ft_address_range ranges[FT_FILTER_TESTS];	/* up to the first without an end */
+	__u32 every;		/* on each CPU; 0: all */
+	__u32 reserved;
+};
+
+/* A mapping by its path or, without a slash, the last part of it. */
+struct ft_filter_mapping {
+	__u8 name[256];		/* ended by a zero byte */
+};
+
+#define FT_FILTER_MAPPINGS		16
+
 struct ft_time {
 	__u32 clock;		/* in: FT_CLOCK_* */
 	__u32 reserved;
@@ -334,7 +361,7 @@ struct ft_drain {
 	__u32 gap_slots;	/* out: slots overwritten before them */
 };
 
-/* hits = recorded + dropped + overwritten, once the session is stopped. */
+/* hits = recorded + dropped + overwritten, once the session is stopped; hits + passed_over were seen. */
 struct ft_cpu_counters {
 	__u32 cpu;		/* in */
 	__u32 reserved0;
@@ -344,7 +371,7 @@ struct ft_cpu_counters {
 	__u64 overwritten;
 	__u64 pending;
 	__u64 sideband_dropped;		/* TASK and EXIT records that did not fit */
-	__u64 reserved;
+	__u64 passed_over;		/* by the filter, and not among the hits */
 };
 
 struct ft_session_info {
@@ -366,7 +393,7 @@ struct ft_session_info {
 	__u64 running_ns;
 	__u64 missed_returns;
 	__u64 rules;
-	__u64 reserved;
+	__u64 passed_over;
 };
 
 #define FT_IOC_TYPE			0xF7
@@ -383,5 +410,7 @@ struct ft_session_info {
 #define FT_IOC_SESSION			_IOWR(FT_IOC_TYPE, 9, struct ft_session_info)
 #define FT_IOC_CLOCK			_IOWR(FT_IOC_TYPE, 10, struct ft_time)
 #define FT_IOC_RULE_ADD			_IOW(FT_IOC_TYPE, 11, struct ft_rule)
+#define FT_IOC_FILTER			_IOW(FT_IOC_TYPE, 12, struct ft_filter)
+#define FT_IOC_FILTER_MAPPING		_IOW(FT_IOC_TYPE, 13, struct ft_filter_mapping)
 
 #endif /* _UAPI_LINUX_FAULT_TRACER_H */

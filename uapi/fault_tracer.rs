@@ -756,6 +756,58 @@ pub mod rule_flag {
 /// Most rules of a session.
 pub const RULES_MAX: usize = 64;
 
+/// `FT_IOC_FILTER`: which faults of its targets an idle session records. What it passes over is counted
+/// ([`CpuCounters::passed_over`]) and nothing else is done for it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// A fault is recorded if one of these holds for its flags; all are, if there is none. They end before the first whose
+    /// mask is 0.
+    pub tests: [FlagTest; FILTER_TESTS],
+    /// And if its address is in one of these; or anywhere, if there is none. They end before the first whose `end` is 0.
+    pub ranges: [AddressRange; FILTER_TESTS],
+    /// And then each so manyth of them on each CPU; 0 and 1 for all.
+    pub every: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Most tests of flags, and most ranges, of a [`Filter`].
+pub const FILTER_TESTS: usize = 8;
+
+/// Holds for a fault if its flags ([`FaultRecord::flags`]) have this value under the mask.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlagTest {
+    /// Bits of [`fault_flag`] and [`entry`].
+    pub mask: u64,
+    /// No other bits than the mask's.
+    pub value: u64,
+}
+
+/// Addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The first.
+    pub start: u64,
+    /// The one behind the last.
+    pub end: u64,
+}
+
+/// `FT_IOC_FILTER_MAPPING`: an idle session records faults in mappings of this name alone, or of one of those that were
+/// added before. Needs [`session_flag::SIDEBAND`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterMapping {
+    /// The path as [`MappingRecord`] tells it, or without a slash its last part; ended by a zero byte. ` (deleted)` behind a
+    /// path does not matter. Nothing stands for memory without a name.
+    pub name: [u8; 256],
+}
+
+/// Most [`FilterMapping`]s of a session.
+pub const FILTER_MAPPINGS: usize = 16;
+
 /// `FT_IOC_CLOCK`: a clock of the records as the kernel itself reads it, whatever the caller's time namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -800,7 +852,7 @@ pub struct CpuCounters {
     pub cpu: u32,
     /// Zero.
     pub reserved0: u32,
-    /// Faults of targets that the probe saw.
+    /// Faults of targets that the probe saw, but for those that a [`Filter`] passed over.
     pub hits: u64,
     /// Faults drained or still in the ring.
     pub recorded: u64,
@@ -812,8 +864,8 @@ pub struct CpuCounters {
     pub pending: u64,
     /// `TASK` and `EXIT` records that found even their reserve of the ring full.
     pub sideband_dropped: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// Faults of targets that the probe saw, and that a [`Filter`] passed over.
+    pub passed_over: u64,
 }
 
 /// `FT_IOC_SESSION`: what one of the running sessions of the module is doing.
@@ -856,8 +908,8 @@ pub struct SessionInfo {
     pub missed_returns: u64,
     /// How many [`Rule`]s it has.
     pub rules: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// Sum over the CPUs, see [`CpuCounters`].
+    pub passed_over: u64,
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -901,6 +953,10 @@ pub const FT_IOC_SESSION: u32 = ioc::<SessionInfo>(IOC_READ | IOC_WRITE, 9);
 pub const FT_IOC_CLOCK: u32 = ioc::<Time>(IOC_READ | IOC_WRITE, 10);
 /// Adds a [`Rule`] to an idle session.
 pub const FT_IOC_RULE_ADD: u32 = ioc::<Rule>(IOC_WRITE, 11);
+/// Sets the [`Filter`] of an idle session.
+pub const FT_IOC_FILTER: u32 = ioc::<Filter>(IOC_WRITE, 12);
+/// Adds a [`FilterMapping`] to an idle session.
+pub const FT_IOC_FILTER_MAPPING: u32 = ioc::<FilterMapping>(IOC_WRITE, 13);
 
 const _: () = {
     assert!(core::mem::size_of::<FaultRecord>() == SLOT_BYTES);
@@ -909,6 +965,8 @@ const _: () = {
     assert!(core::mem::size_of::<Target>() == 8);
     assert!(core::mem::size_of::<Time>() == 32);
     assert!(core::mem::size_of::<Rule>() == 32);
+    assert!(core::mem::size_of::<Filter>() == 264);
+    assert!(core::mem::size_of::<FilterMapping>() == 256);
     assert!(core::mem::size_of::<Drain>() == 24);
     assert!(core::mem::size_of::<CpuCounters>() == 64);
     assert!(core::mem::size_of::<SessionInfo>() == 128);

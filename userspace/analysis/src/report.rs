@@ -82,6 +82,15 @@ impl Analysis {
         }
     }
 
+    /// Says whether a selection of the faults was recorded.
+    #[must_use]
+    pub fn with_selection(self, is_selection: bool) -> Self {
+        Self {
+            proof: self.proof.with_selection(is_selection),
+            ..self
+        }
+    }
+
     /// Takes the NUMA nodes of the machine's CPUs: without them, no fault has one.
     pub fn with_nodes(self, nodes: Nodes) -> Self {
         Self { nodes, ..self }

@@ -58,6 +58,9 @@ pub struct Verdict {
     pub end: Option<u64>,
     /// In recordings with durations.
     pub durations: Option<DurationCheck>,
+    /// Whether a selection of the faults was recorded: then the threads' counters tell no more than how many were to be
+    /// seen at least.
+    pub is_selection: bool,
 }
 
 /// How a proof ends.
@@ -67,6 +70,8 @@ pub enum Outcome {
     Complete,
     /// Something is missing, or may be.
     Incomplete,
+    /// A selection of the faults was recorded, nothing of it is missing, and the probe saw as many as the counters rose by.
+    Selection,
     /// Nothing could be proven: the trace has no thread whose counters say anything.
     NotProven,
 }
@@ -181,6 +186,7 @@ impl Verdict {
             missed,
             sideband_dropped,
             deaf,
+            passed_over: _,
         } = self.account;
         let account_closes = self.end == Some(self.attempts)
             && recorded == self.attempts
@@ -191,6 +197,18 @@ impl Verdict {
             && self.unbegun.is_empty()
             && self.open_gaps == 0
             && self.losses.is_empty();
+        if self.is_selection {
+            let (min, maj) = self.expected;
+            let rose = u128::from(min) + u128::from(maj);
+            // Attempts that completed nothing were seen, and no counter rose for them.
+            let all_seen =
+                rose.saturating_sub(self.under_way.into()) <= u128::from(self.account.seen());
+            return if account_closes && self.losses.is_empty() && all_seen {
+                Outcome::Selection
+            } else {
+                Outcome::Incomplete
+            };
+        }
         let durations_close = self.durations.is_none_or(|check| check.agrees());
         if !(account_closes && threads_close && durations_close) {
             Outcome::Incomplete
@@ -267,6 +285,13 @@ impl Proof {
             },
             ..Self::default()
         }
+    }
+
+    /// Says whether a selection of the faults was recorded.
+    #[must_use]
+    pub fn with_selection(mut self, is_selection: bool) -> Self {
+        self.verdict.is_selection = is_selection;
+        self
     }
 
     /// Adds the next row.
@@ -413,7 +438,7 @@ impl Proof {
             verdict.under_way += 1;
             expected = (found.minor, found.major);
         }
-        if expected != (found.minor, found.major) {
+        if !verdict.is_selection && expected != (found.minor, found.major) {
             verdict.wrong_threads += 1;
             if verdict.wrong.len() < WRONG_MOST {
                 verdict.wrong.push(Wrong {

@@ -17,12 +17,14 @@ use fault_tracer_client::{Clock, Mode, Stacks};
 use fault_tracer_trace::export::{Format, Weight};
 
 use choice::ChoiceArgs;
+use selection::SelectionArgs;
 
 use crate::commands::{
     advise, archive, diff, flamegraph, generate, plot, report, stat, top, watch,
 };
 
 pub mod choice;
+pub mod selection;
 pub mod values;
 
 /// Ring of a session that is not asked for another, in KiB per CPU.
@@ -82,8 +84,11 @@ it is being written, and up to the last second if the recording is killed. At th
 place, if the disk has room for one. A FILE that exists is renamed to FILE.old; one that another recording is \
 writing is refused. Standard output (-o -) is for recordings without CMD, which would write to it, too.
 
+A recording of chosen faults (--only, --range, --mapping, --every) counts what it passes over. A fault's fate is known \
+then with --latency alone, which --only major and minor bring where the module passes over others.
+
 The recording ends when all targets have ended (followed children too), after --duration, or at Ctrl-C \
-or SIGTERM. With --all only at the last two. SIGTERM is passed on to CMD. CMD is never killed: if it still \
+or SIGTERM. With --all, --cgroup, --user, --exe and --name only at the last two, or when CMD has ended. SIGTERM is passed on to CMD. CMD is never killed: if it still \
 runs, its end is awaited, and a further signal leaves it running.
 
 If the disk gets full, what fits is kept, and the recording ends with an error.
@@ -158,6 +163,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, cla
         }
         Subcommand::Record(Record { target, .. }) if !target.names_something() => {
             Err(refuse("record", missing, NO_TARGET.into()))
+        }
+        Subcommand::Record(Record { selection, .. }) if selection.check().is_err() => {
+            let message = selection.check().err().unwrap_or_default();
+            Err(refuse("record", ErrorKind::ArgumentConflict, message))
         }
         Subcommand::Record(Record { output, .. }) if FormatName::of_file(output).is_some() => {
             let message = format!(
@@ -308,6 +317,10 @@ pub struct Record {
     /// What sees the faults; a fault costs less by ftrace, and only the kprobe sees durations
     #[arg(long, value_enum, default_value = "auto")]
     pub hook: HookName,
+
+    /// Which faults are recorded.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 
     /// Keep the attempts of a fault apart: a row for each entry into handle_mm_fault
     #[arg(long)]

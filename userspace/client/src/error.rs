@@ -37,6 +37,12 @@ pub enum Error {
         "processes can be chosen by what they are from the initial pid namespace alone: in a container, name them with --pid"
     )]
     RulesNotInitialNamespace,
+    /// A mapping's name that is too long.
+    #[error("the name of a mapping has at most 255 bytes: of a longer path, name the last part")]
+    MappingName,
+    /// More names of mappings than a session has.
+    #[error("a recording names {} mappings at most", uapi::FILTER_MAPPINGS)]
+    TooManyMappings,
     /// More rules than a session has.
     #[error("a recording has {} rules at most", uapi::RULES_MAX)]
     TooManyRules,

@@ -415,6 +415,34 @@ impl Session {
         })
     }
 
+    /// Sets which faults the idle session records.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where the session is not idle, or the filter makes no sense.
+    pub fn set_filter(&self, filter: &uapi::Filter) -> Result<()> {
+        set!(self, uapi::FT_IOC_FILTER, *filter).map_err(|errno| refused("choose faults so", errno))
+    }
+
+    /// Has the idle session record faults in mappings of this name alone, or of one added before. See
+    /// [`uapi::FilterMapping`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MappingName`] if it is longer than 255 bytes; [`Error::TooManyMappings`]; [`Error::Refused`] where the
+    /// session is not idle.
+    pub fn add_filter_mapping(&self, name: &[u8]) -> Result<()> {
+        let mut request = uapi::FilterMapping { name: [0; 256] };
+        if name.len() >= request.name.len() || name.contains(&0) {
+            return Err(Error::MappingName);
+        }
+        request.name[..name.len()].copy_from_slice(name);
+        set!(self, uapi::FT_IOC_FILTER_MAPPING, request).map_err(|errno| match errno {
+            Errno::NOSPC => Error::TooManyMappings,
+            other => refused("choose mappings so", other),
+        })
+    }
+
     /// No longer traces a process; children that were followed stay.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ pub fn trace_file(bytes: &[u8]) {
     let Some((metadata, rows)) = rows_of(bytes) else {
         return;
     };
-    let mut balance = Proof::new(metadata.account);
+    let mut balance = Proof::new(metadata.account).with_selection(!metadata.selection.is_empty());
     for row in &rows {
         balance.add(row);
     }

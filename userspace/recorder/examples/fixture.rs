@@ -245,6 +245,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         wall_error_ns: 1000,
         latency: true,
         attempts_apart: false,
+        selection: String::new(),
         nodes: Nodes::parse("0:0 1:1").ok_or("no nodes")?,
         account: None,
     };

@@ -174,6 +174,7 @@ impl<'a, T: Timed> Collector<'a, T> {
                 missed: 0,
                 sideband_dropped: counters.sideband_dropped,
                 deaf: 0,
+                passed_over: counters.passed_over,
             };
             if running {
                 // A fault that is being recorded just now is counted as a hit alone.
@@ -198,6 +199,7 @@ impl<'a, T: Timed> Collector<'a, T> {
             sum.dropped += account.dropped;
             sum.overwritten += account.overwritten;
             sum.sideband_dropped += account.sideband_dropped;
+            sum.passed_over += account.passed_over;
         }
         Ok(sum)
     }

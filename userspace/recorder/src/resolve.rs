@@ -62,6 +62,9 @@ pub struct Resolver {
     processes: FxHashMap<u32, Process>,
     /// Whether each attempt of a fault is a row of its own.
     attempts_apart: bool,
+    /// Whether the records are a selection of the faults: then the counters say nothing of what lies between two of them,
+    /// and returns alone tell what became of a fault.
+    is_selection: bool,
     codes: Codes,
     stacks: Stacks,
     names: Names,
@@ -215,6 +218,12 @@ impl Resolver {
         self.attempts_apart = true;
     }
 
+    /// Says that the records are a selection of the faults: no fault is missing because the counters rose by more, and the
+    /// fate of a fault is known by its return alone.
+    pub fn expect_selection(&mut self) {
+        self.is_selection = true;
+    }
+
     /// Takes a mapping that a process had before the recording, and in which it may not fault any more. Its
     /// number means nothing.
     pub fn add_mapping(&mut self, mapping: &Mapping) {
@@ -306,7 +315,7 @@ impl Resolver {
             Entry::Vacant(place) => (place.insert(Thread::default()), true),
         };
         let joins = !self.attempts_apart;
-        if thread.has_left {
+        if thread.has_left || self.is_selection {
             thread.counters = None;
         }
         let counters = thread.advance(Some(&fault), &fault, &before, joins, out);
@@ -360,6 +369,9 @@ impl Resolver {
                 fault.duration_ns = Some(end.time_ns.saturating_sub(fault.fault.time_ns));
                 fault.returns += 1;
                 fault.page_bytes = page_bytes(fault.kind, end.page);
+                if self.is_selection {
+                    fault.fate = fate_of(u64::from(held.last.flags), end.result);
+                }
             }
             _ => self.stray_returns += 1,
         }
@@ -492,6 +504,9 @@ impl Resolver {
             }
         };
         let mut at_event = counters;
+        if self.is_selection {
+            thread.counters = None;
+        }
         if advances {
             thread.advance(None, &end(task.tid), &counters, false, out);
             thread.counters = Some(counters);
@@ -537,6 +552,9 @@ impl Resolver {
             ..Fault::default()
         };
         let counters = Counters::full(exit.min_flt, exit.maj_flt);
+        if self.is_selection {
+            thread.counters = None;
+        }
         thread.advance(None, &end, &counters, false, out);
         out.push(Row::Thread(Box::new(ThreadRow {
             event: ThreadEvent::Exit,
@@ -613,6 +631,13 @@ impl Thread {
         out: &mut Vec<Row>,
     ) -> Counters {
         let held = self.held.take();
+        if let (None, Some(waiting), Some(next)) = (self.counters, &held, next) {
+            // Of a selection of the faults.
+            if joins && waiting.fault.fate == Fate::Retried && goes_on(&waiting.last, next) {
+                self.held = held;
+                return *counters;
+            }
+        }
         let Some(known) = self.counters else {
             // A thread whose beginning is not in the trace.
             out.extend(held.map(|held| Row::Fault(held.fault)));
@@ -650,6 +675,21 @@ impl Thread {
             }));
         }
         known.carried_to(counters)
+    }
+}
+
+/// What became of an attempt that returned this, by its flags: what `mm_account_fault` of `mm/memory.c` counts.
+fn fate_of(flags: u64, result: u32) -> Fate {
+    use uapi::fault_result as is;
+    const ERRORS: u32 = is::OOM | is::SIGBUS | is::SIGSEGV | is::HWPOISON | is::HWPOISON_LARGE;
+    if result & is::RETRY != 0 {
+        Fate::Retried
+    } else if result & ERRORS != 0 {
+        Fate::Failed
+    } else if result & is::MAJOR != 0 || flags & fault_flag::TRIED != 0 {
+        Fate::Major
+    } else {
+        Fate::Minor
     }
 }
 

@@ -191,11 +191,18 @@ pub(crate) fn write_account(out: &mut (impl Write + ?Sized), account: &Account) 
         missed,
         sideband_dropped: _,
         deaf,
+        passed_over,
     } = account;
     if *deaf != 0 {
         writeln!(
             out,
             "# deaf: the probe was switched off during the recording (found {deaf} times)"
+        )?;
+    }
+    if *passed_over != 0 {
+        writeln!(
+            out,
+            "# selection: {passed_over} more faults were seen, and passed over by the recording's filter"
         )?;
     }
     writeln!(
@@ -476,8 +483,7 @@ fn parse_account(comment: &str) -> Option<Account> {
         dropped: next("dropped")?,
         overwritten: next("overwritten")?,
         missed: next("missed")?,
-        sideband_dropped: 0,
-        deaf: 0,
+        ..Account::default()
     };
     words.next().is_none().then_some(account)
 }
@@ -679,8 +685,7 @@ mod tests {
             dropped: 2,
             overwritten: 3,
             missed: 4,
-            sideband_dropped: 0,
-            deaf: 0,
+            ..Account::default()
         };
         assert_eq!(
             written(&[fault()], &account),
@@ -849,7 +854,7 @@ mod tests {
             faults in prop::collection::vec(any_fault(), 0..50),
             (hits, recorded, dropped, overwritten, missed) in any::<(u64, u64, u64, u64, u64)>(),
         ) {
-            let account = Account { hits, recorded, dropped, overwritten, missed, sideband_dropped: 0, deaf: 0 };
+            let account = Account { hits, recorded, dropped, overwritten, missed, ..Account::default() };
             let text = written(&faults, &account);
             let mut reader = Reader::new(text.as_bytes()).unwrap();
             let back: Vec<_> = reader.by_ref().map(Result::unwrap).collect();

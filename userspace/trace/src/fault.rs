@@ -99,8 +99,8 @@ impl Fault {
     }
 }
 
-/// What became of the faults that happened: `hits = recorded + dropped + overwritten`, and those
-/// `missed` besides.
+/// What became of the faults that happened: `hits = recorded + dropped + overwritten`, and those `missed` and those
+/// `passed_over` besides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     /// Faults that the probe saw.
@@ -118,16 +118,21 @@ pub struct Account {
     /// Not faults: how often the probe was found to be switched off. Faults happened meanwhile that nobody
     /// has counted.
     pub deaf: u64,
+    /// Faults that the probe saw and the recording's filter passed over.
+    pub passed_over: u64,
 }
 
 impl Account {
+    /// How many numbers it has.
+    pub const COUNTS: usize = 8;
+
     /// Its numbers and what they are called in files.
-    pub fn counts(mut self) -> [(&'static str, u64); 7] {
+    pub fn counts(mut self) -> [(&'static str, u64); Self::COUNTS] {
         self.counts_mut().map(|(name, count)| (name, *count))
     }
 
     /// As [`Account::counts`], to be set.
-    pub(crate) fn counts_mut(&mut self) -> [(&'static str, &mut u64); 7] {
+    pub(crate) fn counts_mut(&mut self) -> [(&'static str, &mut u64); Self::COUNTS] {
         [
             ("hits", &mut self.hits),
             ("recorded", &mut self.recorded),
@@ -136,10 +141,23 @@ impl Account {
             ("missed", &mut self.missed),
             ("sideband_dropped", &mut self.sideband_dropped),
             ("deaf", &mut self.deaf),
+            ("passed_over", &mut self.passed_over),
         ]
     }
 
-    /// Faults that happened and are not in the recording.
+    /// Counts recorded faults as passed over: they were read, and are not asked for.
+    pub fn leave_out(&mut self, count: u64) {
+        self.hits = self.hits.saturating_sub(count);
+        self.recorded = self.recorded.saturating_sub(count);
+        self.passed_over = self.passed_over.saturating_add(count);
+    }
+
+    /// Faults that the probe saw.
+    pub const fn seen(&self) -> u64 {
+        self.hits.saturating_add(self.passed_over)
+    }
+
+    /// Faults that happened and should be in the recording, and are not.
     pub const fn lost(&self) -> u64 {
         self.dropped
             .saturating_add(self.overwritten)

@@ -326,6 +326,8 @@ pub enum Counter {
     SidebandDropped,
     /// See [`crate::Account::deaf`].
     Deaf,
+    /// See [`crate::Account::passed_over`].
+    PassedOver,
     /// Faults whose return the module could not record. In recordings with durations alone.
     MissedReturns,
     /// Attempts of all faults in the trace. The last row: without it, the recording was cut off.
@@ -356,6 +358,7 @@ impl CounterRow {
             Counter::Missed => &mut account.missed,
             Counter::SidebandDropped => &mut account.sideband_dropped,
             Counter::Deaf => &mut account.deaf,
+            Counter::PassedOver => &mut account.passed_over,
             Counter::MissedReturns | Counter::End => return false,
         };
         *sum = sum.saturating_add(self.count);
@@ -450,6 +453,7 @@ impl Row {
                 Counter::Missed => index!("missed"),
                 Counter::SidebandDropped => index!("sideband_dropped"),
                 Counter::Deaf => index!("deaf"),
+                Counter::PassedOver => index!("passed_over"),
                 Counter::MissedReturns => index!("missed_returns"),
                 Counter::End => index!("end"),
             },
@@ -476,7 +480,7 @@ const fn equal(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The names in the column `event`.
-pub const EVENTS: [&str; 23] = [
+pub const EVENTS: [&str; 24] = [
     "fault",
     "pending",
     "present",
@@ -500,6 +504,7 @@ pub const EVENTS: [&str; 23] = [
     "deaf",
     "frame",
     "left",
+    "passed_over",
 ];
 
 /// What a trace says of itself before its rows.
@@ -523,6 +528,8 @@ pub struct Metadata {
     pub latency: bool,
     /// Whether each attempt of a fault has a row of its own.
     pub attempts_apart: bool,
+    /// Which faults were recorded, in words; empty if all were.
+    pub selection: String,
     /// The NUMA nodes of the machine's CPUs; empty where they are not known.
     pub nodes: Nodes,
     /// What was recorded and lost; `None` until the end of the recording.

@@ -44,6 +44,12 @@ macro_rules! plain {
     )*};
 }
 plain!(u8: false, u16: false, u32: false, u64: false, i32: true, i64: true);
+impl Plain for uapi::FlagTest {
+    const SIGNED: bool = false;
+}
+impl Plain for uapi::AddressRange {
+    const SIGNED: bool = false;
+}
 impl<T: Plain, const N: usize> Plain for [T; N] {
     const SIGNED: bool = T::SIGNED;
     const ARRAY: bool = true;
@@ -96,10 +102,11 @@ fn table() -> Table {
                     RING_BYTES_MIN, RING_BYTES_MAX, HEADER_TGID_SHIFT, HEADER_FLAGS_SHIFT,
                     FLAGS_MASK, HEADER_ENTRY_SHIFT, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
                     MAPPING_UNKNOWN, ADDRESS_BITS, ADDRESS_MASK, MIN_FLT_SHIFT, MAJ_FLT_SHIFT,
-                    COUNTER_MASK, IOC_TYPE, RECORD_SLOTS_MAX, STACK_FRAMES_MAX, STACK_BYTES_MAX, RULES_MAX],
+                    COUNTER_MASK, IOC_TYPE, RECORD_SLOTS_MAX, STACK_FRAMES_MAX, STACK_BYTES_MAX, RULES_MAX, FILTER_TESTS, FILTER_MAPPINGS],
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
-                    FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK, FT_IOC_RULE_ADD],
+                    FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK, FT_IOC_RULE_ADD, FT_IOC_FILTER,
+                    FT_IOC_FILTER_MAPPING],
                 constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST, RETURN, STACK],
                 constants!["FT_STACK_" stack_flag: COPY, WHOLE, CUT, BROKEN, FOREIGN],
                 constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
@@ -140,13 +147,17 @@ fn table() -> Table {
             structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, stack),
             structure!(Target: pid, flags),
             structure!(Rule: kind, flags, value, name),
+            structure!(FlagTest: mask, value),
+            structure!(AddressRange: start, end),
+            structure!(Filter: tests, ranges, every, reserved),
+            structure!(FilterMapping: name),
             structure!(Time: clock, reserved, time_ns, wall_offset_ns, wall_error_ns),
             structure!(Drain: buffer, length, cpu, bytes, gap_slots),
             structure!(CpuCounters: cpu, reserved0, hits, recorded, dropped, overwritten, pending,
-                sideband_dropped, reserved),
+                sideband_dropped, passed_over),
             structure!(SessionInfo: index, present, mode, flags, owner_pid, live_targets,
                 named_targets, first_target, owner_comm, ring_bytes, hits, recorded, dropped,
-                overwritten, missed, running_ns, missed_returns, rules, reserved),
+                overwritten, missed, running_ns, missed_returns, rules, passed_over),
         ],
     }
 }
@@ -378,6 +389,7 @@ fn collect(
                     "entry" => "FT_ENTRY_",
                     "state" => "FT_STATE_",
                     "target_flag" => "FT_TARGET_",
+                    "rule_kind" | "rule_flag" => "FT_RULE_",
                     "mode" => "FT_MODE_",
                     "session_flag" => "FT_SESSION_",
                     "mapping_flag" => "FT_MAPPING_",
@@ -412,7 +424,14 @@ fn defined_in_c() -> (BTreeSet<String>, BTreeSet<String>) {
             (Some("#define"), Some(name)) if !name.contains('(') && !name.starts_with('_') => {
                 constants.insert(name.to_owned());
             }
-            (Some("struct"), Some(name)) => structure = Some(name.to_owned()),
+            (Some("struct"), Some(name)) => match words.next() {
+                Some("{") => structure = Some(name.to_owned()),
+                // A field that is a structure.
+                field => {
+                    let field = field.unwrap().split(['[', ';']).next().unwrap();
+                    fields.insert(format!("{}.{field}", structure.as_ref().unwrap()));
+                }
+            },
             (Some("};"), _) => structure = None,
             (Some(kind), Some(field)) if kind.starts_with("__") => {
                 let field = field.trim_end_matches(';');

@@ -57,6 +57,7 @@ impl Trace {
             nodes: Nodes::default(),
             account: None,
             attempts_apart: false,
+            selection: String::new(),
         };
         Ok(Self {
             writer: Writer::new(File::create(path)?, &metadata)?,

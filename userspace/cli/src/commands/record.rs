@@ -2,7 +2,7 @@
 
 //! `fault-tracer record`: rings in, a trace file out.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use fault_tracer_client::{Rings, Stacks};
 use fault_tracer_recorder::{
@@ -11,7 +11,7 @@ use fault_tracer_recorder::{
 use fault_tracer_trace::{file::Writer, Account, Counter, CounterRow, Metadata, Row};
 
 use crate::{
-    args,
+    args::{self, selection::SelectionArgs},
     launch::{self, How, Launch, Live},
     note,
     output::{refuse_mixture, Former, Output},
@@ -34,15 +34,21 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
     launch::require_target(&arguments.target)?;
     let path = Some(&*arguments.output);
     refuse_mixture(path, !arguments.target.command.is_empty(), true)?;
+    let selection = &arguments.selection;
+    let filter = selection.filter();
     let how = How {
         sideband: true,
-        latency: arguments.latency,
+        // What the module passes over, the threads' counters count: returns tell the fates then.
+        latency: arguments.latency || (filter.is_some() && selection.asks_for_fates()),
         stacks: arguments.stacks(),
         hook: arguments.hook,
         clock: arguments.clock.into(),
         duration: arguments.duration,
     };
     let launch = Launch::set_up(&arguments.target, &how)?;
+    if let Some(filter) = &filter {
+        launch.select(filter, selection.mapping_names())?;
+    }
     // Before the start: whoever was there may end at once.
     let files = files(arguments, &how);
     let mut output = Output::open(path, Former::Renamed)?;
@@ -83,11 +89,16 @@ fn record(
     let trace = Trace {
         writer: Writer::new(&mut *output, &metadata(arguments, how, live)?)
             .map_err(Failure::Output)?,
+        selection: arguments.selection.clone(),
+        left_out: BTreeMap::new(),
         counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
     };
     let mut resolver = Resolver::looking(Box::new(files));
     if arguments.attempts {
         resolver.keep_attempts_apart();
+    }
+    if arguments.selection.filter().is_some() {
+        resolver.expect_selection();
     }
     let rows = Rows::new(resolver, trace);
     let mut recording = Recording::new(&session, rings, how.clock, rows)?;
@@ -100,6 +111,7 @@ fn record(
 
 fn metadata(arguments: &args::Record, how: &How, live: &Live) -> anyhow::Result<Metadata> {
     let wall = live.session().time(how.clock)?.wall;
+    let selection = arguments.selection.to_string();
     Ok(Metadata {
         version: env!("CARGO_PKG_VERSION").into(),
         host: rustix::system::uname()
@@ -107,12 +119,16 @@ fn metadata(arguments: &args::Record, how: &How, live: &Live) -> anyhow::Result<
             .to_string_lossy()
             .into_owned(),
         kernel: launch::kernel(),
-        command: live.what().into(),
+        command: match selection.as_str() {
+            "" => live.what().into(),
+            selection => format!("{} ({selection})", live.what()),
+        },
         clock: how.clock.name().into(),
         wall_offset_ns: wall.offset_ns,
         wall_error_ns: wall.error_ns,
         latency: how.latency,
         attempts_apart: arguments.attempts,
+        selection,
         nodes: launch::nodes()?,
         account: None,
     })
@@ -178,7 +194,11 @@ fn finish(recording: &mut Recording<'_, Rows<Trace<'_>>>, how: &How) -> Result<F
         let trace = recording.sink_mut().consumer_mut();
         trace.writer.flush().map_err(Failure::Output)?;
     }
-    let accounts = accounts?;
+    let mut accounts = accounts?;
+    recording
+        .sink()
+        .consumer()
+        .account_for_left_out(&mut accounts);
     let time_ns = recording.time(how.clock)?;
     let (taken_before, late) = (recording.taken_before(), recording.late());
     let rows = recording.sink_mut();
@@ -238,6 +258,10 @@ impl Finished {
 /// The trace that is being written, and what the summary says of it.
 struct Trace<'a> {
     writer: Writer<&'a mut Output>,
+    /// Which faults are written: some were recorded that are not asked for, as their fate was not known.
+    selection: SelectionArgs,
+    /// By CPU, attempts that were recorded and are not written.
+    left_out: BTreeMap<u32, u64>,
     counts: RowCounts,
 }
 
@@ -253,8 +277,29 @@ impl Trace<'_> {
     }
 }
 
+impl Trace<'_> {
+    /// Counts what was not written as passed over.
+    fn account_for_left_out(&self, accounts: &mut Accounts) {
+        for (&cpu, &count) in &self.left_out {
+            let of_cpu = accounts.cpus.iter_mut().filter(|(other, _)| *other == cpu);
+            for (_, account) in of_cpu {
+                account.leave_out(count);
+            }
+            accounts.all.leave_out(count);
+        }
+    }
+}
+
 impl Consumer for Trace<'_> {
     fn row(&mut self, row: &Row) -> io::Result<()> {
+        match row {
+            Row::Fault(fault) if !self.selection.admits(fault) => {
+                *self.left_out.entry(fault.fault.cpu).or_default() += u64::from(fault.attempts);
+                return Ok(());
+            }
+            Row::Pending(fault) if !self.selection.admits(fault) => return Ok(()),
+            _ => {}
+        }
         self.counts.add(row);
         self.writer.push(row)
     }
@@ -282,6 +327,7 @@ fn account_rows(accounts: &Accounts, how: &How, time_ns: u64, attempts: u64) -> 
             missed: _,
             sideband_dropped,
             deaf: _,
+            passed_over,
         } = *account;
         let cpu = Some(*cpu);
         rows.extend([
@@ -290,6 +336,9 @@ fn account_rows(accounts: &Accounts, how: &How, time_ns: u64, attempts: u64) -> 
             row(Counter::Dropped, cpu, dropped),
             row(Counter::Overwritten, cpu, overwritten),
         ]);
+        if passed_over != 0 {
+            rows.push(row(Counter::PassedOver, cpu, passed_over));
+        }
         if sideband_dropped != 0 {
             rows.push(row(Counter::SidebandDropped, cpu, sideband_dropped));
         }

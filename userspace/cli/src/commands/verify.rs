@@ -12,7 +12,9 @@ use crate::{
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &args::Verify) -> anyhow::Result<u8> {
     let rows = input::open(&arguments.file)?;
-    let mut proof = Proof::new(rows.metadata().account);
+    let metadata = rows.metadata();
+    let selection = metadata.selection.clone();
+    let mut proof = Proof::new(metadata.account).with_selection(!selection.is_empty());
     let mut whole = true;
     for row in shown(rows, "checked", true) {
         match row {
@@ -24,12 +26,12 @@ pub fn run(arguments: &args::Verify) -> anyhow::Result<u8> {
         }
     }
     let verdict = proof.close();
-    let mut lines = text::verdict::lines(&verdict, arguments.losses).join("\n");
+    let mut lines = text::verdict::lines(&verdict, &selection, arguments.losses).join("\n");
     lines.push('\n');
     output::print(&lines)?;
     Ok(match verdict.outcome() {
         _ if !whole => exit::FAILED,
-        Outcome::Complete => 0,
+        Outcome::Complete | Outcome::Selection => 0,
         Outcome::Incomplete => exit::FAILED,
         Outcome::NotProven => exit::NOT_PROVEN,
     })

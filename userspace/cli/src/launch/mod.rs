@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{anyhow, Context as _};
-use fault_tracer_client::{Clock, Error, Hook, Mode, Session, Settings, Stacks};
+use fault_tracer_client::{uapi, Clock, Error, Hook, Mode, Session, Settings, Stacks};
 use fault_tracer_recorder::Failure;
 use fault_tracer_trace::Nodes;
 
@@ -97,6 +97,19 @@ impl Launch {
             events,
             received,
         })
+    }
+
+    /// Has the session record a selection of the faults.
+    pub fn select<'a>(
+        &self,
+        filter: &uapi::Filter,
+        mappings: impl Iterator<Item = &'a [u8]>,
+    ) -> anyhow::Result<()> {
+        self.session.set_filter(filter)?;
+        for name in mappings {
+            self.session.add_filter_mapping(name)?;
+        }
+        Ok(())
     }
 
     fn start_session(&self) -> anyhow::Result<()> {

@@ -152,6 +152,11 @@ fn balance(verdict: &Verdict, cut: bool, style: Style) -> String {
             grouped(verdict.proven()),
             grouped(verdict.faults)
         )),
+        Outcome::Selection => format!(
+            "  a selection: {} were seen, {} of them passed over as asked{losses}",
+            counted(verdict.account.seen(), "fault", "faults"),
+            grouped(verdict.account.passed_over)
+        ),
         Outcome::Incomplete => {
             style.red(&format!("  NOT COMPLETE{losses} (see fault-tracer verify)"))
         }

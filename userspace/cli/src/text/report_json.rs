@@ -88,6 +88,7 @@ pub fn trace(file: &str, metadata: &Metadata, whole: bool) -> Json {
         "clock": metadata.clock,
         "latency": metadata.latency,
         "attempts_apart": metadata.attempts_apart,
+        "selection": metadata.selection,
         "whole": whole,
     })
 }
@@ -169,6 +170,7 @@ fn verdict(verdict: &Verdict) -> Json {
         "outcome": match verdict.outcome() {
             Outcome::Complete => "complete",
             Outcome::Incomplete => "incomplete",
+            Outcome::Selection => "selection",
             Outcome::NotProven => "not-proven",
         },
         "faults": verdict.faults,
@@ -177,6 +179,7 @@ fn verdict(verdict: &Verdict) -> Json {
         "recorded": account.recorded,
         "dropped": account.dropped,
         "overwritten": account.overwritten,
+        "passed_over": account.passed_over,
         "missed": account.missed,
     })
 }

@@ -247,6 +247,13 @@ pub fn summary(
         grouped(account.overwritten),
         grouped(account.missed)
     ));
+    if account.passed_over != 0 {
+        lines.push(format!(
+            "passed over, as asked: {} of {}",
+            grouped(account.passed_over),
+            counted(account.seen(), "fault seen", "faults seen")
+        ));
+    }
     let kib = ring_bytes / 1024;
     if account.dropped != 0 {
         lines.push(format!(
@@ -347,7 +354,7 @@ mod tests {
             overwritten: 1,
             missed: 3,
             sideband_dropped: 0,
-            deaf: 0,
+            ..Account::default()
         });
         let text = summary("x", "y", Duration::ZERO, 1 << 20, &ended).join("\n");
         assert!(text.contains("lost: 6 (2 dropped, 1 overwritten, 3 missed)"));

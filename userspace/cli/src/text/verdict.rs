@@ -12,9 +12,17 @@ use super::numbers::{counted, duration, grouped};
 /// More ids than this are only counted.
 const IDS_MOST: usize = 20;
 
-/// What is to be said of a verdict. With `list_losses`, each stretch of losses has a line.
-pub fn lines(verdict: &Verdict, list_losses: bool) -> Vec<String> {
+/// What is to be said of a verdict on the trace of such a selection, or of all faults if it is empty. With `list_losses`,
+/// each stretch of losses has a line.
+pub fn lines(verdict: &Verdict, selection: &str, list_losses: bool) -> Vec<String> {
     let mut lines = vec![faults(verdict)];
+    if verdict.is_selection {
+        lines.extend(selected(verdict, selection));
+        lines.extend(losses(&verdict.losses, list_losses));
+        lines.extend(account(verdict));
+        lines.push(outcome(verdict));
+        return lines;
+    }
     let (min, maj) = verdict.expected;
     lines.push(format!(
         "{} from beginning to end: their counters rose by {} minor + {} major, found {} minor + {} major",
@@ -76,6 +84,25 @@ pub fn lines(verdict: &Verdict, list_losses: bool) -> Vec<String> {
     lines.extend(verdict.durations.as_ref().map(durations));
     lines.push(outcome(verdict));
     lines
+}
+
+/// What can be said of the threads where a selection was recorded.
+fn selected(verdict: &Verdict, selection: &str) -> [String; 2] {
+    let Account { passed_over, .. } = verdict.account;
+    let (min, maj) = verdict.expected;
+    [
+        format!(
+            "recorded: {selection}; {} were seen, {} of them passed over",
+            counted(verdict.account.seen(), "fault", "faults"),
+            grouped(passed_over)
+        ),
+        format!(
+            "{} from beginning to end: their counters rose by {} minor + {} major, and at least as many must have been seen",
+            threads(verdict.threads),
+            grouped(min),
+            grouped(maj)
+        ),
+    ]
 }
 
 fn faults(verdict: &Verdict) -> String {
@@ -199,6 +226,7 @@ fn account(verdict: &Verdict) -> Vec<String> {
         missed,
         sideband_dropped,
         deaf,
+        passed_over: _,
     } = verdict.account;
     let mut lines = Vec::new();
     if deaf != 0 {
@@ -272,6 +300,14 @@ fn outcome(verdict: &Verdict) -> String {
             "complete: {} of {proven} faults found, difference 0",
             grouped(verdict.proven())
         ),
+        Outcome::Selection => format!(
+            "a whole selection: each of the {} that were to be recorded is in the trace",
+            counted(verdict.faults, "fault", "faults")
+        ),
+        Outcome::Incomplete if verdict.is_selection => format!(
+            "NOT COMPLETE: faults of the selection are missing, or were not seen ({} in the trace)",
+            counted(verdict.faults, "fault", "faults")
+        ),
         Outcome::NotProven => format!(
             "NOT PROVEN: no thread's counters are in the trace, so none of its {} can be checked",
             counted(verdict.faults, "fault", "faults")
@@ -312,7 +348,7 @@ mod tests {
     }
 
     fn text(verdict: &Verdict) -> String {
-        lines(verdict, false).join("\n")
+        lines(verdict, "", false).join("\n")
     }
 
     #[test]
@@ -399,7 +435,7 @@ mod tests {
         );
         assert!(text.contains("lost: up to 7 faults on 1 CPU"), "{text}");
         assert!(!text.contains("from 1000000"), "{text}");
-        let listed = lines(&verdict, true).join("\n");
+        let listed = lines(&verdict, "", true).join("\n");
         assert!(
             listed.contains("  1,000 faults on CPU 0 from 1000000 to 3000000 ns"),
             "{listed}"

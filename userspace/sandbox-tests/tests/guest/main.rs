@@ -31,6 +31,7 @@ mod recorder;
 mod refusals;
 mod rights;
 mod rings;
+mod selected;
 mod sessions;
 mod sideband;
 mod sizes;

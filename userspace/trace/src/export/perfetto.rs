@@ -46,6 +46,7 @@ impl Perfetto {
             wall_error_ns,
             latency: _,
             attempts_apart: _,
+            selection,
             nodes,
             account,
         } = metadata;
@@ -58,6 +59,7 @@ impl Perfetto {
             "wall_offset_ns": wall_offset_ns,
             "wall_error_ns": wall_error_ns,
             "nodes": nodes.to_string(),
+            "selection": selection,
         });
         if let Some(account) = account {
             for (name, count) in account.counts() {

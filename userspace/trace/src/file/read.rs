@@ -218,6 +218,7 @@ impl<R: Read> Reader<R> {
             wall_error_ns: entry(key::WALL_ERROR).parse().unwrap_or(0),
             latency: entry(key::LATENCY) == "true",
             attempts_apart: entry(key::ATTEMPTS) == "apart",
+            selection: entry(key::SELECTION),
             // Traces of older versions have none: of these they are not known.
             nodes: Nodes::parse(&entry(key::NODES)).unwrap_or_default(),
             account: account_of(entry),
@@ -718,6 +719,7 @@ impl Columns {
             "missed" => counter(Counter::Missed)?,
             "sideband_dropped" => counter(Counter::SidebandDropped)?,
             "deaf" => counter(Counter::Deaf)?,
+            "passed_over" => counter(Counter::PassedOver)?,
             "missed_returns" => counter(Counter::MissedReturns)?,
             "end" => counter(Counter::End)?,
             "text" => {

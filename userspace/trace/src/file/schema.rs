@@ -26,11 +26,12 @@ pub mod key {
     pub const LATENCY: &str = "latency";
     pub const ATTEMPTS: &str = "attempts";
     pub const NODES: &str = "nodes";
+    pub const SELECTION: &str = "selection";
 }
 
 /// What the metadata says of an account: as long whatever it is. It gets known when the recording ends, and the
 /// schema stands at the beginning.
-pub fn account_metadata(account: Option<&Account>) -> [(&'static str, String); 7] {
+pub fn account_metadata(account: Option<&Account>) -> [(&'static str, String); Account::COUNTS] {
     let counts = account.copied().unwrap_or_default().counts();
     counts.map(|(key, count)| {
         let text = account.map_or_else(|| "unknown".into(), |_| count.to_string());
@@ -45,7 +46,7 @@ pub fn account_of(metadata: impl Fn(&str) -> String) -> Option<Account> {
     for (key, count) in account.counts_mut() {
         let text = metadata(key);
         // Traces of older versions have no such key.
-        if key == "deaf" && text.is_empty() {
+        if ["deaf", "passed_over"].contains(&key) && text.is_empty() {
             continue;
         }
         *count = text.trim_end().parse().ok()?;
@@ -132,6 +133,7 @@ pub fn schema(metadata: &Metadata) -> SchemaRef {
         wall_error_ns,
         latency,
         attempts_apart,
+        selection,
         nodes,
         account,
     } = metadata;
@@ -150,6 +152,7 @@ pub fn schema(metadata: &Metadata) -> SchemaRef {
             if *attempts_apart { "apart" } else { "joined" },
         ),
         (key::NODES, &nodes.to_string()),
+        (key::SELECTION, selection),
     ];
     let entries = entries.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let account = account_metadata(account.as_ref()).map(|(key, value)| (key.to_owned(), value));

@@ -25,6 +25,7 @@ pub fn metadata() -> Metadata {
         wall_error_ns: 3,
         latency: true,
         attempts_apart: true,
+        selection: "only write".into(),
         nodes: Nodes::parse("0:0-1 1:2-3").unwrap(),
         account: None,
     }

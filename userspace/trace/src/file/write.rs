@@ -21,7 +21,7 @@ pub struct Writer<W> {
     stream: Stream<W>,
     batch: Batch,
     /// Where the values of [`account_metadata`] are.
-    account_at: [u64; 7],
+    account_at: [u64; Account::COUNTS],
     /// Rows of the batch that was written last; `None` before the first.
     last_rows: Option<usize>,
     /// Two batches that follow one another would fit in one.
@@ -125,13 +125,13 @@ impl<W: Destination> Writer<W> {
 }
 
 /// Where in a stream that begins with this head the values of [`account_metadata`] are.
-fn account_at(head: &[u8]) -> io::Result<[u64; 7]> {
+fn account_at(head: &[u8]) -> io::Result<[u64; Account::COUNTS]> {
     let missing = || io::Error::other("the schema lacks its metadata");
     let message = root_as_message(head).ok();
     let schema = message.and_then(|message| message.header_as_schema());
     let metadata = schema.and_then(|schema| schema.custom_metadata());
     let metadata = metadata.ok_or_else(missing)?;
-    let mut places = [0; 7];
+    let mut places = [0; Account::COUNTS];
     for (place, (key, _)) in places.iter_mut().zip(account_metadata(None)) {
         let entry = metadata.iter().find(|entry| entry.key() == Some(key));
         let value = entry.and_then(|entry| entry.value()).ok_or_else(missing)?;
