@@ -19,7 +19,8 @@
 //! | `elf` | a file's build id | nothing |
 //! | `page_cache` | what of a file is in memory | `elf`, `arch` |
 //! | `filter` | which faults of its targets a session records | `uapi` |
-//! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache` |
+//! | `path` | paths of open files, without a lock | `arch` |
+//! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache`, `path` |
 //! | `stack` | the user stack of a fault | `ring`, `arch` |
 //! | `process` | processes, held by reference | `arch` |
 //! | `rules` | which processes a session traces by what they are | `process` |
@@ -58,6 +59,8 @@ mod ftrace;
 mod latency;
 #[path = "fault_tracer/page_cache.rs"]
 mod page_cache;
+#[path = "fault_tracer/path.rs"]
+mod path;
 #[path = "fault_tracer/plain.rs"]
 mod plain;
 #[path = "fault_tracer/probe.rs"]

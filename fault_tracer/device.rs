@@ -176,6 +176,7 @@ impl OpenFile {
             uapi::FT_IOC_FILTER => session.set_filter(&read(argument)?)?,
             uapi::FT_IOC_FILTER_MAPPING => session.add_filter_mapping(&read(argument)?)?,
             uapi::FT_IOC_START => session.start()?,
+            uapi::FT_IOC_TELL_ALIVE => session.tell_alive()?,
             uapi::FT_IOC_STOP => session.stop()?,
             uapi::FT_IOC_DRAIN => {
                 let mut request: uapi::Drain = read(argument)?;

@@ -78,6 +78,7 @@ fn possible_cpus() -> impl Iterator<Item = usize> {
 pub(crate) unsafe fn publish(session: usize, rings: &Rings) {
     let shape = rings.shape();
     if shape.ring.overwrite
+        || shape.ring.retell
         || !shape.ring.sideband
         || shape.clock != uapi::clock::MONOTONIC
         || shape.log

@@ -98,6 +98,8 @@ pub struct Shape {
     pub watermark_bytes: u64,
     /// Whether there are records beside the faults, `LOST` among them.
     pub sideband: bool,
+    /// Whether a record that was consumed counts as gone.
+    pub retell: bool,
 }
 
 /// Where a fault has room.
@@ -479,10 +481,12 @@ impl<'a> Ring<'a> {
         }
     }
 
-    /// Whether a record at this position has not been overwritten yet.
+    /// Whether who reads what follows knows a record at this position: it has not been overwritten, and not been consumed
+    /// where that matters.
     #[inline(always)]
     pub fn still_has(&self, position: u64) -> bool {
-        !self.shape.overwrite || self.producer.tail.load(Ordering::Relaxed) <= position
+        (!self.shape.overwrite || self.producer.tail.load(Ordering::Relaxed) <= position)
+            && (!self.shape.retell || self.position() <= position)
     }
 
     /// Whether `bytes` fit behind `head` without touching what is not consumed: then where to write them,

@@ -455,6 +455,7 @@ impl Session {
                     bytes => bytes,
                 },
                 sideband: config.flags & session_flag::SIDEBAND != 0,
+                retell: config.flags & session_flag::RETELL != 0,
             },
             clock: config.clock,
             log: config.flags & session_flag::LOG != 0,
@@ -466,6 +467,21 @@ impl Session {
         let slot = unsafe { registry::join(config, &rings, &self.wake, processes, rules) }?;
         self.rings.populate(rings);
         Ok(slot)
+    }
+
+    /// Tells of the threads of the targets that are there now.
+    pub(crate) fn tell_alive(&self) -> Result {
+        let inner = self.inner.lock();
+        let State::Running(slot) = inner.state else {
+            return Err(refuse!(
+                self,
+                Refusal::State,
+                EINVAL,
+                "the session is not running: it has no targets to tell of\n"
+            ));
+        };
+        registry::emit_alive(slot);
+        Ok(())
     }
 
     /// Stops recording.
@@ -645,7 +661,8 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
         | session_flag::LATENCY
         | session_flag::FTRACE
         | session_flag::STACK_FRAMES
-        | session_flag::STACK_COPY;
+        | session_flag::STACK_COPY
+        | session_flag::RETELL;
     if config.flags & !known != 0 {
         return Err("unknown flag");
     }

@@ -25,6 +25,7 @@ use super::{
     elf::Described,
     filter::Filter,
     page_cache,
+    path::{copy_string, end_with_zeros, is_unlinked, path_of, print_path, slots_up, user_path},
     ring::{Ring, SLOT_WORDS},
     translation,
     uapi::{self, fault_flag, mapping_flag, record_type},
@@ -69,9 +70,6 @@ const FLAGS_TOLD: u64 = {
     }
     all
 };
-
-/// `FMODE_BACKING` of `include/linux/fs.h`: the file below that of an overlay.
-const FMODE_BACKING: u32 = 1 << 24;
 
 /// A mapping as the table remembers it: all that makes it another one. What [`Side::seen`] looks at comes first.
 #[repr(C)]
@@ -259,18 +257,18 @@ impl Side {
         let number = number_of(slot);
         // SAFETY: See `Side`: nobody else uses it now. `number` is below the table's length.
         let known = unsafe { (*self.known.get()).get_unchecked_mut(number) };
-        let mut is_emitted =
-            known.identity == identity && (known.passed_over || ring.still_has(known.position));
-        if is_emitted && known.renames != renames {
+        let mut is_same = known.identity == identity;
+        if is_same && known.renames != renames {
             // A folder above the file may have another name.
             // SAFETY: As this function's.
-            is_emitted = known.path == unsafe { path_of(vma) };
+            is_same = known.path == unsafe { path_of(vma) };
             known.renames = renames;
         }
-        if !is_emitted {
+        if !(is_same && (known.passed_over || ring.still_has(known.position))) {
             known.seen = Seen::NOTHING;
+            let again = if is_same { mapping_flag::AGAIN } else { 0 };
             // SAFETY: As this function's.
-            return unsafe { self.emit_mapping(ring, vma, task, time_ns, filter) };
+            return unsafe { self.emit_mapping(ring, vma, task, time_ns, again, filter) };
         }
         if known.passed_over {
             return None;
@@ -375,6 +373,7 @@ impl Side {
         vma: *const bindings::vm_area_struct,
         task: *const bindings::task_struct,
         time_ns: u64,
+        again: u32,
         filter: Option<&Filter>,
     ) -> Option<u16> {
         // SAFETY: As this function's.
@@ -394,7 +393,7 @@ impl Side {
         // SAFETY: As this function's.
         let path_before = unsafe { path_of(vma) };
         let (mut inode_number, mut device) = (0, 0);
-        let mut flags = 0;
+        let mut flags = again;
         let mut about_file = None;
         if !file.is_null() {
             // SAFETY: The dentry of an open file has an inode.
@@ -527,58 +526,6 @@ pub(crate) fn has_pages_of_a_file(vma: &bindings::vm_area_struct) -> bool {
     !vma.vm_file.is_null() && !vma.vm_ops.is_null()
 }
 
-/// Whether a name is no longer in its folder: `d_unlinked` of `include/linux/dcache.h`.
-///
-/// # Safety
-///
-/// `dentry` is one of an open file.
-#[inline(always)]
-unsafe fn is_unlinked(dentry: *const bindings::dentry) -> bool {
-    // SAFETY: By the contract. Others may change both at any time: each is read once.
-    unsafe {
-        (&raw const (*dentry).d_hash.pprev)
-            .read_volatile()
-            .is_null()
-            && !core::ptr::eq((&raw const (*dentry).d_parent).read_volatile(), dentry)
-    }
-}
-
-/// Folders above a file of which [`path_of`] notices new names.
-const FOLDERS: usize = 64;
-
-/// A number that is another one when a folder above a mapping's file, in the same file system, has got another
-/// name or another place; 0 without a file.
-///
-/// # Safety
-///
-/// As [`Side::mapping`].
-#[cold]
-#[inline(never)]
-unsafe fn path_of(vma: *const bindings::vm_area_struct) -> u64 {
-    let mut number: u64 = 0;
-    // SAFETY: The mapping is locked, and its file has a name. Above it, what is being moved meanwhile may be
-    // freed after an RCU grace period only, which preemption being disabled holds off; each link is read once.
-    unsafe {
-        let file = (*vma).vm_file;
-        if file.is_null() {
-            return 0;
-        }
-        let mut dentry: *const bindings::dentry = (*user_path(file)).dentry;
-        for _ in 0..FOLDERS {
-            let name = (&raw const (*dentry).__bindgen_anon_1.d_name.__bindgen_anon_1.hash_len)
-                .read_volatile();
-            number =
-                number.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ name ^ dentry as u64;
-            let above = (&raw const (*dentry).d_parent).read_volatile().cast_const();
-            if above == dentry {
-                break;
-            }
-            dentry = above;
-        }
-    }
-    number
-}
-
 /// What a record of a task says.
 pub(crate) struct TaskRecord {
     /// It.
@@ -685,103 +632,10 @@ fn record_words(path_bytes: usize) -> usize {
     slots_up(path_bytes) / 8 + FIXED_WORDS
 }
 
-/// A length of a path, which is far below the largest number, up to the end of its last slot.
-fn slots_up(bytes: usize) -> usize {
-    bytes.wrapping_add(uapi::SLOT_BYTES - 1) & !(uapi::SLOT_BYTES - 1)
-}
-
 /// Memory of words as bytes.
 fn bytes_of(words: &mut [u64]) -> &mut [u8] {
     // SAFETY: A word is eight bytes, and any bytes are a word. The bytes of a slice can be counted.
     unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
-}
-
-/// The path of a file that its user opened: `file_user_path` of `include/linux/fs.h`.
-///
-/// # Safety
-///
-/// `file` is an open file.
-unsafe fn user_path(file: *const bindings::file) -> *const bindings::path {
-    // SAFETY: By the contract; `f_mode` does not change, and `f_path` lives as long as the file.
-    unsafe {
-        if (*file).f_mode & FMODE_BACKING != 0 {
-            bindings::backing_file_user_path(file)
-        } else {
-            &raw const (*file).__bindgen_anon_1.f_path
-        }
-    }
-}
-
-/// Prints a path to the beginning of `buffer`, and zeros behind it up to the end of a slot; its last part
-/// where it does not fit. Returns the length.
-///
-/// # Safety
-///
-/// `path` is that of an open file. Preemption is disabled.
-unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) -> usize {
-    let start = buffer.as_mut_ptr();
-    // SAFETY: The buffer is as long as said; `d_path` takes no lock that a context which may fault could
-    // hold, and does not sleep.
-    let printed = unsafe { bindings::d_path(path, start.cast(), buffer.len() as c_int) };
-    // It stands at the end of the buffer, ended by a zero byte; or it is an error pointer, far away.
-    let from = (printed as usize).wrapping_sub(start as usize);
-    if from >= buffer.len() {
-        // SAFETY: By this function's contract; the dentry of an open file stays.
-        return unsafe { print_last_part((*path).dentry, buffer) };
-    }
-    let length = buffer.len().wrapping_sub(from).wrapping_sub(1);
-    // SAFETY: `from + length` is below the buffer's length; the two ranges may overlap.
-    unsafe { core::ptr::copy(start.add(from), start, length) };
-    end_with_zeros(buffer, length)
-}
-
-/// As [`print_path`], for one that is too long: `.../` and the name of the file.
-///
-/// # Safety
-///
-/// `dentry` stays during the call. Preemption is disabled.
-unsafe fn print_last_part(dentry: *const bindings::dentry, buffer: &mut [u8]) -> usize {
-    const FRONT: &[u8] = b".../";
-    let Some((front, rest)) = buffer.split_at_mut_checked(FRONT.len()) else {
-        return 0;
-    };
-    front.copy_from_slice(FRONT);
-    // SAFETY: A name that is being replaced is ended by a zero byte at any time and freed after an RCU grace
-    // period, which preemption being disabled holds off (`prepend_name` of `fs/d_path.c` relies on both).
-    let length = unsafe {
-        let name = (&raw const (*dentry).__bindgen_anon_1.d_name.name).read_volatile();
-        copy_string(name.cast(), rest)
-    };
-    end_with_zeros(buffer, length.wrapping_add(FRONT.len()))
-}
-
-/// Copies a C string, or as much of it as fits. Returns the length. Not by way of `CStr`, whose length may
-/// overflow by its checks.
-///
-/// # Safety
-///
-/// `string` is a C string.
-unsafe fn copy_string(string: *const c_char, buffer: &mut [u8]) -> usize {
-    let mut length = 0;
-    for to in buffer.iter_mut() {
-        // SAFETY: By the contract; its end has not come yet.
-        let byte = unsafe { *string.wrapping_add(length).cast::<u8>() };
-        if byte == 0 {
-            break;
-        }
-        *to = byte;
-        length = length.wrapping_add(1);
-    }
-    length
-}
-
-/// Fills up to the end of a slot with zeros.
-fn end_with_zeros(buffer: &mut [u8], length: usize) -> usize {
-    let end = slots_up(length).min(buffer.len());
-    if let Some(rest) = buffer.get_mut(length..end) {
-        rest.fill(0);
-    }
-    length
 }
 
 /// Prints what `/proc/PID/maps` calls a mapping (`get_vma_name` of `fs/proc/task_mmu.c`). Returns the

@@ -102,6 +102,7 @@ struct ft_mapping_record {
 #define FT_MAPPING_IDENTITY		(1U << 8)	/* an ft_mapped_file follows the path */
 #define FT_MAPPING_BUILD_ID		(1U << 9)	/* what it says of the build id is known */
 #define FT_MAPPING_BIAS			(1U << 10)	/* its bias is known */
+#define FT_MAPPING_AGAIN		(1U << 11)	/* what the number meant before, told again */
 
 /* Which file code is of. Behind the last slot of the mapping's path. */
 struct ft_mapped_file {
@@ -254,6 +255,7 @@ struct ft_stack_record {
 #define FT_SESSION_FTRACE		(1U << 6)	/* by an ftrace hook, not a kprobe */
 #define FT_SESSION_STACK_FRAMES		(1U << 7)	/* user stacks too, by frame pointers */
 #define FT_SESSION_STACK_COPY		(1U << 8)	/* user stacks too, as copies of their tops */
+#define FT_SESSION_RETELL		(1U << 9)	/* what is drained stands for itself */
 
 /* The clock of a session's records. */
 #define FT_CLOCK_MONOTONIC		0
@@ -412,5 +414,6 @@ struct ft_session_info {
 #define FT_IOC_RULE_ADD			_IOW(FT_IOC_TYPE, 11, struct ft_rule)
 #define FT_IOC_FILTER			_IOW(FT_IOC_TYPE, 12, struct ft_filter)
 #define FT_IOC_FILTER_MAPPING		_IOW(FT_IOC_TYPE, 13, struct ft_filter_mapping)
+#define FT_IOC_TELL_ALIVE		_IO(FT_IOC_TYPE, 14)
 
 #endif /* _UAPI_LINUX_FAULT_TRACER_H */

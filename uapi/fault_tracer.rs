@@ -184,6 +184,9 @@ pub mod mapping_flag {
     pub const BUILD_ID: u32 = 1 << 9;
     /// Its bias is known.
     pub const BIAS: u32 = 1 << 10;
+    /// It is the very mapping that this number meant before on this CPU, told again, since the record of it is
+    /// overwritten or was drained ([`session_flag::RETELL`](super::session_flag::RETELL)).
+    pub const AGAIN: u32 = 1 << 11;
 }
 
 /// Which file a mapping is of. It follows the last slot of the path, where [`mapping_flag::IDENTITY`] says so.
@@ -614,6 +617,8 @@ pub mod session_flag {
     /// The user stacks too: a copy of the top of each, of at most [`super::Config::stack`] bytes. Not with
     /// [`STACK_FRAMES`].
     pub const STACK_COPY: u32 = 1 << 8;
+    /// What is drained stands for itself: a mapping whose record was drained is emitted anew before the next fault in it.
+    pub const RETELL: u32 = 1 << 9;
 }
 
 /// `FT_IOC_INFO`: what the module can do and what this file's session is.
@@ -673,7 +678,7 @@ pub struct Config {
     pub mode: u32,
     /// [`session_flag::FOLLOW`], [`session_flag::SIDEBAND`], [`session_flag::ALL`],
     /// [`session_flag::LATENCY`], [`session_flag::FTRACE`], [`session_flag::STACK_FRAMES`],
-    /// [`session_flag::STACK_COPY`] or 0.
+    /// [`session_flag::STACK_COPY`], [`session_flag::RETELL`] or 0.
     pub flags: u32,
     /// Wake a reader that waits in `poll` when a ring holds that many bytes, at most `ring_bytes`; 0 for a
     /// quarter of it.
@@ -957,6 +962,8 @@ pub const FT_IOC_RULE_ADD: u32 = ioc::<Rule>(IOC_WRITE, 11);
 pub const FT_IOC_FILTER: u32 = ioc::<Filter>(IOC_WRITE, 12);
 /// Adds a [`FilterMapping`] to an idle session.
 pub const FT_IOC_FILTER_MAPPING: u32 = ioc::<FilterMapping>(IOC_WRITE, 13);
+/// Emits a [`task_event::ALIVE`] for each thread of the targets of a running session, which goes on.
+pub const FT_IOC_TELL_ALIVE: u32 = ioc::<()>(IOC_NONE, 14);
 
 const _: () = {
     assert!(core::mem::size_of::<FaultRecord>() == SLOT_BYTES);

@@ -93,6 +93,7 @@ fn main() -> Result<()> {
         hook: Hook::Kprobe,
         clock: Clock::Monotonic,
         watermark_bytes: 0,
+        retell: false,
     })?;
     session.add_target(arguments.pid)?;
     session.start()?;

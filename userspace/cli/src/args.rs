@@ -20,7 +20,7 @@ use choice::ChoiceArgs;
 use selection::SelectionArgs;
 
 use crate::commands::{
-    advise, archive, diff, flamegraph, generate, plot, report, stat, top, watch,
+    advise, archive, diff, flamegraph, generate, plot, report, snapshot, stat, top, watch,
 };
 
 pub mod choice;
@@ -168,6 +168,19 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, cla
             let message = selection.check().err().unwrap_or_default();
             Err(refuse("record", ErrorKind::ArgumentConflict, message))
         }
+        Subcommand::Record(Record {
+            on_demand: true,
+            target,
+            output,
+            ..
+        }) if target.mode == Some(ModeName::Discard) || output.as_os_str() == "-" => {
+            let message = "--on-demand keeps the newest faults (--mode overwrite) and writes files";
+            Err(refuse(
+                "record",
+                ErrorKind::ArgumentConflict,
+                message.into(),
+            ))
+        }
         Subcommand::Record(Record { output, .. }) if FormatName::of_file(output).is_some() => {
             let message = format!(
                 "record writes an Arrow stream, and {} is named as something else: name it FILE.arrows, then \
@@ -244,6 +257,9 @@ pub enum Subcommand {
     /// Watch the faults of now as a picture: time to the right, addresses upwards
     #[command(after_long_help = watch::MORE)]
     Watch(watch::Arguments),
+    /// Have a recording with --on-demand write what it has
+    #[command(after_long_help = snapshot::MORE)]
+    Snapshot(snapshot::Arguments),
     /// Write a trace in the format of another program
     #[command(after_long_help = EXPORT_MORE)]
     Export(Export),
@@ -321,6 +337,12 @@ pub struct Record {
     /// Which faults are recorded.
     #[command(flatten)]
     pub selection: SelectionArgs,
+
+    /// Keep the newest faults in the rings, and write them when asked: by fault-tracer snapshot, by SIGUSR1, and when CMD or
+    /// a process of --pid ends by a signal or with a status other than 0. Each time another file: FILE with the time in
+    /// its name
+    #[arg(long)]
+    pub on_demand: bool,
 
     /// Keep the attempts of a fault apart: a row for each entry into handle_mm_fault
     #[arg(long)]

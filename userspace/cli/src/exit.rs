@@ -31,6 +31,7 @@ pub fn of_failure(subcommand: &Subcommand) -> u8 {
         | Subcommand::Flamegraph(_)
         | Subcommand::Plot(_)
         | Subcommand::Report(_)
+        | Subcommand::Snapshot(_)
         | Subcommand::Export(_)
         | Subcommand::Generate(_)
         | Subcommand::Verify(_)

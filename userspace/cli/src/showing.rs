@@ -93,6 +93,7 @@ impl Showing {
             hook: HookName::Auto,
             clock: Clock::Monotonic,
             duration: None,
+            on_demand: false,
         };
         let mut live = Launch::set_up(&target, &how)?.start()?;
         let shown = begin(live.what().to_owned());

@@ -136,6 +136,8 @@ pub struct Settings {
     pub clock: Clock,
     /// [`Session::wait`] returns when a ring holds that many bytes; 0 for a quarter of it.
     pub watermark_bytes: u64,
+    /// Whether what is drained can be understood without what was drained before.
+    pub retell: bool,
 }
 
 /// What [`Session::wait`] has waited for.
@@ -293,6 +295,7 @@ impl Session {
             hook,
             clock,
             watermark_bytes,
+            retell,
         } = settings;
         let (stack_flag, stack) = stacks.config();
         let range = uapi::RING_BYTES_MIN..=uapi::RING_BYTES_MAX;
@@ -308,7 +311,8 @@ impl Session {
                 | flag(sideband, session_flag::SIDEBAND)
                 | flag(latency, session_flag::LATENCY)
                 | stack_flag
-                | flag(hook == Hook::Ftrace, session_flag::FTRACE),
+                | flag(hook == Hook::Ftrace, session_flag::FTRACE)
+                | flag(retell, session_flag::RETELL),
             watermark_bytes,
             clock: clock.code(),
             stack,
@@ -326,8 +330,26 @@ impl Session {
     ///
     /// [`Error::Refused`]; it cannot fail but for want of memory.
     pub fn wait(&self, other: BorrowedFd<'_>, timeout: Duration) -> Result<Readiness> {
+        self.wait_for(PollFlags::IN, other, timeout)
+    }
+
+    /// As [`Session::wait`], whatever is in the rings.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::wait`].
+    pub fn wait_for_end(&self, other: BorrowedFd<'_>, timeout: Duration) -> Result<Readiness> {
+        self.wait_for(PollFlags::empty(), other, timeout)
+    }
+
+    fn wait_for(
+        &self,
+        wanted: PollFlags,
+        other: BorrowedFd<'_>,
+        timeout: Duration,
+    ) -> Result<Readiness> {
         let mut files = [
-            PollFd::new(&self.file, PollFlags::IN),
+            PollFd::new(&self.file, wanted),
             PollFd::from_borrowed_fd(other, PollFlags::IN),
         ];
         let timeout = Timespec::try_from(timeout).ok();
@@ -481,6 +503,15 @@ impl Session {
             Errno::IO => Error::Deaf,
             other => refused("start recording", other),
         })
+    }
+
+    /// Has the module tell of each thread of the targets, so that what is drained next has their names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where the session is not running.
+    pub fn tell_alive(&self) -> Result<()> {
+        call!(self, uapi::FT_IOC_TELL_ALIVE).map_err(|errno| refused("tell of the threads", errno))
     }
 
     /// Stops recording: what was recorded can still be drained, and the counters are final.

@@ -56,6 +56,20 @@ pub struct Accounts {
     pub missed_returns: u64,
 }
 
+impl Accounts {
+    /// Counts what came after others, of the same session.
+    pub fn count_from(&mut self, before: &Self) {
+        for (cpu, account) in &mut self.cpus {
+            let of_cpu = before.cpus.iter().find(|(other, _)| other == cpu);
+            if let Some((_, before)) = of_cpu {
+                account.count_from(before);
+            }
+        }
+        self.all.count_from(&before.all);
+        self.missed_returns = self.missed_returns.saturating_sub(before.missed_returns);
+    }
+}
+
 impl<'a, S: Sink> Recording<'a, S> {
     /// Takes over a session that has been started.
     ///

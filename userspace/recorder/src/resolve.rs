@@ -27,7 +27,7 @@ use fault_tracer_trace::{
     ThreadEvent, ThreadRow, ANONYMOUS,
 };
 use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     code::{Codes, LookAtFile},
@@ -65,6 +65,8 @@ pub struct Resolver {
     /// Whether the records are a selection of the faults: then the counters say nothing of what lies between two of them,
     /// and returns alone tell what became of a fault.
     is_selection: bool,
+    /// Of a snapshot of the newest records.
+    snapshot: Option<Box<Snapshot>>,
     codes: Codes,
     stacks: Stacks,
     names: Names,
@@ -73,6 +75,38 @@ pub struct Resolver {
     stray_returns: u64,
     /// A row that was given back: the next fault has its memory and, where they are the same, its names.
     spare: Option<Box<ResolvedFault>>,
+}
+
+/// What is known at the end of a snapshot, and was so before as far as the records go back.
+#[derive(Debug, Default)]
+struct Snapshot {
+    /// The names of the threads that are there at the end, and their processes.
+    names: FxHashMap<u32, Name>,
+    /// The programs of the processes that are there at the end.
+    programs: FxHashMap<u32, Name>,
+    /// Threads whose names change in the records, and processes whose programs do.
+    renamed: FxHashSet<u32>,
+    executed: FxHashSet<u32>,
+    /// By CPU, the numbers of mappings that were told.
+    told: FxHashSet<(u32, u16)>,
+    /// From here on, no CPU's records are overwritten.
+    since_ns: u64,
+}
+
+impl Snapshot {
+    /// The name of a thread at a time, if it had the one that it has at the end.
+    fn name(&self, tid: u32, time_ns: u64) -> Option<&Name> {
+        (time_ns >= self.since_ns && !self.renamed.contains(&tid))
+            .then(|| self.names.get(&tid))
+            .flatten()
+    }
+
+    /// Likewise the program of a process.
+    fn program(&self, pid: u32, time_ns: u64) -> Option<&Name> {
+        (time_ns >= self.since_ns && !self.executed.contains(&pid))
+            .then(|| self.programs.get(&pid))
+            .flatten()
+    }
 }
 
 /// What faults need of a mapping.
@@ -224,6 +258,51 @@ impl Resolver {
         self.is_selection = true;
     }
 
+    /// Says that the records are the newest of a recording that goes on, and which programs its processes execute now.
+    pub fn expect_snapshot(&mut self, programs: impl IntoIterator<Item = (u32, String)>) {
+        let programs = programs.into_iter();
+        let programs = programs
+            .map(|(pid, program)| (pid, self.names.of(&program)))
+            .collect();
+        self.snapshot = Some(Box::new(Snapshot {
+            programs,
+            ..Snapshot::default()
+        }));
+    }
+
+    /// Sees a CPU's record that will be pushed in its turn, before any is.
+    pub fn see_coming(&mut self, cpu: u32, record: &Record) {
+        let Some(snapshot) = &mut self.snapshot else {
+            return;
+        };
+        match record {
+            Record::Mapping(mapping) => {
+                let is_first = snapshot.told.insert((cpu, mapping.number));
+                if is_first && mapping.flags & mapping_flag::AGAIN != 0 {
+                    // The faults before it are of this mapping, too.
+                    self.mapping(cpu, mapping);
+                }
+            }
+            Record::Overrun(overrun) => {
+                snapshot.since_ns = snapshot.since_ns.max(overrun.until_ns);
+            }
+            Record::Task(task) if task.event == TaskEvent::Alive => {
+                let name = self.names.of(&task.comm);
+                snapshot.names.insert(task.tid, name);
+            }
+            Record::Task(task) => {
+                snapshot.renamed.insert(task.tid);
+                if matches!(
+                    task.event,
+                    TaskEvent::Exec | TaskEvent::Fork | TaskEvent::Present
+                ) {
+                    snapshot.executed.insert(task.pid);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Takes a mapping that a process had before the recording, and in which it may not fault any more. Its
     /// number means nothing.
     pub fn add_mapping(&mut self, mapping: &Mapping) {
@@ -256,11 +335,14 @@ impl Resolver {
                 until_ns,
                 slots,
             }) => {
-                // Mappings may have been emitted that are unknown now, and programs executed.
-                if let Some(mappings) = self.cpus.get_mut(cpu as usize) {
-                    mappings.clear();
+                // Mappings may have been emitted that are unknown now, and programs executed. A snapshot knows of none that
+                // are not in it.
+                if self.snapshot.is_none() {
+                    if let Some(mappings) = self.cpus.get_mut(cpu as usize) {
+                        mappings.clear();
+                    }
+                    self.codes.forget();
                 }
-                self.codes.forget();
                 out.push(Row::Lost(LostRow {
                     how: Loss::Overwritten,
                     cpu,
@@ -337,6 +419,19 @@ impl Resolver {
             process.and_then(|process| process.program.as_ref()),
         );
         share(&mut resolved.thread, thread.name.as_ref());
+        if let Some(snapshot) = &self.snapshot {
+            let (pid, tid, time_ns) = (fault.pid, fault.tid, fault.time_ns);
+            let name = |known: &mut Option<Name>, tid| {
+                if known.is_none() {
+                    *known = snapshot.name(tid, time_ns).cloned();
+                }
+            };
+            name(&mut resolved.thread, tid);
+            name(&mut resolved.process, pid);
+            if resolved.program.is_none() {
+                resolved.program = snapshot.program(pid, time_ns).cloned();
+            }
+        }
         let mapping = resolved.place.as_ref().map(|place| &*place.name);
         resolved.kind = Kind::of(fault.access, fault.flags, mapping);
         resolved.fate = Fate::Unknown;

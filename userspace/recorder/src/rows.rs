@@ -90,7 +90,10 @@ impl<C: Consumer> Sink for Rows<C> {
                 self.resolver.push(cpu, record, &mut self.rows);
                 None
             }
-            other => Some(other),
+            other => {
+                self.resolver.see_coming(cpu, &other);
+                Some(other)
+            }
         }
     }
 

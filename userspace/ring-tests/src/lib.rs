@@ -95,6 +95,7 @@ impl Memory {
             overwrite,
             watermark_bytes: u64::MAX,
             sideband: false,
+            retell: false,
         })
     }
 

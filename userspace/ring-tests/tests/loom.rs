@@ -100,6 +100,7 @@ fn tasks_and_losses_find_room_and_tear_nothing() {
             overwrite: false,
             watermark_bytes: u64::MAX,
             sideband: true,
+            retell: false,
         };
         let task = |number| {
             let mut words = record(number);

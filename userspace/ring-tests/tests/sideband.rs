@@ -14,6 +14,7 @@ const DISCARD: Shape = Shape {
     overwrite: false,
     watermark_bytes: u64::MAX,
     sideband: true,
+    retell: false,
 };
 const OVERWRITE: Shape = Shape {
     overwrite: true,
@@ -236,6 +237,7 @@ fn a_ring_without_records_of_tasks_has_no_reserve() {
         (
             Shape {
                 sideband: false,
+                retell: false,
                 ..DISCARD
             },
             64,
@@ -264,6 +266,7 @@ fn a_full_ring_wakes_its_reader_once_whatever_the_watermark() {
         .ring_of(Shape {
             watermark_bytes: 8 * SLOT,
             sideband: false,
+            retell: false,
             ..DISCARD
         })
         .unwrap();
@@ -290,6 +293,7 @@ fn the_reader_is_woken_after_every_watermark() {
                 overwrite,
                 watermark_bytes: 3 * SLOT,
                 sideband: false,
+                retell: false,
             })
             .unwrap();
         let mut crossed = Vec::new();

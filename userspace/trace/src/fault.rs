@@ -145,6 +145,13 @@ impl Account {
         ]
     }
 
+    /// Counts what came after another account of the same session.
+    pub fn count_from(&mut self, before: &Self) {
+        for ((_, count), (_, before)) in self.counts_mut().into_iter().zip(before.counts()) {
+            *count = count.saturating_sub(before);
+        }
+    }
+
     /// Counts recorded faults as passed over: they were read, and are not asked for.
     pub fn leave_out(&mut self, count: u64) {
         self.hits = self.hits.saturating_sub(count);

@@ -106,11 +106,11 @@ fn table() -> Table {
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
                     FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK, FT_IOC_RULE_ADD, FT_IOC_FILTER,
-                    FT_IOC_FILTER_MAPPING],
+                    FT_IOC_FILTER_MAPPING, FT_IOC_TELL_ALIVE],
                 constants!["FT_RECORD_" record_type: PAD, FAULT, MAPPING, TASK, EXIT, LOST, RETURN, STACK],
                 constants!["FT_STACK_" stack_flag: COPY, WHOLE, CUT, BROKEN, FOREIGN],
                 constants!["FT_MAPPING_" mapping_flag: READ, WRITE, EXEC, SHARED, FILE, GROWSDOWN,
-                    HUGETLB, LOCKED, IDENTITY, BUILD_ID, BIAS],
+                    HUGETLB, LOCKED, IDENTITY, BUILD_ID, BIAS, AGAIN],
                 constants!["FT_TASK_" task_event: PRESENT, FORK, EXEC, RENAME, ALIVE, LEFT],
                 constants!["FT_CLOCK_" clock: MONOTONIC, BOOTTIME, RAW],
                 constants!["FT_FAULT_" fault_flag: WRITE, PRESENT, FILE, SHARED, SWAP_ENTRY, TRIED,
@@ -126,7 +126,7 @@ fn table() -> Table {
                 constants!["FT_STATE_" state: IDLE, RUNNING, STOPPED],
                 constants!["FT_MODE_" mode: DISCARD, OVERWRITE],
                 constants!["FT_SESSION_" session_flag: FOLLOW, LOG, BOOT, SIDEBAND, ALL, LATENCY, FTRACE,
-                    STACK_FRAMES, STACK_COPY],
+                    STACK_FRAMES, STACK_COPY, RETELL],
             ];
             groups.concat()
         },

@@ -33,6 +33,7 @@ const HOW: How = How {
     hook: HookName::Kprobe,
     clock: Clock::Monotonic,
     duration: None,
+    on_demand: false,
 };
 
 /// Runs the subcommand; returns the exit status.

@@ -14,6 +14,7 @@ pub mod generate;
 pub mod plot;
 mod record;
 pub mod report;
+pub mod snapshot;
 pub mod stat;
 mod status;
 pub mod top;
@@ -25,6 +26,7 @@ pub fn run(subcommand: &Subcommand) -> anyhow::Result<u8> {
     match subcommand {
         Subcommand::Drain(arguments) => drain::run(arguments),
         Subcommand::Record(arguments) => record::run(arguments),
+        Subcommand::Snapshot(arguments) => snapshot::run(arguments),
         Subcommand::Stat(arguments) => stat::run(arguments),
         Subcommand::Report(arguments) => report::run(arguments),
         Subcommand::Advise(arguments) => advise::run(arguments),

@@ -206,6 +206,7 @@ fn run_once(arguments: &Arguments) -> anyhow::Result<(String, Run, u8)> {
         hook: HookName::Auto,
         clock: Clock::Monotonic,
         duration: arguments.duration,
+        on_demand: false,
     };
     let before = children_usage()?.cpu;
     let mut live = Launch::set_up(&arguments.target, &how)?.start()?;

@@ -17,12 +17,20 @@ use rustix::{
     io::Errno,
 };
 
+use super::asking::Asker;
+
 /// What happens besides the faults.
 pub enum Event {
     /// A signal asks to end.
     Signal,
     /// The command has ended, when.
     CommandEnded(io::Result<ExitStatus>, Instant),
+    /// Somebody wants what is recorded.
+    Asked(Asker),
+    /// A traced process has ended badly, in words.
+    Ended(String),
+    /// All traced processes have ended that were named.
+    AllEnded,
 }
 
 /// Sends events.

@@ -23,13 +23,16 @@ use fault_tracer_client::{uapi, Clock, Error, Hook, Mode, Session, Settings, Sta
 use fault_tracer_recorder::Failure;
 use fault_tracer_trace::Nodes;
 
+mod asking;
 mod choice;
 mod command;
+mod ends;
 mod events;
 mod observe;
 mod signals;
 mod target;
 
+pub use asking::{ask, recordings, Asker};
 pub use command::NotRun;
 pub use observe::{account_of, observe, require_target};
 
@@ -58,6 +61,8 @@ pub struct How {
     pub clock: Clock,
     /// When to end in any case.
     pub duration: Option<Duration>,
+    /// Whether what is recorded stays in the rings until somebody asks for it.
+    pub on_demand: bool,
 }
 
 /// A signal ends a recording when the targets have ended, too, but no later than this: what they do at their end is
@@ -66,6 +71,9 @@ const GRACE: Duration = Duration::from_millis(300);
 
 /// A command that ends later than this after the recording is waited for in so many words.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A wait that may be longer is asked for again.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// A session that is set up and not started.
 pub struct Launch {
@@ -76,6 +84,7 @@ pub struct Launch {
     target: Target,
     what: String,
     duration: Option<Duration>,
+    on_demand: bool,
     events: events::Sender,
     received: events::Receiver,
 }
@@ -94,6 +103,7 @@ impl Launch {
             what: target.to_string(),
             target,
             duration: how.duration,
+            on_demand: how.on_demand,
             events,
             received,
         })
@@ -138,9 +148,19 @@ impl Launch {
             target,
             what,
             duration,
+            on_demand,
             events,
             received,
         } = self;
+        let mut awaits_ends = false;
+        if on_demand {
+            signals::watch_for_asking(events.clone())?;
+            asking::listen(events.clone())?;
+            if let Target::Processes(processes) = &target {
+                ends::watch(processes, events.clone())?;
+                awaits_ends = true;
+            }
+        }
         let adopted = matches!(target, Target::Adopted(_));
         let ends = match target {
             Target::Chosen(_, Some(_)) => Ends::WithCommand,
@@ -164,6 +184,7 @@ impl Launch {
             what,
             adopted,
             ends,
+            awaits_ends,
             started,
             deadline: duration.and_then(|time| started.checked_add(time)),
             next_due: None,
@@ -204,7 +225,11 @@ fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
     });
     Settings {
         ring_bytes: ring_kib * 1024,
-        mode: arguments.mode.map_or(Mode::Discard, Mode::from),
+        mode: match arguments.mode {
+            Some(mode) => mode.into(),
+            None if how.on_demand => Mode::Overwrite,
+            None => Mode::Discard,
+        },
         follow: !arguments.no_follow,
         all: arguments.all,
         sideband: how.sideband,
@@ -218,6 +243,7 @@ fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
         },
         clock: how.clock,
         watermark_bytes: 0,
+        retell: how.on_demand,
     }
 }
 
@@ -238,6 +264,8 @@ pub struct Live {
     what: String,
     adopted: bool,
     ends: Ends,
+    /// How the named processes end is to be told before the recording ends.
+    awaits_ends: bool,
     started: Instant,
     deadline: Option<Instant>,
     ring_bytes: u64,
@@ -254,6 +282,11 @@ impl Live {
     /// The session, for the recording to hold while rounds are waited for. It ends when nobody holds it.
     pub fn session(&self) -> Rc<Session> {
         Rc::clone(&self.session)
+    }
+
+    /// Bytes of each CPU's ring.
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring_bytes
     }
 
     /// Whether it has a command, which shares the terminal.
@@ -291,6 +324,53 @@ impl Live {
         Ok(Some(due))
     }
 
+    /// Waits until somebody asks for what is in the rings. `None` when the targets have ended, the time is over or a signal
+    /// came; the session goes on until [`Live::close`].
+    pub fn next_asker(&mut self) -> anyhow::Result<Option<Asker>> {
+        let mut targets_are_gone = false;
+        loop {
+            let now = Instant::now();
+            let ends_are_known =
+                !self.awaits_ends && (self.command.is_none() || self.command_took.is_some());
+            let is_over = match self.ends {
+                Ends::WithCommand => self.command_took.is_some(),
+                Ends::WithTargets | Ends::WhenAsked => targets_are_gone && ends_are_known,
+            };
+            if is_over || self.deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(None);
+            }
+            let time = self.deadline.map_or(LONG, |deadline| deadline - now);
+            let event = if targets_are_gone {
+                self.events.next_within(Some(time))?
+            } else {
+                let ready = self.session.wait_for_end(self.events.as_fd(), time)?;
+                targets_are_gone = ready.ended;
+                ready.other.then(|| self.events.next()).transpose()?
+            };
+            match event {
+                Some(Event::Asked(asker)) => return Ok(Some(asker)),
+                Some(Event::Ended(how)) => return Ok(Some(Asker::BadEnd(how))),
+                Some(Event::AllEnded) => self.awaits_ends = false,
+                Some(Event::Signal) if self.command.is_none() => return Ok(None),
+                Some(Event::Signal) => self.end_soon(),
+                Some(Event::CommandEnded(status, when)) => {
+                    let status_known = status.as_ref().ok();
+                    let how = status_known.and_then(|&status| ends::badly("the command", status));
+                    self.command_ended(status, when)?;
+                    if let Some(how) = how {
+                        return Ok(Some(Asker::BadEnd(how)));
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn end_soon(&mut self) {
+        let grace = Instant::now() + GRACE;
+        self.deadline = Some(self.deadline.map_or(grace, |old| old.min(grace)));
+    }
+
     /// Waits until there is something to take or `due` has come. Whether the recording has ended.
     fn wait(&mut self, due: Instant) -> Result<bool, Failure> {
         let until = self.deadline.map_or(due, |deadline| deadline.min(due));
@@ -299,11 +379,10 @@ impl Live {
         if ready.other {
             match self.events.next()? {
                 Event::Signal if self.command.is_none() => return Ok(true),
-                Event::Signal => {
-                    let grace = Instant::now() + GRACE;
-                    self.deadline = Some(self.deadline.map_or(grace, |old| old.min(grace)));
-                }
+                Event::Signal => self.end_soon(),
                 Event::CommandEnded(status, when) => self.command_ended(status, when)?,
+                // Of recordings that wait for it alone.
+                Event::Asked(_) | Event::Ended(_) | Event::AllEnded => {}
             }
         } else if ready.ended
             && (self.ends != Ends::WithTargets || self.session.info()?.live_targets != 0)
@@ -326,7 +405,7 @@ impl Live {
         &mut self,
         status: io::Result<ExitStatus>,
         when: Instant,
-    ) -> Result<(), Failure> {
+    ) -> anyhow::Result<()> {
         self.command_took = Some(when.saturating_duration_since(self.started));
         let left = self.session.info()?.live_targets;
         if left != 0 && self.ends == Ends::WithTargets {
@@ -432,7 +511,7 @@ impl Command {
             match event {
                 Event::CommandEnded(status, _) => self.status = Some(status),
                 // The next signal ends the tool, see `signals`.
-                Event::Signal => {}
+                Event::Signal | Event::Asked(_) | Event::Ended(_) | Event::AllEnded => {}
             }
         }
     }

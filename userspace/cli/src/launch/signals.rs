@@ -13,14 +13,17 @@ use std::{
 use anyhow::Context as _;
 use rustix::process::{pidfd_send_signal, Signal};
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1},
     iterator::{exfiltrator::WithOrigin, SignalsInfo},
     low_level::siginfo::{Cause, Origin},
 };
 
 use crate::{
     inherited::is_ignored,
-    launch::events::{Event, Sender},
+    launch::{
+        asking::Asker,
+        events::{Event, Sender},
+    },
     say,
 };
 
@@ -53,6 +56,20 @@ pub fn watch(events: Sender, command: Option<Arc<OwnedFd>>) -> anyhow::Result<()
                     pass_on(&origin, command);
                 }
                 events.send(Event::Signal);
+            }
+        })?;
+    Ok(())
+}
+
+/// Sends [`Event::Asked`] at each `SIGUSR1`.
+pub fn watch_for_asking(events: Sender) -> anyhow::Result<()> {
+    let mut signals =
+        SignalsInfo::<WithOrigin>::new([SIGUSR1]).context("signals cannot be handled")?;
+    thread::Builder::new()
+        .name("asking".into())
+        .spawn(move || {
+            for _ in signals.forever() {
+                events.send(Event::Asked(Asker::Signal));
             }
         })?;
     Ok(())

@@ -24,6 +24,7 @@ mod mapped;
 mod namespaces;
 mod numa;
 mod numbers;
+mod on_demand;
 mod on_exec;
 mod order;
 mod record;

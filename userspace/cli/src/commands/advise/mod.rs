@@ -205,6 +205,7 @@ fn record(command: &[OsString]) -> anyhow::Result<(String, Vec<Advice>, u8)> {
         hook: HookName::Auto,
         clock: Clock::Monotonic,
         duration: None,
+        on_demand: false,
     };
     let target = TargetArgs {
         command: command.to_vec(),

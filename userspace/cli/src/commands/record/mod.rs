@@ -24,6 +24,8 @@ use crate::{
     },
 };
 
+mod on_demand;
+
 /// How often all that was recorded is written: with the time it takes to do so, it is in the file less than
 /// a second later, whatever happens to this program. In a pipe, shorter periods make shorter batches, hence more
 /// bytes for each fault.
@@ -44,10 +46,14 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
         hook: arguments.hook,
         clock: arguments.clock.into(),
         duration: arguments.duration,
+        on_demand: arguments.on_demand,
     };
     let launch = Launch::set_up(&arguments.target, &how)?;
     if let Some(filter) = &filter {
         launch.select(filter, selection.mapping_names())?;
+    }
+    if arguments.on_demand {
+        return on_demand::run(arguments, &how, launch);
     }
     // Before the start: whoever was there may end at once.
     let files = files(arguments, &how);
@@ -65,7 +71,7 @@ fn files(arguments: &args::Record, how: &How) -> Files {
         Stacks::Copy(_) => Files::for_unwinding(),
         Stacks::None | Stacks::Frames(_) => Files::new(),
     };
-    if arguments.target.all || !arguments.target.choice.is_empty() {
+    if arguments.target.all || !arguments.target.choice.is_empty() || arguments.on_demand {
         if let Err(error) = files.remember_running() {
             say(&format!(
                 "the mappings of running processes cannot be read ({error}): some of their symbols will not be found"
@@ -86,13 +92,17 @@ fn record(
     output.begin().map_err(Failure::Output)?;
     let session = live.session();
     let rings = Rings::by_mapping(&session)?;
-    let trace = Trace {
-        writer: Writer::new(&mut *output, &metadata(arguments, how, live)?)
-            .map_err(Failure::Output)?,
-        selection: arguments.selection.clone(),
-        left_out: BTreeMap::new(),
-        counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
-    };
+    let rows = rows(arguments, how, live, resolver(arguments, files), output)?;
+    let mut recording = Recording::new(&session, rings, how.clock, rows)?;
+    add_mappings(recording.sink_mut(), &arguments.target.pids);
+
+    let finished = follow(live, &mut recording).and_then(|()| finish(&mut recording, how, None));
+    drop(recording);
+    finished.map(|finished| finished.ended(output))
+}
+
+/// What explains the records.
+fn resolver(arguments: &args::Record, files: Files) -> Resolver {
     let mut resolver = Resolver::looking(Box::new(files));
     if arguments.attempts {
         resolver.keep_attempts_apart();
@@ -100,13 +110,25 @@ fn record(
     if arguments.selection.filter().is_some() {
         resolver.expect_selection();
     }
-    let rows = Rows::new(resolver, trace);
-    let mut recording = Recording::new(&session, rings, how.clock, rows)?;
-    add_mappings(recording.sink_mut(), &arguments.target.pids);
+    resolver
+}
 
-    let finished = follow(live, &mut recording).and_then(|()| finish(&mut recording, how));
-    drop(recording);
-    finished.map(|finished| finished.ended(output))
+/// Begins a trace, and takes its rows.
+fn rows<'a>(
+    arguments: &args::Record,
+    how: &How,
+    live: &Live,
+    resolver: Resolver,
+    output: &'a mut Output,
+) -> Result<Rows<Trace<'a>>, Failure> {
+    let metadata = metadata(arguments, how, live)?;
+    let trace = Trace {
+        writer: Writer::new(output, &metadata).map_err(Failure::Output)?,
+        selection: arguments.selection.clone(),
+        left_out: BTreeMap::new(),
+        counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
+    };
+    Ok(Rows::new(resolver, trace))
 }
 
 fn metadata(arguments: &args::Record, how: &How, live: &Live) -> anyhow::Result<Metadata> {
@@ -186,8 +208,12 @@ struct Finished {
     stray_returns: u64,
 }
 
-/// Writes the account and the end.
-fn finish(recording: &mut Recording<'_, Rows<Trace<'_>>>, how: &How) -> Result<Finished, Failure> {
+/// Writes the account, from that of `before` on if there is one, and the end.
+fn finish(
+    recording: &mut Recording<'_, Rows<Trace<'_>>>,
+    how: &How,
+    before: Option<&Accounts>,
+) -> Result<Finished, Failure> {
     let accounts = recording.accounts();
     if accounts.is_err() {
         // What is there is kept.
@@ -195,6 +221,9 @@ fn finish(recording: &mut Recording<'_, Rows<Trace<'_>>>, how: &How) -> Result<F
         trace.writer.flush().map_err(Failure::Output)?;
     }
     let mut accounts = accounts?;
+    if let Some(before) = before {
+        accounts.count_from(before);
+    }
     recording
         .sink()
         .consumer()
