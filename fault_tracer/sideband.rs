@@ -14,12 +14,7 @@ use core::{
     mem::size_of_val,
     sync::atomic::{AtomicU32, Ordering},
 };
-use kernel::{
-    bindings,
-    ffi::{c_char, c_int},
-    page::PAGE_SIZE,
-    prelude::*,
-};
+use kernel::{bindings, page::PAGE_SIZE, prelude::*};
 
 use super::{
     elf::Described,

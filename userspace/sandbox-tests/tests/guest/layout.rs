@@ -10,6 +10,9 @@ const PROBE: &str = include_str!("../../../../fault_tracer/probe.rs");
 /// Where it says so of `struct tk_read_base` and `struct clocksource`.
 const CLOCK: &str = include_str!("../../../../fault_tracer/arch/x86_64/clock.rs");
 
+/// Where it says so of `struct mount` and `struct fs_struct`.
+const PATH: &str = include_str!("../../../../fault_tracer/path.rs");
+
 /// The offsets that a file of the module asserts of its own structure, by field.
 fn asserted_offsets(
     source: &'static str,
@@ -116,6 +119,17 @@ fn the_kernels_clock_is_kept_as_the_module_expects() {
         Some(0),
         "{members:?}"
     );
+}
+
+#[test]
+fn mounts_and_roots_are_where_the_module_looks_for_them() {
+    assert_offsets(PATH, "RawMount", "mount", 3);
+    let asserted = "offset_of!(RawFs, root) == if cfg!(CONFIG_PREEMPT_RT) { 56 } else { 24 }";
+    assert!(PATH.contains(asserted));
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let expected = if release.contains("-rt-") { 56 } else { 24 };
+    let (members, _) = kernel_layout("fs_struct");
+    assert_eq!(members["root"].0, expected, "{members:?}");
 }
 
 #[test]
