@@ -10,7 +10,7 @@
 #   make demo            set up the sandbox, trace a real program in it, draw its faults
 #   make check           formatting and lints of all languages
 #   make test            all checks and tests, in the sandbox
-#   make test-kernels    all tests of guests on every kernel of the sandbox
+#   make test-kernels    all tests of guests on every kernel that the sandbox can have: rt and cloud, too
 #   make report          regenerate docs/report.md and its figures
 #   make bench           measure what it and other tracers cost, and write docs/benchmarks.md
 #   make rust-analyzer   write rust-project.json, by which editors understand the module
@@ -53,6 +53,7 @@ test:
 	scripts/test
 
 test-kernels:
+	scripts/vm add rt cloud
 	tests/guest/run --full
 
 report:

@@ -256,12 +256,6 @@ impl kernel::Module for FaultTracer {
             arch::page_table::init();
             boot::init();
         }
-        if cfg!(CONFIG_PREEMPT_RT) {
-            pr_err!(
-                "not made for PREEMPT_RT yet: its spinlocks do not keep a ring to one producer\n"
-            );
-            return Err(ENOTSUPP);
-        }
         let parameters = Parameters::read()?;
         if !arch::user_registers_are_found() {
             pr_err!("this kernel keeps the registers of user space at an unknown place\n");

@@ -238,7 +238,8 @@ pub(crate) unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) 
         if let Some(length) = print_given(from, buffer) {
             return end_with_zeros(buffer, length);
         }
-        let room = buffer.len();
+        // Of `PATH_MAX` bytes the last is a zero.
+        let room = buffer.len().saturating_sub(1);
         for _ in 0..TRIES {
             let mut printed = Backwards {
                 start: room,
@@ -266,7 +267,7 @@ pub(crate) unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) 
             if before != after || deleted != is_unlinked(from.dentry) {
                 continue;
             }
-            buffer.copy_within(start.., 0);
+            buffer.copy_within(start..room, 0);
             return end_with_zeros(buffer, room.wrapping_sub(start));
         }
         print_last_part(from.dentry, buffer)

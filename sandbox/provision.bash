@@ -5,6 +5,8 @@
 # after common.bash, namespace.bash, host.bash and recipe.bash.
 
 readonly LOCK=$CACHE/lock
+# Kernels that were added to those of the recipe.
+readonly MORE=$ROOT/etc/fault-tracer/more-kernels
 readonly STAMP=$ROOT/etc/fault-tracer/recipe
 readonly CHECKED=$CACHE/checked
 readonly STEP_LOG=$LOGS/provision.log
@@ -94,6 +96,25 @@ provision() {
     remove_folder "$old"
     say "The sandbox root is ready: $(du -sh --one-file-system "$ROOT" 2>/dev/null | cut -f1)," \
         "kernels $(paste -sd' ' "$ROOT/etc/fault-tracer/kernels")"
+}
+
+# add_kernels FLAVOUR…: puts the suite's current kernels of these flavours into the root, beside those of the recipe.
+add_kernels() {
+    local flavour release
+    prepare_root
+    flock --exclusive "$lock_fd"
+    for flavour in "$@"; do
+        if grep -q -- "-$flavour-" "$MORE" 2>/dev/null; then
+            continue
+        fi
+        release=$(in_new_root "$ROOT" /recipe/install-kernels "$flavour" 2>>"$STEP_LOG") ||
+            die "the suite's kernel of the flavour $flavour cannot be installed; the whole log is $STEP_LOG"
+        step "Rust metadata of $release (2 to 9 minutes)" in_new_root "$ROOT" /recipe/rust-metadata "$release" ||
+            die "$release has no Rust metadata that fits; the whole log is $STEP_LOG"
+        # shellcheck disable=SC2016  # for the inner shell to expand
+        in_namespace bash -c 'printf "%s\n" "$1" >>"$2"' bash "$release" "$MORE"
+    done
+    flock --shared "$lock_fd"
 }
 
 # In the namespace, because without root the files are of other user ids. A mount below the

@@ -83,9 +83,12 @@ choose_kernel() {
             chosen=$release
             break
         fi
-    done < <(sort -rV "$kernels")
+    done < <(
+        sort -rV "$kernels"
+        [[ ! -e $MORE ]] || sort -rV "$MORE"
+    )
     [[ -n $chosen ]] ||
-        die_usage "no kernel '$wanted' in the sandbox. There are: $(paste -sd' ' "$kernels")"
+        die_usage "no kernel '$wanted' in the sandbox. There are: $(cat "$kernels" "$MORE" 2>/dev/null | paste -sd' ')"
     printf '%s\n' "$chosen"
 }
 

@@ -50,7 +50,6 @@ def test_a_good_one_is_taken_without_a_word(tmp_path: Path) -> None:
         ({"CONFIG_KPROBES": "n"}, "built without kprobes"),
         ({"CONFIG_CFI": "y"}, "CONFIG_CFI"),
         ({"CONFIG_CFI_CLANG": "y"}, "CONFIG_CFI"),
-        ({"CONFIG_PREEMPT_RT": "y"}, "real-time kernel"),
         ({"CONFIG_RUSTC_VERSION_TEXT": '"rustc 1"'}, "it needs the compiler that built the kernel"),
     ],
 )

@@ -23,6 +23,7 @@ mod mappings;
 mod memory;
 mod pressure;
 mod refused;
+mod rush;
 mod shared;
 mod spin;
 mod storm;
@@ -104,6 +105,8 @@ enum Command {
     Leaderless(leaderless::Options),
     /// Use memory in a way that deserves advice, or one that looks like it; print what the kernel counts of it
     Habit(habits::Options),
+    /// Fault in files with real-time priority while others rename them, fork and execute; print the faults
+    Rush(rush::Options),
     /// Touch and give back memory for ever: load, until it is killed
     Spin(spin::Options),
 }
@@ -138,6 +141,7 @@ fn main() -> Result<()> {
         Command::Asleep(options) => asleep::run(&options, truth),
         Command::Leaderless(options) => leaderless::run(&options, truth),
         Command::Habit(options) => habits::run(&options),
+        Command::Rush(options) => rush::run(&options),
         Command::Spin(options) => spin::run(&options),
     }
 }

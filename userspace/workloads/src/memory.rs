@@ -100,10 +100,9 @@ impl Region {
         let length = Self::bytes(pages, page_size())?;
         let start =
             map_fresh(length, READ_WRITE, MapFlags::PRIVATE).context("cannot map memory")?;
-        // SAFETY: The range is the mapping just made; the advice changes no contents.
-        unsafe { mm::madvise(start, length, Advice::LinuxNoHugepage) }
-            .context("cannot turn huge pages off")?;
-        Self::at(start, pages, page_size())
+        let region = Self::at(start, pages, page_size())?;
+        region.without_huge_pages()?;
+        Ok(region)
     }
 
     /// Fresh private memory in a mapping that no other adjoins, so that it stays a mapping of its own: an
@@ -210,9 +209,7 @@ impl Region {
         }
         .context("cannot map memory to share")?;
         let region = Self::at(start, pages, page_size())?;
-        region
-            .advise(libc::MADV_NOHUGEPAGE)
-            .context("cannot turn huge pages off")?;
+        region.without_huge_pages()?;
         Ok(region)
     }
 
@@ -233,9 +230,7 @@ impl Region {
         }
         .context("cannot map /dev/zero")?;
         let region = Self::at(start, pages, page_size())?;
-        region
-            .advise(libc::MADV_NOHUGEPAGE)
-            .context("cannot turn huge pages off")?;
+        region.without_huge_pages()?;
         Ok(region)
     }
 
@@ -328,6 +323,15 @@ impl Region {
             )
         }?;
         Ok(())
+    }
+
+    /// Keeps huge pages away, where the kernel has them.
+    fn without_huge_pages(&self) -> Result<()> {
+        match self.advise(libc::MADV_NOHUGEPAGE) {
+            // One without them, as those of real time are, knows no such advice.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            other => other.context("cannot turn huge pages off"),
+        }
     }
 
     /// Keeps the memory out of children. A fork makes the pages of all others read-only for a moment,

@@ -27,6 +27,7 @@ mod numbers;
 mod on_demand;
 mod on_exec;
 mod order;
+mod realtime;
 mod record;
 mod recorder;
 mod refusals;
