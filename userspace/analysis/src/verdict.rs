@@ -573,6 +573,58 @@ mod tests {
     }
 
     #[test]
+    fn each_stay_of_a_thread_is_checked_by_itself() {
+        let stays = |second| {
+            verdict(ended(vec![
+                thread(ThreadEvent::Present, 8, 10, 0),
+                fault(8, Fate::Minor),
+                thread(ThreadEvent::Left, 8, 11, 0),
+                // On its way when it left: nobody can say whether it completed.
+                fault(8, Fate::Unknown),
+                thread(ThreadEvent::Present, 8, 50, 3),
+                fault(8, Fate::Minor),
+                thread(ThreadEvent::Exit, 8, second, 3),
+            ]))
+        };
+        let whole = stays(51);
+        assert!(is_complete(&whole), "{whole:?}");
+        assert_eq!((whole.threads, whole.left, whole.alive), (2, 1, 0));
+        assert_eq!((whole.proven(), whole.difference()), (2, 0));
+        let missing = stays(52);
+        assert_eq!(
+            (missing.outcome(), missing.wrong_threads),
+            (Outcome::Incomplete, 1)
+        );
+    }
+
+    #[test]
+    fn a_selection_is_whole_or_not() {
+        let of = |recorded, passed_over, rose| {
+            let mut proof = Proof::new(None).with_selection(true);
+            for row in [
+                thread(ThreadEvent::Fork, 8, 0, 0),
+                fault(8, Fate::Unknown),
+                fault(8, Fate::Unknown),
+                thread(ThreadEvent::Exit, 8, rose, 0),
+                counter(Counter::Hits, recorded),
+                counter(Counter::Recorded, recorded),
+                counter(Counter::PassedOver, passed_over),
+                counter(Counter::End, 2),
+            ] {
+                proof.add(&row);
+            }
+            proof.close().outcome()
+        };
+        assert_eq!(of(2, 98, 100), Outcome::Selection);
+        // Attempts that completed nothing.
+        assert_eq!(of(2, 98, 90), Outcome::Selection);
+        // More happened than were seen.
+        assert_eq!(of(2, 98, 101), Outcome::Incomplete);
+        // More were recorded than are there.
+        assert_eq!(of(3, 97, 100), Outcome::Incomplete);
+    }
+
+    #[test]
     fn the_attempts_of_a_fault_are_what_was_recorded() {
         let rows = |hits| {
             let joined = ResolvedFault {

@@ -1120,6 +1120,135 @@ mod tests {
         assert_eq!(times, [(2, 2, Some(510)), (2, 1, Some(130)), (2, 1, None)]);
     }
 
+    /// While rules do not hold for its process, a thread's counters rise without records.
+    #[test]
+    fn a_thread_that_left_and_comes_back_begins_anew() {
+        let rows = resolve(
+            [
+                task(0, TID, TaskEvent::Present, "x", 10, 0),
+                fault(10, TID, 0x2000, 0, 10, 0),
+                task(20, TID, TaskEvent::Left, "x", 11, 0),
+                // Was under way to the hook when it left.
+                fault(21, TID, 0x3000, 0, 11, 0),
+                // It is traced again, and faults before another thread tells of it.
+                fault(900, TID, 0x4000, 0, 49, 3),
+                task(910, TID, TaskEvent::Present, "x", 50, 3),
+                fault(920, TID, 0x5000, 0, 50, 3),
+                exit(930, TID, 51, 3),
+            ]
+            .map(|record| (0, record)),
+        );
+        assert!(gaps(&rows).is_empty(), "{rows:?}");
+        let unknown = Fate::Unknown;
+        assert_eq!(fates(&rows), [Fate::Minor, unknown, unknown, Fate::Minor]);
+    }
+
+    #[test]
+    fn of_a_selection_returns_alone_tell_the_fates() {
+        let back = |time_ns, entry_ns, result| {
+            Record::Return(Return {
+                time_ns,
+                tid: TID,
+                pid: TID,
+                entry_ns,
+                result,
+                page: 0,
+            })
+        };
+        let mut resolver = Resolver::new();
+        resolver.expect_selection();
+        let rows = resolve_with(
+            resolver,
+            [
+                task(0, TID, TaskEvent::Fork, "x", 0, 0),
+                fault(10, TID, 0x2000, 0, 3, 0),
+                back(11, 10, 0),
+                fault(20, TID, 0x3000, 0, 9, 0),
+                back(21, 20, uapi::fault_result::MAJOR),
+                fault(30, TID, 0x4000, fault_flag::VMA_LOCK, 4, 2),
+                back(31, 30, uapi::fault_result::RETRY),
+                fault(32, TID, 0x4000, fault_flag::TRIED, 4, 2),
+                back(33, 32, 0),
+                fault(40, TID, 0x5000, 0, 7, 7),
+                back(41, 40, uapi::fault_result::SIGBUS),
+                fault(50, TID, 0x6000, 0, 8, 8),
+                exit(60, TID, 100, 50),
+            ]
+            .map(|record| (0, record)),
+        );
+        assert!(gaps(&rows).is_empty(), "{rows:?}");
+        use Fate::{Failed, Major, Minor, Unknown};
+        assert_eq!(fates(&rows), [Minor, Major, Major, Failed, Unknown]);
+        assert_eq!(faults(&rows)[2].attempts, 2);
+    }
+
+    #[test]
+    fn a_snapshot_has_the_names_of_its_end_as_far_back_as_they_are_known() {
+        let again = mapping_flag::READ | mapping_flag::AGAIN;
+        let records = [
+            (
+                0,
+                Record::Overrun(Overrun {
+                    since_ns: 0,
+                    until_ns: 15,
+                    slots: 9,
+                }),
+            ),
+            (0, in_mapping(10, TID, 0x10000, 0, 0, 0, 7)),
+            (0, in_mapping(20, TID, 0x10000, 0, 1, 0, 7)),
+            (0, in_mapping(25, TID, 0x10000, 0, 2, 0, 8)),
+            (0, mapping(7, 0x10000, 0, again, "/a")),
+            (0, mapping(8, 0x10000, 0, mapping_flag::READ, "/b")),
+            (0, in_mapping(30, TID, 0x10000, 0, 3, 0, 8)),
+            (0, fault(40, 71, 0x10000, 0, 0, 0)),
+            (0, task(50, 71, TaskEvent::Rename, "new", 1, 0)),
+            (0, fault(60, 71, 0x10000, 0, 1, 0)),
+            (0, task(90, TID, TaskEvent::Alive, "one", 4, 0)),
+            (0, task(90, 71, TaskEvent::Alive, "new", 2, 0)),
+        ];
+        let mut resolver = Resolver::new();
+        resolver.expect_snapshot([(TID, "/bin/one".to_owned())]);
+        for (cpu, record) in &records {
+            resolver.see_coming(*cpu, record);
+        }
+        let rows = resolve_with(resolver, records);
+        let mut found: Vec<_> = faults(&rows)
+            .iter()
+            .map(|fault| {
+                (
+                    fault.fault.time_ns,
+                    fault.thread.as_deref().unwrap_or("?").to_owned(),
+                    fault.program.as_deref().unwrap_or("?").to_owned(),
+                    fault
+                        .place
+                        .as_ref()
+                        .map_or("?".to_owned(), |place| place.name.to_string()),
+                )
+            })
+            .collect();
+        found.sort();
+        let row = |time_ns, thread: &str, program: &str, place: &str| {
+            (
+                time_ns,
+                thread.to_owned(),
+                program.to_owned(),
+                place.to_owned(),
+            )
+        };
+        let expected = [
+            // Another CPU may have told of a new name before that.
+            row(10, "?", "?", "/a"),
+            row(20, "one", "/bin/one", "/a"),
+            // What the number meant before is not told.
+            row(25, "one", "/bin/one", "?"),
+            row(30, "one", "/bin/one", "/b"),
+            // What it was called before is not known.
+            row(40, "?", "/bin/one", "?"),
+            row(60, "new", "/bin/one", "?"),
+        ];
+        assert_eq!(found, expected);
+    }
+
     #[test]
     fn a_fault_bears_the_program_of_its_process() {
         let with_path = |record, path: &str| match record {
