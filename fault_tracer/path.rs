@@ -65,7 +65,7 @@ const _: () = {
 
 /// Where the root is: under PREEMPT_RT the lock before it is longer, as it is with debugging of locks.
 #[cfg(not(any(CONFIG_DEBUG_SPINLOCK, CONFIG_DEBUG_LOCK_ALLOC)))]
-const _: () = assert!(offset_of!(RawFs, root) == if cfg!(CONFIG_PREEMPT_RT) { 56 } else { 24 });
+const _: () = assert!(offset_of!(RawFs, root) == if cfg!(CONFIG_PREEMPT_RT) { 64 } else { 24 });
 
 /// Steps from a file up to the root. A path of `PATH_MAX` has half as many, and each mount is one more.
 const STEPS: usize = 4096;

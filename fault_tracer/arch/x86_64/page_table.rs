@@ -87,9 +87,9 @@ const _: () = assert!(size_of::<bindings::page>() == 1 << DESCRIPTOR_SHIFT);
 /// Where a lock has what is 0 while nobody holds it.
 #[cfg(not(CONFIG_PREEMPT_RT))]
 const OWNER: usize = 0;
+/// A lock begins with the mutex that it is (`include/linux/spinlock_types.h`).
 #[cfg(CONFIG_PREEMPT_RT)]
-const OWNER: usize =
-    offset_of!(bindings::spinlock, lock) + offset_of!(bindings::rt_mutex_base, owner);
+const OWNER: usize = offset_of!(bindings::rt_mutex_base, owner);
 
 /// In [`walk`], after [`follow_to_last`]: compares the lock with 0, which it is while nobody holds it. It is one word,
 /// whose first 32 bits are those of `queued_spin_is_locked`.

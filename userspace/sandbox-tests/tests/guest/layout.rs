@@ -124,10 +124,10 @@ fn the_kernels_clock_is_kept_as_the_module_expects() {
 #[test]
 fn mounts_and_roots_are_where_the_module_looks_for_them() {
     assert_offsets(PATH, "RawMount", "mount", 3);
-    let asserted = "offset_of!(RawFs, root) == if cfg!(CONFIG_PREEMPT_RT) { 56 } else { 24 }";
+    let asserted = "offset_of!(RawFs, root) == if cfg!(CONFIG_PREEMPT_RT) { 64 } else { 24 }";
     assert!(PATH.contains(asserted));
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let expected = if release.contains("-rt-") { 56 } else { 24 };
+    let expected = if release.contains("-rt-") { 64 } else { 24 };
     let (members, _) = kernel_layout("fs_struct");
     assert_eq!(members["root"].0, expected, "{members:?}");
 }
