@@ -18,7 +18,7 @@ use anyhow::{ensure, Context, Result};
 use clap::Args;
 use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::memory::{self, Access, Region};
+use crate::memory::{self, page_size, Access, Region};
 
 #[derive(Args, Clone)]
 pub struct Options {
@@ -71,6 +71,9 @@ fn fault(folder: &Path, cpu: usize, over: &AtomicBool) -> Result<usize> {
             let region =
                 Region::file(&file, NonZeroUsize::MIN, ProtFlags::READ, MapFlags::PRIVATE)?;
             region.touch(0, Access::Read);
+            let start = region.address(0) as *mut _;
+            // SAFETY: The page of the mapping just made, which nobody uses any more.
+            unsafe { rustix::mm::munmap(start, page_size()) }.context("cannot unmap")?;
             faults += 1;
         }
         // Others must run, too.

@@ -71,7 +71,14 @@ impl Recorder {
     fn end(mut self) -> tempfile::TempDir {
         self.signal(libc::SIGINT);
         assert!(self.child.wait().unwrap().success());
-        self.folder
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

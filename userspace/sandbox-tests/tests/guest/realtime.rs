@@ -7,12 +7,42 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsRawFd as _, FromRawFd as _},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     ptr, thread,
     time::Duration,
 };
 
 use sandbox_tests::{device::Session, guest, module, program, tool};
+
+/// A recording; killed if a test fails meanwhile.
+struct Recorder(Child);
+
+impl Recorder {
+    fn start(arguments: &[&str]) -> Self {
+        let child = tool::command(arguments)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let session = Session::open().unwrap();
+        while session.overview(0).present == 0 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        Self(child)
+    }
+
+    fn end(mut self) {
+        // SAFETY: A system call on a child of ours that was not waited for.
+        unsafe { libc::kill(self.0.id() as i32, libc::SIGINT) };
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 #[test]
 fn urgent_threads_fault_in_files_that_others_rename() {
@@ -21,14 +51,7 @@ fn urgent_threads_fault_in_files_that_others_rename() {
         let folder = tempfile::tempdir().unwrap();
         let trace = folder.path().join("faults.arrows");
         let trace = trace.to_str().unwrap();
-        let mut recorder = tool::command(&["record", "-a", "--ring-size", "16M", "-o", trace])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let session = Session::open().unwrap();
-        while session.overview(0).present == 0 {
-            thread::sleep(Duration::from_millis(10));
-        }
+        let recorder = Recorder::start(&["record", "-a", "--ring-size", "16M", "-o", trace]);
         let files = folder.path().join("files");
         let output = Command::new(program::find("ft-workload"))
             .args([
@@ -46,9 +69,7 @@ fn urgent_threads_fault_in_files_that_others_rename() {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
-        // SAFETY: A system call on a child of ours that was not waited for.
-        unsafe { libc::kill(recorder.id() as i32, libc::SIGINT) };
-        assert!(recorder.wait().unwrap().success());
+        recorder.end();
         let text = tool::run(&["verify", trace], 0);
         assert!(text.contains("difference 0"), "{text}");
         // Each fault in one of the files has a path that it has had at some time.
@@ -126,14 +147,7 @@ fn a_dma_buffer_is_told_by_its_kind() {
         let trace = folder.path().join("faults.arrows");
         let trace = trace.to_str().unwrap();
         let own = std::process::id().to_string();
-        let mut recorder = tool::command(&["record", "--pid", &own, "-o", trace])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let session = Session::open().unwrap();
-        while session.overview(0).present == 0 {
-            thread::sleep(Duration::from_millis(10));
-        }
+        let recorder = Recorder::start(&["record", "--pid", &own, "-o", trace]);
         let buffer = dma_buffer(4 * 4096);
         // SAFETY: A new mapping at an address of the kernel's choice, touched within its length.
         unsafe {
@@ -150,9 +164,8 @@ fn a_dma_buffer_is_told_by_its_kind() {
                 memory.cast::<u8>().add(page * 4096).write_volatile(1);
             }
             libc::munmap(memory, 4 * 4096);
-            libc::kill(recorder.id() as i32, libc::SIGINT);
         }
-        assert!(recorder.wait().unwrap().success());
+        recorder.end();
         let text = tool::export(trace, "csv", &[]);
         let count = text
             .lines()
