@@ -11,6 +11,7 @@
 #   make check           formatting and lints of all languages
 #   make test            all checks and tests, in the sandbox
 #   make test-kernels    all tests of guests on every kernel that the sandbox can have: rt and cloud, too
+#   make fuzz-abi        call the device at random: SEED=1 CALLS=1000000 make it other calls, and more
 #   make report          regenerate docs/report.md and its figures
 #   make bench           measure what it and other tracers cost, and write docs/benchmarks.md
 #   make rust-analyzer   write rust-project.json, by which editors understand the module
@@ -23,7 +24,7 @@ RUSTC ?= rustc
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: all modules tools install uninstall modules_install clean check demo test test-kernels report bench rust-analyzer help
+.PHONY: all modules tools install uninstall modules_install clean check demo test test-kernels fuzz-abi report bench rust-analyzer help
 
 all: modules tools
 
@@ -55,6 +56,11 @@ test:
 test-kernels:
 	scripts/vm add rt cloud
 	tests/guest/run --full
+
+SEED ?= 1
+CALLS ?= 1000000
+fuzz-abi:
+	tests/guest/run --cpus 2 --env FT_SEED=$(SEED) --env FT_CALLS=$(CALLS) hostile::
 
 report:
 	scripts/report
