@@ -52,6 +52,18 @@ pub fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
 }
 
+/// A number that a variable may give to a test (`tests/guest/run --env NAME=VALUE`).
+///
+/// # Panics
+///
+/// If it is no number.
+pub fn number_of(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
+    })
+}
+
 /// Takes a fault on each of so many pages of fresh memory, which no allocator has used before and no huge
 /// page serves.
 pub fn touch_fresh(pages: usize) {

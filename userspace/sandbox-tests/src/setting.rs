@@ -2,31 +2,38 @@
 
 //! Settings of the kernel of which one is chosen, such as `always [madvise] never`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// A setting that is another one while this is there.
-pub struct Setting {
-    file: PathBuf,
-    before: String,
+/// Whether the kernel can have huge pages by itself: those of real time cannot.
+pub fn has_huge_pages() -> bool {
+    Path::new("/sys/kernel/mm/transparent_hugepage").exists()
 }
 
+/// A setting that is another one while this is there.
+pub struct Setting(Option<(PathBuf, String)>);
+
 impl Setting {
-    /// Chooses a value.
+    /// Chooses a value. On a kernel without huge pages, those of huge pages are not there, and as they were.
     pub fn choose(file: impl Into<PathBuf>, value: &str) -> Self {
         let file = file.into();
+        if file.starts_with("/sys/kernel/mm/transparent_hugepage") && !has_huge_pages() {
+            return Self(None);
+        }
         let text = fs::read_to_string(&file).unwrap();
         let before = text.split(['[', ']']).nth(1).expect("one is chosen");
         fs::write(&file, value).unwrap();
-        Self {
-            before: before.to_owned(),
-            file,
-        }
+        Self(Some((file, before.to_owned())))
     }
 }
 
 impl Drop for Setting {
     fn drop(&mut self) {
-        fs::write(&self.file, &self.before)
-            .unwrap_or_else(|error| panic!("cannot restore {}: {error}", self.file.display()));
+        if let Some((file, before)) = &self.0 {
+            fs::write(file, before)
+                .unwrap_or_else(|error| panic!("cannot restore {}: {error}", file.display()));
+        }
     }
 }

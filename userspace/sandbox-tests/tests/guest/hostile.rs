@@ -22,17 +22,12 @@ use sandbox_tests::{
     module, program,
 };
 
-/// A number of the environment.
-fn number_of(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text} is no number"))
-    })
-}
-
 /// Which calls are made, and how many.
 fn seed_and_calls() -> (u64, u64) {
-    let chosen = (number_of("FT_SEED", 7), number_of("FT_CALLS", 20_000));
+    let chosen = (
+        guest::number_of("FT_SEED", 7),
+        guest::number_of("FT_CALLS", 20_000),
+    );
     println!("FT_SEED={} FT_CALLS={}", chosen.0, chosen.1);
     chosen
 }

@@ -82,7 +82,7 @@ fn the_boot_session_is_unloaded_under_load() {
     guest::test(|_| {
         for arguments in [&LOAD[..], &["spin", "--threads", "8", "--fork"]] {
             let program = Program::load(arguments);
-            for _ in 0..10 {
+            for _ in 0..guest::number_of("FT_LOADS", 10) {
                 let loaded = module::load(&format!("pid={} ring_kib=64", program.pid())).unwrap();
                 let session = Session::open().unwrap();
                 session.adopt().unwrap();
