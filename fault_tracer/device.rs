@@ -117,6 +117,10 @@ impl OpenFile {
             pr_warn_once!("open refused: tracing needs CAP_PERFMON or CAP_SYS_ADMIN\n");
             return Err(EPERM);
         }
+        if is_locked_down() {
+            pr_warn_once!("open refused: the kernel is locked down for confidentiality, and addresses are to stay unknown\n");
+            return Err(EPERM);
+        }
         let session = Session::new(DEFAULT)?;
         KBox::pin_init(
             pin_init!(Self {
@@ -148,6 +152,14 @@ impl OpenFile {
             uapi::FT_IOC_STOP | uapi::FT_IOC_TARGET_REMOVE => self.session.lock().own.is_some(),
             _ => false,
         };
+        if decides && is_locked_down() {
+            return Err(refuse!(
+                session,
+                Refusal::Rights,
+                EPERM,
+                "call refused: the kernel is locked down for confidentiality meanwhile\n"
+            ));
+        }
         if decides && !may_trace() {
             return Err(refuse!(
                 session,
@@ -263,6 +275,12 @@ fn may_trace() -> bool {
         bindings::capable(bindings::CAP_PERFMON as c_int)
             || bindings::capable(bindings::CAP_SYS_ADMIN as c_int)
     }
+}
+
+/// Whether the kernel keeps from everybody, root included, what perf could tell (kernel_lockdown(7), confidentiality).
+fn is_locked_down() -> bool {
+    // SAFETY: The call asks the security modules.
+    unsafe { bindings::security_locked_down(bindings::lockdown_reason_LOCKDOWN_PERF) != 0 }
 }
 
 /// Reads a request from user memory.

@@ -27,6 +27,14 @@ pub enum Error {
         /// The device's path.
         path: String,
     },
+    /// The kernel is locked down.
+    #[error(
+        "{path} may not be opened: the kernel is locked down for confidentiality, so that nobody may trace (see kernel_lockdown(7))"
+    )]
+    LockedDown {
+        /// The device's path.
+        path: String,
+    },
     /// All processes are to be traced from within a container.
     #[error(
         "all processes can be traced from the initial pid namespace alone: in a container, name them with --pid"

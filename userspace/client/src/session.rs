@@ -3,7 +3,7 @@
 //! A session of the module: one method for each call of `uapi/PROTOCOL.md`.
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
@@ -236,6 +236,7 @@ impl Session {
                 Errno::NOENT | Errno::NODEV | Errno::NXIO => {
                     Error::NotLoaded { path: path.clone() }
                 }
+                Errno::PERM if is_locked_down() => Error::LockedDown { path: path.clone() },
                 Errno::PERM | Errno::ACCESS => Error::NotPermitted { path: path.clone() },
                 other => Error::Open {
                     path: path.clone(),
@@ -621,6 +622,12 @@ impl Session {
             .map_err(|errno| refused("tell what its sessions do", errno))?;
         Ok((session.present != 0).then_some(session))
     }
+}
+
+/// Whether the kernel says that it is locked down for confidentiality.
+fn is_locked_down() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|text| text.contains("[confidentiality]"))
 }
 
 fn refused(action: &'static str, errno: Errno) -> Error {

@@ -20,6 +20,7 @@ mod latency;
 mod layout;
 mod lifetime;
 mod limits;
+mod lockdown;
 mod mapped;
 mod namespaces;
 mod numa;
