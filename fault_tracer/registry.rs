@@ -377,11 +377,13 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
 fn is_wanted(slot: usize, process: &Process) -> bool {
     let executable = process.executable();
     let file = executable.as_ref().map_or(null(), Executable::as_ptr);
-    // SAFETY: `with_leader` gives a task that it has found under RCU, and calls under it; `executable` keeps the file
-    // open. A session without rules wants all.
-    process
-        .with_leader(|leader| unsafe { rules::want(slot, &Facts::of(leader, file)) })
-        .is_some_and(|wanted| wanted != Some(false))
+    let wanted = process.with_leader(|leader| {
+        // SAFETY: `with_leader` gives a task that it has found under RCU, and calls under it; `executable` keeps the file
+        // open.
+        unsafe { rules::want(slot, &Facts::of(leader, file)) }
+    });
+    // A session without rules wants all.
+    wanted.is_some_and(|wanted| wanted != Some(false))
 }
 
 /// Makes all processes targets of a running session that the rules name, if it has some, but the one that calls.

@@ -66,7 +66,7 @@ impl FileId {
             let device = (*(&raw const (*inode).i_sb).read_volatile()).s_dev;
             Some(Self {
                 device,
-                inode: (*inode).i_ino as u64,
+                inode: (*inode).i_ino,
                 generation: (*inode).i_generation,
             })
         }
@@ -191,13 +191,12 @@ impl Rules {
             return false;
         }
         // SAFETY: By the contract.
-        let holds = |rule: &&Rule| unsafe { of.has(&rule.what) };
+        let holds = |rule: &Rule| unsafe { of.has(&rule.what) };
         let (excepted, named) = (
-            |rule: &&Rule| rule.except && holds(rule),
-            |rule: &&Rule| !rule.except && holds(rule),
+            |rule: &Rule| rule.except && holds(rule),
+            |rule: &Rule| !rule.except && holds(rule),
         );
-        self.list.iter().find(excepted).is_none()
-            && (self.all || self.list.iter().find(named).is_some())
+        !self.list.iter().any(excepted) && (self.all || self.list.iter().any(named))
     }
 }
 
