@@ -51,6 +51,7 @@ pub fn consumer_page(bytes: &[u8]) {
         overwrite: shape & 8 != 0,
         watermark_bytes: shape >> 8 & 0xfff,
         sideband: shape & 16 != 0,
+        retell: shape & 32 != 0,
     });
     let ring = ring.expect("a power of two of slots");
     let mut buffer = [0; 64];
