@@ -12,6 +12,15 @@ pub fn has_huge_pages() -> bool {
     Path::new("/sys/kernel/mm/transparent_hugepage").exists()
 }
 
+/// Whether the kernel is one of real time, which has neither huge pages nor NUMA balancing. Then says so of a test.
+pub fn is_realtime() -> bool {
+    let is = Path::new("/sys/kernel/realtime").exists();
+    if is {
+        println!("kernels of real time have nothing of this");
+    }
+    is
+}
+
 /// A setting that is another one while this is there.
 pub struct Setting(Option<(PathBuf, String)>);
 

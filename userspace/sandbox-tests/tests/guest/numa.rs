@@ -11,7 +11,7 @@ use std::{
 use sandbox_tests::{
     guest, module,
     program::{self, WORKLOAD},
-    tool,
+    setting, tool,
     trace::{Row, Trace},
     truth::Truth,
 };
@@ -109,6 +109,9 @@ fn one_at_a_time(rows: &[Row]) -> u64 {
 #[test]
 fn faults_of_numa_balancing_are_told_from_first_touches() {
     guest::test(|_| {
+        if setting::is_realtime() {
+            return;
+        }
         hurry();
         let _module = module::load_idle();
         let trace = balanced(&["--pages", "200"], 200);
@@ -168,6 +171,9 @@ fn faults_are_counted_by_the_node_of_the_cpu() {
 #[test]
 fn faults_of_numa_balancing_of_huge_pages_too() {
     guest::test(|_| {
+        if setting::is_realtime() {
+            return;
+        }
         hurry();
         fs::write("/sys/kernel/mm/transparent_hugepage/enabled", "madvise").unwrap();
         let _module = module::load_idle();
@@ -179,6 +185,9 @@ fn faults_of_numa_balancing_of_huge_pages_too() {
 #[test]
 fn faults_of_pages_that_are_moved_are_told_from_first_touches() {
     guest::test(|_| {
+        if setting::is_realtime() {
+            return;
+        }
         fs::write("/proc/sys/kernel/numa_balancing", "0").expect("no NUMA balancing");
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();

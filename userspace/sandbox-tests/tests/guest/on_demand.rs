@@ -121,7 +121,7 @@ fn the_newest_are_written_whenever_asked_and_each_file_stands_for_itself() {
         let _module = module::load_idle();
         let spin = program::find("ft-workload");
         let mut spinning = Command::new(&spin).arg("spin").spawn().unwrap();
-        let recorder = Recorder::start(&["-a", "--ring-size", "64K"]);
+        let recorder = Recorder::start(&["-a", "--ring-size", "256K"]);
         let mut all = BTreeSet::new();
         for number in 1..=3 {
             stir();

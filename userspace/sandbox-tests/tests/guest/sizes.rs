@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 
 use sandbox_tests::{
     guest, module, program,
-    setting::Setting,
+    setting::{self, Setting},
     trace::{Row, Trace},
 };
 
@@ -64,6 +64,9 @@ fn of_size(rows: &[Row], bytes: u64) -> u64 {
 #[test]
 fn memory_is_told_in_the_size_that_the_kernel_gave() {
     guest::test(|_| {
+        if setting::is_realtime() {
+            return;
+        }
         let _module = module::load_idle();
         for bytes in [MEDIUM, HUGE] {
             let _sizes = allow(bytes);
@@ -91,6 +94,9 @@ fn memory_is_told_in_the_size_that_the_kernel_gave() {
 #[test]
 fn pages_of_hugetlbfs_of_files_and_copies_have_sizes_too() {
     guest::test(|_| {
+        if setting::is_realtime() {
+            return;
+        }
         let _module = module::load_idle();
         let _sizes = allow(0);
         fs::write("/proc/sys/vm/nr_hugepages", "4").unwrap();

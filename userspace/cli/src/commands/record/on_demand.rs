@@ -81,15 +81,15 @@ fn snapshot(
     output
         .begin()
         .with_context(|| format!("{} cannot be written", path.display()))?;
-    // Before anything is read: whoever is there then has a name.
-    let programs = programs();
-    session.tell_alive()?;
+    let (files, programs) = (files(arguments, how), programs());
     let write = |output: &mut Output| -> Result<(Finished, Accounts), Failure> {
         let rings = Rings::by_call(&session)?;
-        let mut resolver = resolver(arguments, files(arguments, how));
+        let mut resolver = resolver(arguments, files);
         resolver.expect_snapshot(programs);
         let rows = rows(arguments, how, live, resolver, output)?;
         let mut recording = Recording::new(&session, rings, how.clock, rows)?;
+        // At the last moment: what is told of the threads is to be read before it is overwritten.
+        session.tell_alive()?;
         recording.take_rest()?;
         let until = recording.accounts()?;
         let finished = finish(&mut recording, how, before.as_ref())?;
