@@ -14,7 +14,7 @@ pub fn has_huge_pages() -> bool {
 
 /// Whether the kernel is one of real time, which has neither huge pages nor NUMA balancing. Then says so of a test.
 pub fn is_realtime() -> bool {
-    let is = Path::new("/sys/kernel/realtime").exists();
+    let is = fs::read_to_string("/proc/version").is_ok_and(|text| text.contains("PREEMPT_RT"));
     if is {
         println!("kernels of real time have nothing of this");
     }

@@ -11,7 +11,7 @@ use std::{
 use sandbox_tests::{
     compiler::compile,
     guest, module, program,
-    setting::Setting,
+    setting::{self, Setting},
     swap,
     tool::{self, run},
 };
@@ -564,6 +564,9 @@ fn what_is_predicted_is_measured() {
             ("huge-pages", &["whole", "--mapped"]),
             ("read-then-write", &["read-first", "--mapped"]),
         ] {
+            if rule == "huge-pages" && setting::is_realtime() {
+                continue;
+            }
             let command = [&habit, options, &["--pages", "10240"]].concat();
             let tried = verified(rule, &command);
             assert_as_predicted(&tried);
