@@ -20,8 +20,12 @@ pub struct SelectionArgs {
     #[arg(long = "range", value_name = "A-B", value_parser = range)]
     pub ranges: Vec<AddressRange>,
 
-    /// Record faults in this mapping alone: a path, or the last part of one, [heap], [stack], [anon] and so on
-    #[arg(long = "mapping", value_name = "NAME")]
+    /// The names of the mappings whose faults are recorded.
+    #[arg(
+        long = "mapping",
+        value_name = "NAME",
+        help = "Record faults in this mapping alone: a path, or the last part of one, [heap], [stack], [anon] and so on"
+    )]
     pub mappings: Vec<String>,
 
     /// Record each N-th fault on each CPU alone, of those that the other options leave
