@@ -267,10 +267,20 @@ pub(crate) unsafe fn print_path(path: *const bindings::path, buffer: &mut [u8]) 
             if before != after || deleted != is_unlinked(from.dentry) {
                 continue;
             }
-            buffer.copy_within(start..room, 0);
-            return end_with_zeros(buffer, room.wrapping_sub(start));
+            let length = room.wrapping_sub(start);
+            move_to_front(buffer, start, length);
+            return end_with_zeros(buffer, length);
         }
         print_last_part(from.dentry, buffer)
+    }
+}
+
+/// Moves bytes to the front of the buffer that they are in.
+fn move_to_front(buffer: &mut [u8], from: usize, length: usize) {
+    if from.wrapping_add(length) <= buffer.len() {
+        let start = buffer.as_mut_ptr();
+        // SAFETY: Both ranges are within the buffer, as just looked at; they may overlap.
+        unsafe { core::ptr::copy(start.wrapping_add(from), start, length) };
     }
 }
 
@@ -300,8 +310,11 @@ unsafe fn print_given(from: Place, buffer: &mut [u8]) -> Option<usize> {
         let printed = method(dentry.cast_mut(), start.cast(), buffer.len() as c_int);
         // It stands somewhere in the buffer, ended by a zero byte; or it is an error pointer, far away.
         let from = (printed as usize).wrapping_sub(start as usize);
-        let length = buffer.get(from..)?.iter().position(|&byte| byte == 0)?;
-        buffer.copy_within(from..from.wrapping_add(length), 0);
+        let mut length = 0usize;
+        while *buffer.get(from.wrapping_add(length))? != 0 {
+            length = length.wrapping_add(1);
+        }
+        move_to_front(buffer, from, length);
         Some(length)
     }
 }

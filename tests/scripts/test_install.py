@@ -84,6 +84,14 @@ def test_the_device_belongs_to_a_group(installed: Path) -> None:
     assert "\ng fault-tracer -" in group
 
 
+def test_the_flight_recorder_is_started_where_it_was_installed(installed: Path) -> None:
+    unit = (installed / PREFIX / "lib/systemd/system/fault-tracer.service").read_text()
+    [start] = re.findall(r"^ExecStart=(\S+) (.*)$", unit, re.MULTILINE)
+    assert start[0] == f"/{PREFIX}/bin/fault-tracer" and "--on-demand" in start[1]
+    assert (installed / start[0].lstrip("/")).is_file()
+    assert "@" not in "".join(line for line in unit.splitlines() if not line.startswith("#"))
+
+
 def test_nothing_stays_and_nobody_elses_goes(tmp_path: Path) -> None:
     others = tmp_path / PREFIX / "bin/other"
     others.parent.mkdir(parents=True)
