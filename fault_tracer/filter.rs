@@ -105,8 +105,7 @@ impl Filter {
 
     /// Whether it admits a fault by the flags, which are in the first word of its record, and by the address.
     pub(crate) fn admits(&self, header: u64, address: u64) -> bool {
-        let flags = (header >> uapi::HEADER_FLAGS_SHIFT) & uapi::FLAGS_MASK
-            | (header >> uapi::HEADER_ENTRY_SHIFT << entry::SHIFT) & entry::MASK;
+        let flags = uapi::flags_of_header(header);
         let [test, ..] = &self.tests;
         let [range, ..] = &self.ranges;
         let mut tests = self.tests.iter().take_while(|test| test.mask != 0);

@@ -196,23 +196,22 @@ impl Registry {
         let left = || {
             let running = self.running.iter().enumerate();
             running.filter_map(|(slot, entry)| {
-                (Some(slot) != ending).then(|| Some(entry.as_ref()?.config.flags))?
+                (Some(slot) != ending).then_some(entry.as_ref()).flatten()
             })
         };
-        let running = self.running.iter().enumerate();
-        let mut others = running.filter(|(slot, _)| Some(*slot) != ending);
-        if !others.any(|(_, entry)| entry.as_ref().is_some_and(|entry| entry.rules.is_some())) {
+        let any_has = |flag| left().any(|entry| entry.config.flags & flag != 0);
+        if !left().any(|entry| entry.rules.is_some()) {
             armed.rules = None;
         }
-        if !left().any(|flags| flags & session_flag::LATENCY != 0) {
+        if !any_has(session_flag::LATENCY) {
             if let (Some(latency), Some(kprobe)) = (armed.latency.take(), &armed.kprobe) {
                 latency.disarm(kprobe);
             }
         }
-        if !left().any(|flags| flags & session_flag::FTRACE == 0) {
+        if !left().any(|entry| entry.config.flags & session_flag::FTRACE == 0) {
             armed.kprobe = None;
         }
-        if !left().any(|flags| flags & session_flag::FTRACE != 0) {
+        if !any_has(session_flag::FTRACE) {
             armed.ftrace = None;
         }
         if left().next().is_none() {

@@ -122,13 +122,7 @@ impl Rule {
                 };
                 What::Executable(id.ok_or(EINVAL)?)
             }
-            rule_kind::NAME => {
-                let mut name = rule.name;
-                // What stands behind the end says nothing.
-                let end = name.iter().position(|&byte| byte == 0).unwrap_or(0);
-                name.iter_mut().skip(end).for_each(|byte| *byte = 0);
-                What::Name(name)
-            }
+            rule_kind::NAME => What::Name(up_to_its_end(rule.name)),
             _ => return Err(EINVAL),
         };
         Ok(Self {
@@ -136,6 +130,13 @@ impl Rule {
             except: rule.flags & rule_flag::EXCEPT != 0,
         })
     }
+}
+
+/// A name with zeros behind its end, where anything may stand.
+fn up_to_its_end(mut name: [u8; 16]) -> [u8; 16] {
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(15);
+    name.iter_mut().skip(end).for_each(|byte| *byte = 0);
+    name
 }
 
 /// The rules of a session.
@@ -256,10 +257,7 @@ impl Facts {
                             .cast::<[u8; 16]>()
                             .read_volatile()
                     };
-                    let mut own = self.name.unwrap_or_else(now);
-                    let end = own.iter().position(|&byte| byte == 0).unwrap_or(15);
-                    own.iter_mut().skip(end).for_each(|byte| *byte = 0);
-                    own == name
+                    up_to_its_end(self.name.unwrap_or_else(now)) == name
                 }
             }
         }

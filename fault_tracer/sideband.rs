@@ -419,8 +419,8 @@ impl Side {
         let path = room_for_path(ring, scratch);
         // SAFETY: As this function's.
         let path_bytes = unsafe { name(vma, bytes_of(path)) };
-        let told = bytes_of(path).get(..path_bytes).unwrap_or(&[]);
-        if filter.is_some_and(|filter| !filter.admits_mapping(told)) {
+        let printed = bytes_of(path).get(..path_bytes).unwrap_or(&[]);
+        if filter.is_some_and(|filter| !filter.admits_mapping(printed)) {
             if let Some(slot) = known.get_mut(number) {
                 *slot = Known {
                     seen: Seen::NOTHING,

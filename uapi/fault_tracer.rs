@@ -512,8 +512,7 @@ impl FaultRecord {
 
     /// The flags, see [`fault_flag`] and [`entry`].
     pub const fn flags(&self) -> u64 {
-        (self.header >> HEADER_FLAGS_SHIFT) & FLAGS_MASK
-            | (self.header >> HEADER_ENTRY_SHIFT << entry::SHIFT) & entry::MASK
+        flags_of_header(self.header)
     }
 
     /// The faulting address.
@@ -552,6 +551,12 @@ pub const fn header_type(header: u64) -> u64 {
     } else {
         bits
     }
+}
+
+/// The flags of the fault whose record begins with this word, see [`fault_flag`] and [`entry`].
+pub const fn flags_of_header(header: u64) -> u64 {
+    (header >> HEADER_FLAGS_SHIFT) & FLAGS_MASK
+        | (header >> HEADER_ENTRY_SHIFT << entry::SHIFT) & entry::MASK
 }
 
 /// What the flags of a fault, see [`FaultRecord::flags`], are in its first word.

@@ -403,11 +403,12 @@ impl Proof {
                 let thread = self.threads.remove(&row.tid).unwrap_or_default();
                 if thread.start.is_some() && !thread.checked {
                     self.check(row, &thread);
-                    *(if has_left {
+                    let count = if has_left {
                         &mut self.verdict.left
                     } else {
                         &mut self.verdict.alive
-                    }) += 1;
+                    };
+                    *count += 1;
                 }
                 let checked = Open {
                     start: thread.start,

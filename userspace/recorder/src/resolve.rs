@@ -87,8 +87,8 @@ struct Snapshot {
     /// Threads whose names change in the records, and processes whose programs do.
     renamed: FxHashSet<u32>,
     executed: FxHashSet<u32>,
-    /// By CPU, the numbers of mappings that were told.
-    told: FxHashSet<(u32, u16)>,
+    /// By CPU, the numbers of the mappings that are in the records.
+    mapped: FxHashSet<(u32, u16)>,
     /// From here on, no CPU's records are overwritten.
     since_ns: u64,
 }
@@ -277,7 +277,7 @@ impl Resolver {
         };
         match record {
             Record::Mapping(mapping) => {
-                let is_first = snapshot.told.insert((cpu, mapping.number));
+                let is_first = snapshot.mapped.insert((cpu, mapping.number));
                 if is_first && mapping.flags & mapping_flag::AGAIN != 0 {
                     // The faults before it are of this mapping, too.
                     self.mapping(cpu, mapping);

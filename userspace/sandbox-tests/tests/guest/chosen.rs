@@ -7,13 +7,18 @@ use std::{
     fs,
     os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use fault_tracer_uapi::{self as uapi, rule_flag, rule_kind};
-use sandbox_tests::{device::Session, guest, module, program, tool, truth::Truth};
+use sandbox_tests::{
+    device::Session,
+    guest, module, program,
+    tool::{self, Recorder},
+    truth::Truth,
+};
 
 /// A control group, gone when dropped.
 struct Group(PathBuf);
@@ -79,20 +84,12 @@ impl Trace {
     }
 
     fn lines(&self) -> Vec<Line> {
-        let text = tool::export(&self.file, "csv", &[]);
-        let mut lines = text.lines();
-        let head: Vec<&str> = lines.next().unwrap().split(',').collect();
-        let column = |name: &str| head.iter().position(|column| *column == name).unwrap();
-        let (pid, address, process) = (column("pid"), column("address"), column("process"));
-        lines
-            .map(|line| {
-                let fields: Vec<&str> = line.split(',').collect();
-                let digits = fields[address].trim_start_matches("0x");
-                Line {
-                    pid: fields[pid].parse().unwrap(),
-                    address: u64::from_str_radix(digits, 16).unwrap(),
-                    process: fields[process].to_owned(),
-                }
+        tool::columns(&self.file, ["pid", "address", "process"], &[])
+            .into_iter()
+            .map(|[pid, address, process]| Line {
+                pid: pid.parse().unwrap(),
+                address: u64::from_str_radix(address.trim_start_matches("0x"), 16).unwrap(),
+                process,
             })
             .collect()
     }
@@ -244,7 +241,7 @@ fn all_but_some() {
     guest::test(|_| {
         let _module = module::load_idle();
         let trace = Trace::none();
-        let mut recorder = tool::command(&[
+        let recorder = Recorder::start(&[
             "record",
             "-a",
             "--except",
@@ -255,17 +252,17 @@ fn all_but_some() {
             &format!("pid={}", std::process::id()),
             "-o",
             &trace.file,
-        ])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-        wait_for_session();
+        ]);
+        let info = Session::open().unwrap().overview(0);
+        assert_eq!(info.rules, 3, "{info:?}");
+        let text = tool::run(&["status"], 0);
+        assert!(text.contains("chosen by 3 rules"), "{text}");
         assert!(Command::new("sh")
             .args(["-c", SCRIPT])
             .status()
             .unwrap()
             .success());
-        interrupt(&mut recorder);
+        recorder.end();
         trace.assert_proven();
         let processes = trace.processes();
         assert!(
@@ -278,29 +275,6 @@ fn all_but_some() {
         let own = std::process::id();
         assert!(trace.lines().iter().all(|line| line.pid != own));
     });
-}
-
-/// Waits until a session is there.
-fn wait_for_any_session() {
-    let session = Session::open().unwrap();
-    while session.overview(0).present == 0 {
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Waits until a session with three rules is there.
-fn wait_for_session() {
-    wait_for_any_session();
-    let info = Session::open().unwrap().overview(0);
-    assert_eq!(info.rules, 3, "{info:?}");
-    let text = tool::run(&["status"], 0);
-    assert!(text.contains("chosen by 3 rules"), "{text}");
-}
-
-fn interrupt(recorder: &mut Child) {
-    // SAFETY: A system call on a child of ours that was not waited for.
-    unsafe { libc::kill(recorder.id() as i32, libc::SIGINT) };
-    assert!(recorder.wait().unwrap().success());
 }
 
 /// A rule of this kind and value.
@@ -441,21 +415,14 @@ fn a_session_by_rules_lives_on_without_a_target() {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let script = script.to_str().unwrap();
         let trace = Trace::none();
-        let mut recorder = tool::command(&["record", "--exe", script, "-o", &trace.file])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_for_any_session();
+        let mut recorder = Recorder::start(&["record", "--exe", script, "-o", &trace.file]);
         thread::sleep(Duration::from_secs(2));
         for _ in 0..3 {
             assert!(Command::new(script).status().unwrap().success());
         }
         thread::sleep(Duration::from_secs(1));
-        assert!(
-            recorder.try_wait().unwrap().is_none(),
-            "it has ended by itself"
-        );
-        interrupt(&mut recorder);
+        assert!(recorder.is_running(), "it has ended by itself");
+        recorder.end();
         let text = trace.assert_proven();
         assert!(text.contains("3 threads from beginning to end"), "{text}");
     });

@@ -6,37 +6,32 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use sandbox_tests::{device::Session, guest, module, program, tool};
+use sandbox_tests::{
+    guest, module, program,
+    tool::{self, Recorder},
+};
 
 /// A recording that waits, and the folder into which it writes.
-struct Recorder {
-    child: Child,
+struct OnDemand {
+    recorder: Recorder,
     folder: tempfile::TempDir,
 }
 
-impl Recorder {
+impl OnDemand {
     fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("faults.arrows");
-        let arguments = [
-            &["record", "--on-demand", "-o", file.to_str().unwrap()],
-            options,
-        ]
-        .concat();
-        let child = tool::command(&arguments)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let session = Session::open().unwrap();
-        while session.overview(0).present == 0 {
-            thread::sleep(Duration::from_millis(10));
+        let file = file.to_str().unwrap();
+        let arguments = [&["record", "--on-demand", "-o", file], options].concat();
+        Self {
+            recorder: Recorder::start(&arguments),
+            folder,
         }
-        Self { child, folder }
     }
 
     /// The files that it has written, in order.
@@ -62,23 +57,10 @@ impl Recorder {
         }
     }
 
-    fn signal(&self, signal: i32) {
-        // SAFETY: A system call on a child of ours that was not waited for.
-        unsafe { libc::kill(self.child.id() as i32, signal) };
-    }
-
     /// Interrupts it, and expects it to end well.
-    fn end(mut self) -> tempfile::TempDir {
-        self.signal(libc::SIGINT);
-        assert!(self.child.wait().unwrap().success());
-        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    fn end(self) -> tempfile::TempDir {
+        self.recorder.end();
+        self.folder
     }
 }
 
@@ -93,17 +75,15 @@ fn written(folder: &Path) -> Vec<PathBuf> {
 
 /// What the faults of a file say: process, program, mapping.
 fn said(file: &str) -> Vec<[String; 3]> {
-    let text = tool::export(file, "csv", &["--events"]);
-    let mut lines = text.lines();
-    let head: Vec<&str> = lines.next().unwrap().split(',').collect();
-    let place = |name: &str| head.iter().position(|column| *column == name).unwrap();
-    let places = ["process", "program", "mapping"].map(place);
-    let event = place("event");
-    lines
-        .map(|line| line.split(',').collect::<Vec<&str>>())
-        .filter(|fields| fields[event] == "fault")
-        .map(|fields| places.map(|place| fields[place].to_owned()))
-        .collect()
+    tool::columns(
+        file,
+        ["event", "process", "program", "mapping"],
+        &["--events"],
+    )
+    .into_iter()
+    .filter(|[event, ..]| event == "fault")
+    .map(|[_, process, program, mapping]| [process, program, mapping])
+    .collect()
 }
 
 fn stir() {
@@ -121,7 +101,7 @@ fn the_newest_are_written_whenever_asked_and_each_file_stands_for_itself() {
         let _module = module::load_idle();
         let spin = program::find("ft-workload");
         let mut spinning = Command::new(&spin).arg("spin").spawn().unwrap();
-        let recorder = Recorder::start(&["-a", "--ring-size", "256K"]);
+        let recorder = OnDemand::start(&["-a", "--ring-size", "256K"]);
         let mut all = BTreeSet::new();
         for number in 1..=3 {
             stir();
@@ -168,9 +148,9 @@ fn the_newest_are_written_whenever_asked_and_each_file_stands_for_itself() {
 fn a_signal_asks_and_ctrl_c_ends_without_a_file() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let recorder = Recorder::start(&["-a"]);
+        let recorder = OnDemand::start(&["-a"]);
         stir();
-        recorder.signal(libc::SIGUSR1);
+        recorder.recorder.signal(libc::SIGUSR1);
         recorder.wait_for(1);
         let folder = recorder.end();
         assert_eq!(written(folder.path()).len(), 1);
@@ -233,12 +213,12 @@ fn a_process_that_was_named_and_ends_badly_is_written() {
             .arg("spin")
             .spawn()
             .unwrap();
-        let mut recorder = Recorder::start(&["--pid", &child.id().to_string()]);
+        let mut recorder = OnDemand::start(&["--pid", &child.id().to_string()]);
         thread::sleep(Duration::from_millis(200));
         child.kill().unwrap();
         child.wait().unwrap();
         recorder.wait_for(1);
         // It was the only one.
-        assert!(recorder.child.wait().unwrap().success());
+        assert!(recorder.recorder.wait().success());
     });
 }

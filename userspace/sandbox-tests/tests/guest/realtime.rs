@@ -7,42 +7,14 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsRawFd as _, FromRawFd as _},
-    process::{Child, Command, Stdio},
-    ptr, thread,
-    time::Duration,
+    process::Command,
+    ptr,
 };
 
-use sandbox_tests::{device::Session, guest, module, program, tool};
-
-/// A recording; killed if a test fails meanwhile.
-struct Recorder(Child);
-
-impl Recorder {
-    fn start(arguments: &[&str]) -> Self {
-        let child = tool::command(arguments)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let session = Session::open().unwrap();
-        while session.overview(0).present == 0 {
-            thread::sleep(Duration::from_millis(10));
-        }
-        Self(child)
-    }
-
-    fn end(mut self) {
-        // SAFETY: A system call on a child of ours that was not waited for.
-        unsafe { libc::kill(self.0.id() as i32, libc::SIGINT) };
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use sandbox_tests::{
+    guest, module, program,
+    tool::{self, Recorder},
+};
 
 #[test]
 fn urgent_threads_fault_in_files_that_others_rename() {
@@ -73,14 +45,9 @@ fn urgent_threads_fault_in_files_that_others_rename() {
         let text = tool::run(&["verify", trace], 0);
         assert!(text.contains("difference 0"), "{text}");
         // Each fault in one of the files has a path that it has had at some time.
-        let text = tool::export(trace, "csv", &[]);
-        let mut lines = text.lines();
-        let head: Vec<&str> = lines.next().unwrap().split(',').collect();
-        let place = head.iter().position(|name| *name == "mapping").unwrap();
         let files = files.to_str().unwrap();
         let mut of_files = 0;
-        for line in lines {
-            let path = line.split(',').nth(place).unwrap();
+        for [path] in tool::columns(trace, ["mapping"], &[]) {
             if let Some(rest) = path.strip_prefix(files) {
                 let parts: Vec<&str> = rest.split('/').collect();
                 assert!(

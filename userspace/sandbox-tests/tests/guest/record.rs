@@ -13,7 +13,7 @@ use sandbox_tests::{
     device::Session,
     guest, module,
     program::{self, Program},
-    tool::{self, run},
+    tool::{self, recorder, run},
 };
 
 /// The trace of a command in the current kernel, and its folder.
@@ -158,17 +158,6 @@ fn what_is_overwritten_is_named_and_large_rings_overwrite_nothing() {
         let text = overwrite("16384", 0);
         assert!(text.contains("21 threads from beginning to end"), "{text}");
     });
-}
-
-/// A recorder that runs: its session is there.
-fn recorder(arguments: &[&str]) -> Child {
-    let mut recorder = tool::command(arguments).spawn().unwrap();
-    let session = Session::open().unwrap();
-    while session.overviews().is_empty() {
-        assert_eq!(recorder.try_wait().unwrap(), None, "the recorder has ended");
-        thread::yield_now();
-    }
-    recorder
 }
 
 /// How many lines of a CSV there are of the faults of a process of that name.

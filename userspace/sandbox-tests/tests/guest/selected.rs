@@ -41,16 +41,7 @@ fn record(options: &[&str], command: &[&str]) -> Recorded {
 impl Recorded {
     /// The rows of the faults, by the columns of these names.
     fn rows<const N: usize>(&self, names: [&str; N]) -> Vec<[String; N]> {
-        let text = tool::export(&self.file, "csv", &[]);
-        let mut lines = text.lines();
-        let head: Vec<&str> = lines.next().unwrap().split(',').collect();
-        let places = names.map(|name| head.iter().position(|column| *column == name).unwrap());
-        lines
-            .map(|line| {
-                let fields: Vec<&str> = line.split(',').collect();
-                places.map(|place| fields[place].to_owned())
-            })
-            .collect()
+        tool::columns(&self.file, names, &[])
     }
 
     /// How many faults `record` said were passed over, of how many that were seen.

@@ -96,7 +96,10 @@ fn record(
     let mut recording = Recording::new(&session, rings, how.clock, rows)?;
     add_mappings(recording.sink_mut(), &arguments.target.pids);
 
-    let finished = follow(live, &mut recording).and_then(|()| finish(&mut recording, how, None));
+    let finished = follow(live, &mut recording).and_then(|()| {
+        let accounts = recording.accounts();
+        finish(&mut recording, how, accounts)
+    });
     drop(recording);
     finished.map(|finished| finished.ended(output))
 }
@@ -208,22 +211,18 @@ struct Finished {
     stray_returns: u64,
 }
 
-/// Writes the account, from that of `before` on if there is one, and the end.
+/// Writes the account, if it could be had, and the end.
 fn finish(
     recording: &mut Recording<'_, Rows<Trace<'_>>>,
     how: &How,
-    before: Option<&Accounts>,
+    accounts: anyhow::Result<Accounts>,
 ) -> Result<Finished, Failure> {
-    let accounts = recording.accounts();
     if accounts.is_err() {
         // What is there is kept.
         let trace = recording.sink_mut().consumer_mut();
         trace.writer.flush().map_err(Failure::Output)?;
     }
     let mut accounts = accounts?;
-    if let Some(before) = before {
-        accounts.count_from(before);
-    }
     recording
         .sink()
         .consumer()

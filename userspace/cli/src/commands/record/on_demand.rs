@@ -92,7 +92,11 @@ fn snapshot(
         session.tell_alive()?;
         recording.take_rest()?;
         let until = recording.accounts()?;
-        let finished = finish(&mut recording, how, before.as_ref())?;
+        let mut accounts = until.clone();
+        if let Some(before) = &before {
+            accounts.count_from(before);
+        }
+        let finished = finish(&mut recording, how, Ok(accounts))?;
         Ok((finished, until))
     };
     let (finished, until) = match write(&mut output) {
