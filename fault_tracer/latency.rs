@@ -183,8 +183,8 @@ fn huge_shift(vma: &bindings::vm_area_struct) -> u32 {
     }
 }
 
-/// Likewise for the page by which an address is translated, and in the next byte for the folio of anonymous memory that
-/// it is one of several pages of.
+/// Likewise for the page by which an address is translated; in the next byte for the folio of anonymous memory that
+/// it is one of several pages of; and above that its node: what `ReturnRecord::page` tells.
 ///
 /// # Safety
 ///
@@ -196,12 +196,44 @@ unsafe fn page_and_folio(memory: *const bindings::mm_struct, address: u64) -> u3
     let Some(page) = page else { return shift };
     // SAFETY: A page of memory that is mapped, while the mapping is locked: it may be unmapped and freed meanwhile by
     // reclaim alone. Its `struct page` stays in any case; what is read of it is a number of few bits.
-    let order = unsafe { folio_order(page) };
-    match order {
-        0 => shift,
-        order => shift | shift.wrapping_add(order) << 8,
+    let (order, node) = unsafe { (folio_order(page), node_of(page)) };
+    let told = shift | node << 16;
+    // A huge page is all of its folio.
+    if order == 0 || shift != bindings::PAGE_SHIFT {
+        told
+    } else {
+        told | shift.wrapping_add(order) << 8
     }
 }
+
+/// The NUMA node of a page, plus 1; 0 where it is not known. `page_to_nid` of `include/linux/mm.h`.
+///
+/// # Safety
+///
+/// As [`folio_order`].
+unsafe fn node_of(page: *const bindings::page) -> u32 {
+    // SAFETY: By the contract; other bits of the word may change at any time, those of the node never.
+    let flags = unsafe { (&raw const (*page).flags.f).read_volatile() };
+    match NODES_SHIFT {
+        Some(0) => 1,
+        // With CONFIG_SPARSEMEM_VMEMMAP the highest bits are the node (`include/linux/page-flags-layout.h`).
+        Some(bits) if cfg!(CONFIG_SPARSEMEM_VMEMMAP) => {
+            (flags as u64 >> (64 - bits)).wrapping_add(1) as u32
+        }
+        _ => 0,
+    }
+}
+
+/// `NODES_SHIFT` of `include/linux/nodemask_types.h`, of the kernels that there are.
+const NODES_SHIFT: Option<u32> = if !cfg!(CONFIG_NUMA) {
+    Some(0)
+} else if cfg!(CONFIG_NODES_SHIFT = "10") {
+    Some(10)
+} else if cfg!(CONFIG_NODES_SHIFT = "6") {
+    Some(6)
+} else {
+    None
+};
 
 /// The order of the folio of anonymous memory that a page is one of; 0 of others. `page_folio` and `folio_order` of
 /// `include/linux`.

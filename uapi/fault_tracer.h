@@ -155,7 +155,7 @@ struct ft_return_record {
 	__u64 time_ns;		/* of the return; the fault took time_ns - entry_ns */
 	__u64 entry_ns;		/* time_ns of the fault */
 	__u32 result;		/* vm_fault_t, FT_RESULT_* */
-	__u32 page;		/* bits 0-7: log2 of the page's bytes, 8-15: of the folio's; 0: not known */
+	__u32 page;		/* bits 0-7: log2 of the page's bytes, 8-15: of the folio's, 16-31: node + 1; 0: not known */
 };
 
 /* The user stack of the fault that follows on the same CPU. */

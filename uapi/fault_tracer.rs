@@ -296,7 +296,8 @@ pub struct ReturnRecord {
     /// The page by which the address is translated when the function returns. Bits 0 to 7: the power of two that is its
     /// size in bytes, as the page tables say (of hugetlbfs: that of its pages); 0 where there is none, or where the
     /// mapping's lock was given back, so that it cannot be looked up. Bits 8 to 15: likewise the size of the piece of
-    /// anonymous memory that it belongs to, where that is larger than the page (a folio of several pages).
+    /// anonymous memory that it belongs to, where that is larger than the page (a folio of several pages). Bits 16 to 31:
+    /// the NUMA node of the page's memory, plus 1; 0 where it is not known.
     pub page: u32,
 }
 

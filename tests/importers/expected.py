@@ -71,6 +71,7 @@ def fault(number):
         "program": "/bin/fixture",
         "attempts": 1 + number % 3,
         "page_bytes": 4096 << number % 10 if odd else None,
+        "page_node": number % 3 if odd else None,
         "stack": STACKS.get(number % 4),
     }
 

@@ -217,7 +217,7 @@ pub(crate) unsafe fn entry(mm: *const bindings::mm_struct, address: u64) -> Entr
 }
 
 /// The page by which an address is translated: the power of two that is its size in bytes, 0 where there is none; and
-/// its `struct page`, where it is one of the last level that has one.
+/// its `struct page` (of a huge one: that of its first page), where it has one.
 ///
 /// # Safety
 ///
@@ -249,15 +249,14 @@ pub(crate) unsafe fn page_of(
             return (0, None);
         }
         let frame = entry & frame_mask;
-        if shift == bindings::PAGE_SHIFT {
-            let number = (frame >> shift) as usize;
+        if shift == bindings::PAGE_SHIFT || entry & HUGE != 0 {
+            // Of a huge page, bits below its size say other things.
+            let start = frame.wrapping_shr(shift).wrapping_shl(shift);
+            let number = (start >> bindings::PAGE_SHIFT) as usize;
             let page = memory_map.wrapping_add(number.wrapping_mul(size_of::<bindings::page>()));
             // A special entry has no page that is counted: the page of zeros, or memory of a device.
             let has_page = entry & SPECIAL == 0;
             return (shift, has_page.then_some(page as *const bindings::page));
-        }
-        if entry & HUGE != 0 {
-            return (shift, None);
         }
         table = direct_map.wrapping_add(frame);
         shift = shift.wrapping_sub(9);

@@ -213,12 +213,10 @@ fn term(word: &str) -> Result<Term, FilterError> {
     {
         subject = Subject::Key(Key::Fate);
     }
-    let is_number = matches!(
-        subject,
-        Subject::Duration
-            | Subject::Address
-            | Subject::Key(Key::Pid | Key::Tid | Key::Cpu | Key::Node | Key::Size | Key::Time)
-    );
+    let is_number = match subject {
+        Subject::Duration | Subject::Address => true,
+        Subject::Key(key) => key.is_number(),
+    };
     let compares = matches!(
         operator,
         Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual

@@ -177,8 +177,8 @@ impl Groups {
         let constant = |name: &'static str| Value::Text(Name::from(name));
         let index = number as usize;
         match key {
-            Key::Pid | Key::Tid | Key::Cpu | Key::Node | Key::Size => Value::Number(number),
             Key::Time => Value::Number(number * self.step_ns),
+            key if key.is_number() => Value::Number(number),
             Key::Kind => constant(Kind::ALL[index].name()),
             Key::Fate => constant(Fate::ALL[index].name()),
             Key::Access => constant(Access::ALL[index].name()),

@@ -41,6 +41,8 @@ pub enum Key {
     Cpu,
     /// NUMA node of the CPU.
     Node,
+    /// NUMA node of the page that the fault mapped.
+    PageNode,
     /// Size of the page that the fault mapped, in bytes.
     Size,
     /// Time since the first fault, in nanoseconds; groups have it in steps.
@@ -98,7 +100,7 @@ impl Found<'_> {
 
 impl Key {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Process,
         Self::Pid,
         Self::Thread,
@@ -115,6 +117,7 @@ impl Key {
         Self::Object,
         Self::Cpu,
         Self::Node,
+        Self::PageNode,
         Self::Size,
         Self::Time,
     ];
@@ -138,8 +141,34 @@ impl Key {
             Self::Object => "object",
             Self::Cpu => "cpu",
             Self::Node => "node",
+            Self::PageNode => "page-node",
             Self::Size => "size",
             Self::Time => "time",
+        }
+    }
+
+    /// Whether its values are numbers.
+    pub const fn is_number(self) -> bool {
+        match self {
+            Self::Pid
+            | Self::Tid
+            | Self::Cpu
+            | Self::Node
+            | Self::PageNode
+            | Self::Size
+            | Self::Time => true,
+            Self::Process
+            | Self::Thread
+            | Self::Program
+            | Self::Mapping
+            | Self::File
+            | Self::Kind
+            | Self::Fate
+            | Self::Access
+            | Self::Symbol
+            | Self::Caller
+            | Self::Line
+            | Self::Object => false,
         }
     }
 
@@ -201,6 +230,9 @@ impl Key {
                 let node = context.nodes.of(fault.fault.cpu);
                 node.map_or(Found::Unknown, |node| Found::Number(node.into()))
             }
+            Self::PageNode => fault
+                .page_node
+                .map_or(Found::Unknown, |node| Found::Number(node.into())),
             Self::Size => fault.page_bytes.map_or(Found::Unknown, Found::Number),
             Self::Time => Found::Number(time_ns.saturating_sub(context.start_ns)),
         }

@@ -338,6 +338,16 @@ impl Proof {
 
     fn thread(&mut self, row: &ThreadRow) {
         let counters = (row.min_flt, row.maj_flt);
+        let tells_of_one_there = matches!(
+            row.event,
+            ThreadEvent::Rename | ThreadEvent::Exit | ThreadEvent::Alive | ThreadEvent::Left
+        );
+        if tells_of_one_there && counters == (0, 0) && !self.ended_leaders.contains(&row.tid) {
+            // It has had no fault before, whoever has made it: of the kernel's own workers in a process, as those of
+            // io_uring, no fork is told.
+            let thread = self.threads.entry(row.tid).or_default();
+            thread.start.get_or_insert(counters);
+        }
         match row.event {
             ThreadEvent::Fork => {
                 let start = Open {
@@ -750,6 +760,25 @@ mod tests {
             (cut_off.outcome(), cut_off.end),
             (Outcome::Incomplete, None)
         );
+    }
+
+    #[test]
+    fn a_thread_without_faults_begins_wherever_it_is_told_of() {
+        let worker = |faults: u64| {
+            let mut rows = vec![thread(ThreadEvent::Rename, 8, 0, 0)];
+            rows.extend((0..faults).map(|_| fault(8, Fate::Minor)));
+            rows.push(thread(ThreadEvent::Exit, 8, faults, 0));
+            verdict(ended(rows))
+        };
+        for faults in [0, 3] {
+            let worker = worker(faults);
+            assert!(is_complete(&worker) && worker.threads == 1, "{worker:?}");
+        }
+        let late = verdict(ended(vec![
+            thread(ThreadEvent::Rename, 8, 2, 0),
+            thread(ThreadEvent::Exit, 8, 2, 0),
+        ]));
+        assert_eq!(late.unbegun, [8]);
     }
 
     #[test]

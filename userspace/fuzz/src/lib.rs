@@ -110,6 +110,7 @@ pub fn trace_file(bytes: &[u8]) {
             events: all,
             comments: all,
             weight: Weight::default(),
+            microseconds: all,
         }) {
             let rows = rows.iter().cloned().map(Ok::<_, io::Error>);
             let ended = export(

@@ -52,6 +52,11 @@ fn page_bytes(kind: Kind, page: u32) -> Option<u64> {
     (PAGE_SHIFT..48).contains(&shift).then(|| 1 << shift)
 }
 
+/// The NUMA node of that page, where it is known.
+fn page_node(page: u32) -> Option<u32> {
+    (page >> 16).checked_sub(1)
+}
+
 /// Resolves a session's records. They must come in order of time, those of a CPU in their order;
 /// [`Record::Lost`] may come at any time.
 #[derive(Debug, Default)]
@@ -439,6 +444,7 @@ impl Resolver {
         resolved.returns = 0;
         resolved.duration_ns = None;
         resolved.page_bytes = None;
+        resolved.page_node = None;
         resolved.stack = stack;
         resolved.fault = fault;
         thread.held = Some(Held {
@@ -464,6 +470,7 @@ impl Resolver {
                 fault.duration_ns = Some(end.time_ns.saturating_sub(fault.fault.time_ns));
                 fault.returns += 1;
                 fault.page_bytes = page_bytes(fault.kind, end.page);
+                fault.page_node = page_node(end.page);
                 if self.is_selection {
                     fault.fate = fate_of(u64::from(held.last.flags), end.result);
                 }
@@ -1043,6 +1050,11 @@ mod tests {
     fn the_page_of_a_fault_is_what_it_has_mapped() {
         // A page, a page in a folio of 64 KiB, a huge page; what is no size.
         assert_eq!(page_bytes(Kind::ZeroFill, 12), Some(4096));
+        assert_eq!(page_bytes(Kind::ZeroFill, 12 | 3 << 16), Some(4096));
+        assert_eq!(
+            [12, 12 | 1 << 16, 12 | 3 << 16].map(page_node),
+            [None, Some(0), Some(2)]
+        );
         assert_eq!(page_bytes(Kind::ZeroFill, 12 | 16 << 8), Some(65536));
         assert_eq!(page_bytes(Kind::CopyOnWrite, 12 | 16 << 8), Some(4096));
         assert_eq!(page_bytes(Kind::ZeroFill, 21), Some(2 << 20));

@@ -85,6 +85,8 @@ pub struct Row {
     pub duration_ns: Option<u64>,
     /// Size of the page that the fault mapped, of such a recording, where it is known.
     pub page_bytes: Option<u64>,
+    /// NUMA node of that page, likewise.
+    pub page_node: Option<u32>,
 }
 
 impl Row {

@@ -152,6 +152,13 @@ impl Account {
         }
     }
 
+    /// Adds the counts of another part of the same recording.
+    pub fn add(&mut self, other: &Self) {
+        for ((_, count), (_, other)) in self.counts_mut().into_iter().zip(other.counts()) {
+            *count = count.saturating_add(other);
+        }
+    }
+
     /// Counts recorded faults as passed over: they were read, and are not asked for.
     pub fn leave_out(&mut self, count: u64) {
         self.hits = self.hits.saturating_sub(count);

@@ -159,6 +159,8 @@ pub struct ResolvedFault {
     /// of anonymous memory that is filled at once. `None` where it is not known: in recordings without durations, and of
     /// faults that failed or gave up their lock.
     pub page_bytes: Option<u64>,
+    /// The NUMA node of that page's memory, where it is known: in recordings with durations.
+    pub page_node: Option<u32>,
 }
 
 impl Default for ResolvedFault {
@@ -177,6 +179,7 @@ impl Default for ResolvedFault {
             returns: 0,
             duration_ns: None,
             page_bytes: None,
+            page_node: None,
             stack: None,
         }
     }

@@ -222,3 +222,72 @@ fn faults_of_pages_that_are_moved_are_told_from_first_touches() {
         assert!(kinds.is_empty(), "faults of other kinds: {kinds:?}");
     });
 }
+
+/// By the node that move_pages(2) has for each page of a program.
+#[test]
+fn faults_tell_the_node_of_their_page() {
+    const BOUND: &str = "import ctypes, mmap\n\
+        libc = ctypes.CDLL(None, use_errno=True)\n\
+        HUGE, PAGES = 2 << 20, 64\n\
+        for node in 0, 1:\n\
+        \x20   memory = mmap.mmap(-1, 2 * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n\
+        \x20   first = ctypes.addressof(ctypes.c_char.from_buffer(memory))\n\
+        \x20   start = (first + HUGE - 1) // HUGE * HUGE\n\
+        \x20   mask = ctypes.c_ulong(1 << node)\n\
+        \x20   args = [ctypes.c_void_p(first), ctypes.c_ulong(2 * HUGE), 2, ctypes.byref(mask), ctypes.c_ulong(8), 0]\n\
+        \x20   assert libc.syscall(237, *args) == 0, ctypes.get_errno()\n\
+        \x20   for advice, size in (15, 4096), (14, HUGE):\n\
+        \x20       memory.madvise(mmap.MADV_DONTNEED)\n\
+        \x20       memory.madvise(advice)\n\
+        \x20       places = [start + n * 4096 for n in range(PAGES)] if size == 4096 else [start]\n\
+        \x20       for place in places:\n\
+        \x20           memory[place - first] = 1\n\
+        \x20       pages = (ctypes.c_void_p * len(places))(*places)\n\
+        \x20       nodes = (ctypes.c_int * len(places))()\n\
+        \x20       assert libc.syscall(279, 0, ctypes.c_ulong(len(places)), pages, None, nodes, 0) == 0\n\
+        \x20       for place, found in zip(places, nodes):\n\
+        \x20           print(place, size, found)\n";
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let said = folder.path().join("said");
+        let script = folder.path().join("bound.py");
+        fs::write(&script, BOUND).unwrap();
+        let command = format!("python3 {} >{}", script.display(), said.display());
+        let trace = Trace::of_command(&["--latency"], &["sh", "-c", &command]);
+        let rows = trace.faults();
+        let mut nodes = BTreeMap::<u32, usize>::new();
+        let said = fs::read_to_string(said).unwrap();
+        for line in said.lines() {
+            let numbers: Vec<u64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+            let [place, size, node] = numbers[..] else {
+                panic!("{line}");
+            };
+            if size != 4096 && setting::is_realtime() {
+                continue;
+            }
+            let mut found = rows
+                .iter()
+                .filter(|row| row.address == place && row.page_bytes == Some(size));
+            let row = found
+                .next()
+                .unwrap_or_else(|| panic!("no fault at {place:#x} of {size}"));
+            assert_eq!(row.page_node, Some(node as u32), "{row:?}");
+            *nodes.entry(node as u32).or_default() += 1;
+        }
+        assert!(
+            nodes.len() == 2 && nodes.values().all(|count| *count >= 64),
+            "{nodes:?}"
+        );
+        // And summed up.
+        let table = [
+            "report",
+            "--by",
+            "page-node",
+            trace.file().to_str().unwrap(),
+        ]
+        .map(str::to_owned);
+        let table: Vec<&str> = table.iter().map(String::as_str).collect();
+        assert!(tool::run(&table, 0).contains("By page-node"));
+    });
+}

@@ -135,3 +135,70 @@ fn without_durations_and_of_failed_faults_no_size_is_reported() {
         assert!(failed.iter().all(|row| row.page_bytes.is_none()));
     });
 }
+
+/// What `/proc/PID/smaps`, `/proc/PID/pagemap` and `/proc/vmstat` count of a program's own memory.
+#[test]
+fn sizes_add_up_to_what_proc_counts() {
+    const PROGRAM: &str = "import ctypes, mmap\n\
+        HUGE = 2 << 20\n\
+        memory = mmap.mmap(-1, 8 * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n\
+        first = ctypes.addressof(ctypes.c_char.from_buffer(memory))\n\
+        start = (first + HUGE - 1) // HUGE * HUGE - first\n\
+        memory.madvise(mmap.MADV_HUGEPAGE, start, 4 * HUGE)\n\
+        for n in range(3):\n\
+        \x20   memory[start + n * HUGE + 4096 * n] = 1\n\
+        for n in range(100):\n\
+        \x20   memory[start + 4 * HUGE + 8192 * n] = 1\n\
+        rss = huge = 0\n\
+        inside = False\n\
+        for line in open('/proc/self/smaps'):\n\
+        \x20   name, *rest = line.split()\n\
+        \x20   if '-' in name:\n\
+        \x20       low, high = (int(part, 16) for part in name.split('-'))\n\
+        \x20       inside = first <= low and high <= first + 8 * HUGE\n\
+        \x20   elif inside and name == 'Rss:':\n\
+        \x20       rss += int(rest[0]) * 1024\n\
+        \x20   elif inside and name == 'AnonHugePages:':\n\
+        \x20       huge += int(rest[0]) * 1024\n\
+        with open('/proc/self/pagemap', 'rb') as pages:\n\
+        \x20   pages.seek(first // 4096 * 8)\n\
+        \x20   words = memoryview(pages.read(8 * HUGE // 4096 * 8)).cast('Q')\n\
+        present = sum(word >> 63 for word in words)\n\
+        print(first, rss, huge, present * 4096)\n";
+    let thp = || -> u64 {
+        let text = fs::read_to_string("/proc/vmstat").unwrap();
+        let count = |name| text.lines().find_map(|line| line.strip_prefix(name));
+        count("thp_fault_alloc ").unwrap().parse().unwrap()
+    };
+    guest::test(|_| {
+        if setting::is_realtime() {
+            return;
+        }
+        let _module = module::load_idle();
+        let _sizes = allow(HUGE);
+        let folder = tempfile::tempdir().unwrap();
+        let [script, said] = ["program.py", "said"].map(|name| folder.path().join(name));
+        fs::write(&script, PROGRAM).unwrap();
+        let command = format!("python3 {} >{}", script.display(), said.display());
+        let before = thp();
+        let rows = faults(&["sh", "-c", &command]);
+        let counted = thp() - before;
+        let said = fs::read_to_string(said).unwrap();
+        let numbers: Vec<u64> = said
+            .split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect();
+        let [first, rss, huge, present] = numbers[..] else {
+            panic!("{said}");
+        };
+        let own: Vec<Row> = rows
+            .into_iter()
+            .filter(|row| (first..first + 8 * HUGE).contains(&row.address))
+            .collect();
+        let sum: u64 = own.iter().filter_map(|row| row.page_bytes).sum();
+        assert_eq!((sum, sum), (rss, present), "smaps and pagemap");
+        assert_eq!(of_size(&own, HUGE) * HUGE, huge, "smaps");
+        assert_eq!((of_size(&own, HUGE), counted), (3, 3), "vmstat");
+        assert_eq!(of_size(&own, PAGE), 100);
+    });
+}

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The columns of faults behind those of `drain`.
-const MORE: [&str; 19] = [
+const MORE: [&str; 20] = [
     "process",
     "thread",
     "kind",
@@ -33,6 +33,7 @@ const MORE: [&str; 19] = [
     "program",
     "time",
     "page_bytes",
+    "page_node",
     "stack",
     "callers",
 ];
@@ -91,7 +92,7 @@ impl Csv {
             };
             write_preamble(out, &preamble)?;
         }
-        let Columns { events, bands } = columns;
+        let Columns { events, bands, .. } = columns;
         let mut header = vec![HEADER];
         header.extend(MORE);
         if events {
@@ -141,6 +142,7 @@ impl Csv {
         push_text(line, fault.program.as_deref().unwrap_or(""));
         push_text(line, &time);
         push_number(line, fault.page_bytes);
+        push_number(line, fault.page_node);
         push_number(line, fault.stack);
         push_text(line, names.callers_text(";").as_deref().unwrap_or(""));
     }
@@ -196,8 +198,8 @@ impl Csv {
         line.extend_from_slice(b",,,");
         push_text(line, program);
         push_text(line, &time);
-        // The size of a page.
-        line.push(b',');
+        // The size of a page and its node.
+        line.extend_from_slice(b",,");
         push_number(line, frame_of(row).map(|frame| frame.id));
         // Its callers.
         line.push(b',');

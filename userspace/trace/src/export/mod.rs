@@ -55,6 +55,9 @@ pub struct Options {
     pub comments: bool,
     /// In folded stacks: what is counted.
     pub weight: Weight,
+    /// In Parquet and Arrow: the column `time` is whole microseconds. Spark refuses tables with nanoseconds, which `time_ns` has
+    /// in any case.
+    pub microseconds: bool,
 }
 
 /// What folded stacks count.
@@ -301,6 +304,8 @@ struct Columns {
     events: bool,
     /// Those of [`Band`].
     bands: bool,
+    /// See [`Options::microseconds`].
+    microseconds: bool,
 }
 
 /// Takes rows and writes bytes.
@@ -336,6 +341,7 @@ pub fn export<E>(
         let columns = Columns {
             events: options.events,
             bands: bands.is_some(),
+            microseconds: options.microseconds,
         };
         let mut export: Box<dyn Export> = match format {
             Format::Csv => Box::new(csv::Csv::begin(metadata, columns, options.comments, out)?),

@@ -12,7 +12,7 @@ use arrow_array::{
     cast::AsArray as _,
     types::{ArrowDictionaryKeyType, Int32Type, Int64Type, UInt16Type, UInt32Type, UInt64Type},
     Array as _, ArrayRef, ArrowPrimitiveType, Int32Array, Int64Array, PrimitiveArray, RecordBatch,
-    StringArray, TimestampNanosecondArray,
+    StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -57,7 +57,7 @@ enum In {
 }
 
 /// The columns and their order.
-const COLUMNS: [(&str, Holds, In); 42] = [
+const COLUMNS: [(&str, Holds, In); 43] = [
     ("event", Holds::Text, In::Events),
     ("time", Holds::Time, In::All),
     ("time_ns", Holds::Long, In::All),
@@ -85,6 +85,7 @@ const COLUMNS: [(&str, Holds, In); 42] = [
     ("attempts", Holds::Number, In::Faults),
     ("returns", Holds::Number, In::Faults),
     ("page_bytes", Holds::Long, In::SomeFaults),
+    ("page_node", Holds::Number, In::SomeFaults),
     ("stack", Holds::Number, In::SomeFaults),
     ("callers", Holds::Text, In::SomeFaults),
     ("parent", Holds::Number, In::Events),
@@ -147,7 +148,7 @@ impl Table {
         let ours = fields();
         let fields = columns(with).map(|(name, holds, present)| {
             let data_type = match holds {
-                Holds::Time => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
+                Holds::Time => DataType::Timestamp(with.time_unit(), Some(UTC.into())),
                 Holds::Number => DataType::Int32,
                 Holds::Long => DataType::Int64,
                 Holds::Text if texts == Texts::Plain => DataType::Utf8,
@@ -253,7 +254,7 @@ impl Table {
         let rows = self.batch.rows();
         let ours: Vec<_> = fields().into_iter().zip(self.batch.take()).collect();
         let more = &mut self.more;
-        let times = TimestampNanosecondArray::from(std::mem::take(&mut more.times));
+        let times = self.columns.times(std::mem::take(&mut more.times));
         let numbers = |numbers: &mut Vec<Option<i32>>| -> ArrayRef {
             Arc::new(Int32Array::from(std::mem::take(numbers)))
         };
@@ -261,7 +262,7 @@ impl Table {
             Arc::new(Int64Array::from(std::mem::take(numbers)))
         };
         let added: [(&str, ArrayRef); 11] = [
-            ("time", Arc::new(times.with_timezone(UTC))),
+            ("time", times),
             ("ip", longs(&mut more.ips)),
             ("ip_offset", longs(&mut more.ip_offsets)),
             ("symbol_offset", longs(&mut more.symbol_offsets)),
@@ -296,6 +297,27 @@ impl More {
         self.ip_offsets.push(code.map(|code| code.offset as i64));
         self.returns
             .push(fault.map(|fault| i32::try_from(fault.returns).unwrap_or(i32::MAX)));
+    }
+}
+
+impl Columns {
+    fn time_unit(self) -> TimeUnit {
+        if self.microseconds {
+            TimeUnit::Microsecond
+        } else {
+            TimeUnit::Nanosecond
+        }
+    }
+
+    /// The column `time`, of nanoseconds since 1970.
+    fn times(self, times: Vec<i64>) -> ArrayRef {
+        if self.microseconds {
+            let times = times.into_iter().map(|time_ns| time_ns.div_euclid(1000));
+            let times: TimestampMicrosecondArray = times.collect::<Vec<_>>().into();
+            Arc::new(times.with_timezone(UTC))
+        } else {
+            Arc::new(TimestampNanosecondArray::from(times).with_timezone(UTC))
+        }
     }
 }
 

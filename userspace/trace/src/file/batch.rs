@@ -62,6 +62,7 @@ pub struct Batch {
     page_bytes: Sparse<UInt64Type>,
     stack: Sparse<UInt32Type>,
     caller: Sparse<UInt32Type>,
+    page_node: Sparse<UInt32Type>,
     fixed: Fixed,
 }
 
@@ -134,6 +135,9 @@ impl Batch {
         }
         if let Some(page_bytes) = resolved.page_bytes {
             self.page_bytes.set(n, page_bytes);
+        }
+        if let Some(page_node) = resolved.page_node {
+            self.page_node.set(n, page_node);
         }
         if let Some(stack) = resolved.stack {
             self.stack.set(n, stack);
@@ -270,6 +274,7 @@ impl Batch {
             self.page_bytes.numbers(rows),
             self.stack.numbers(rows),
             self.caller.numbers(rows),
+            self.page_node.numbers(rows),
         ]
     }
 }

@@ -92,7 +92,7 @@ const BODY_BYTES_MOST: usize = 1 << 28;
 /// Reads a trace, row by row.
 ///
 /// [`Row::Pending`] does not come out: where the fault itself is not in the trace, since it was cut off,
-/// the pending one takes its place in the end, with an unknown fate.
+/// the pending one takes its place in the end, with an unknown fate. In a trace with an end, such a fault is in the next file.
 pub struct Reader<R> {
     input: R,
     bytes: u64,
@@ -365,6 +365,11 @@ impl<R: Read> Reader<R> {
                     }
                     self.rows.push_back(Row::Fault(fault));
                 }
+                Row::Counter(row) if row.counter == Counter::End => {
+                    // They are in the file in which the recording goes on.
+                    self.pending.clear();
+                    self.rows.push_back(Row::Counter(row));
+                }
                 other => self.rows.push_back(other),
             }
         }
@@ -590,6 +595,7 @@ struct Columns {
     page_bytes: Option<Numbers<UInt64Type>>,
     stack: Option<Numbers<UInt32Type>>,
     caller: Option<Numbers<UInt32Type>>,
+    page_node: Option<Numbers<UInt32Type>>,
 }
 
 /// A column that older traces do not have: `Some(None)` where there is none, `None` where it is of another type.
@@ -642,6 +648,7 @@ impl Columns {
             page_bytes: later(columns.next())?,
             stack: later(columns.next())?,
             caller: later(columns.next())?,
+            page_node: later(columns.next())?,
         })
     }
 
@@ -857,6 +864,7 @@ impl Columns {
             returns: self.returns.get(row).unwrap_or(0),
             duration_ns: self.duration_ns.get(row),
             page_bytes: self.page_bytes.as_ref().and_then(|of| of.get(row)),
+            page_node: self.page_node.as_ref().and_then(|of| of.get(row)),
             stack: self.stack.as_ref().and_then(|of| of.get(row)),
         })
     }

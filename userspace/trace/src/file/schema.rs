@@ -118,6 +118,7 @@ pub fn fields() -> Vec<Field> {
         Field::new("page_bytes", DataType::UInt64, true),
         Field::new("stack", DataType::UInt32, true),
         Field::new("caller", DataType::UInt32, true),
+        Field::new("page_node", DataType::UInt32, true),
     ]
 }
 

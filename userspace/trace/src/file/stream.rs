@@ -201,6 +201,16 @@ impl<W: Destination> Stream<W> {
         Ok(self.written)
     }
 
+    /// The bytes that were written until now.
+    pub fn bytes(&self) -> u64 {
+        self.written
+    }
+
+    /// Leaves what it was written to.
+    pub fn into_destination(self) -> W {
+        self.out
+    }
+
     /// What it is written to.
     pub fn destination(&mut self) -> &mut W {
         &mut self.out

@@ -91,6 +91,7 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
         returns: (time_ns % 2) as u32,
         duration_ns: (time_ns % 6 != 0).then_some(time_ns * 100),
         page_bytes: (time_ns % 5 != 0).then_some(4096 << (time_ns % 10)),
+        page_node: (time_ns % 3 != 0).then_some((time_ns % 7) as u32),
         stack: (time_ns % 3 != 0).then_some((time_ns % 8) as u32),
     })
 }
@@ -275,7 +276,21 @@ fn pending_faults_come_out_once() {
         fate: Fate::Unknown,
         ..*fault(2)
     });
-    assert_eq!(back, [Row::Fault(fault_1), Row::Fault(unknown)]);
+    assert_eq!(back, [Row::Fault(fault_1.clone()), Row::Fault(unknown)]);
+
+    // The recording goes on in another file, where the second one is.
+    let end = Row::Counter(CounterRow {
+        counter: Counter::End,
+        time_ns: 3,
+        cpu: None,
+        count: 1,
+    });
+    let (back, error) = read(&written(
+        &[&settled[..], std::slice::from_ref(&end)].concat(),
+        1,
+    ));
+    assert!(error.is_none());
+    assert_eq!(back, [Row::Fault(fault_1), end]);
 }
 
 #[test]

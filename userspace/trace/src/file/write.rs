@@ -103,6 +103,11 @@ impl<W: Destination> Writer<W> {
         Ok(())
     }
 
+    /// The bytes that were written until now.
+    pub fn bytes(&self) -> u64 {
+        self.stream.bytes()
+    }
+
     /// Whether [`super::compact()`] would make fewer batches of those that were written.
     pub fn is_loose(&self) -> bool {
         self.loose
@@ -112,6 +117,11 @@ impl<W: Destination> Writer<W> {
     #[cfg(test)]
     pub fn destination(&mut self) -> &mut W {
         self.stream.destination()
+    }
+
+    /// Leaves what it wrote to. What was not flushed is lost.
+    pub fn into_destination(self) -> W {
+        self.stream.into_destination()
     }
 
     /// Writes the rows of the batch, of which none are left there.
