@@ -304,8 +304,14 @@ pub struct Record {
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// Write the trace to FILE; - is standard output
-    #[arg(short, long, value_name = "FILE", default_value = "faults.arrows")]
+    /// Write the trace to FILE; - is standard output. With --rotate: to the folder FILE [default: faults]
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "faults.arrows",
+        default_value_if("rotate", clap::builder::ArgPredicate::IsPresent, "faults")
+    )]
     pub output: PathBuf,
 
     /// End the recording after that time, in seconds or as 500ms, 5s, 2m, 1h
@@ -343,6 +349,15 @@ pub struct Record {
     /// its name
     #[arg(long)]
     pub on_demand: bool,
+
+    /// Write a Parquet file after each so long time, size of the trace, or both (10m, 1G or 10m,1G), and at midnight UTC: as
+    /// FILE/host=.../date=.../*.parquet, which DuckDB, DataFusion and Spark read as one table
+    #[arg(long, value_name = "WHEN", value_parser = values::rotation, conflicts_with = "on_demand")]
+    pub rotate: Option<values::Rotation>,
+
+    /// With --rotate: also keep the trace of each Parquet file, below FILE/_traces, for report, plot and the others
+    #[arg(long, requires = "rotate")]
+    pub keep_traces: bool,
 
     /// Keep the attempts of a fault apart: a row for each entry into handle_mm_fault
     #[arg(long)]

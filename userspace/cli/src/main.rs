@@ -9,6 +9,7 @@
 //! | `launch/` | the way in of all recordings: what is traced, until when |
 //! | `inherited` | what this program was started with, which a command gets as it was |
 //! | `input`, `output` | traces that are read, files that are written |
+//! | `next_step` | what to type where the device cannot be used |
 //! | `text/` | what people read |
 //! | `top/` | the live view: counts of an interval, and the screen |
 //! | `exit` | what the exit statuses mean |
@@ -25,6 +26,7 @@ mod exit;
 mod inherited;
 mod input;
 mod launch;
+mod next_step;
 mod output;
 mod screen;
 mod showing;
@@ -41,6 +43,9 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             say(&format!("{error:#}"));
+            if let Some(step) = next_step::after(&error) {
+                say(&step);
+            }
             let status = error
                 .downcast_ref::<launch::NotRun>()
                 .map_or(failed, launch::NotRun::status);

@@ -186,6 +186,11 @@ impl Output {
         }
     }
 
+    /// Waits until what was written is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// Its name in messages.
     pub fn name(&self) -> String {
         match &self.place {

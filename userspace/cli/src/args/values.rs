@@ -79,6 +79,62 @@ pub fn size(kib: u64) -> String {
     }
 }
 
+/// When a recording goes on in another file: after a time, a size of the trace, or whichever is reached first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// After that time.
+    pub time: Option<Duration>,
+    /// After so many bytes.
+    pub bytes: Option<u64>,
+}
+
+/// Reads when a recording goes on in another file: `10m`, `1G`, `10m,1G`. Sizes have capital units, times have small ones.
+pub fn rotation(text: &str) -> Result<Rotation, String> {
+    const TIME_LEAST: Duration = Duration::from_secs(1);
+    const BYTES_LEAST: u64 = 1 << 16;
+    let mut rotation = Rotation::default();
+    for part in text.split(',') {
+        let (number, unit) = number_and_unit(part)?;
+        let scale = match unit.trim_end_matches('B').trim_end_matches('i') {
+            "K" => 1u64 << 10,
+            "M" => 1 << 20,
+            "G" => 1 << 30,
+            "T" => 1 << 40,
+            _ => 0,
+        };
+        let is_twice = if scale != 0 {
+            // CAST: what is no size, or too large, becomes one of the ends.
+            let bytes = (number * scale as f64) as u64;
+            if bytes < BYTES_LEAST {
+                return Err("a size must be 64K or more".into());
+            }
+            rotation.bytes.replace(bytes).is_some()
+        } else {
+            let seconds =
+                match unit {
+                    "s" => 1.0,
+                    "m" | "min" => 60.0,
+                    "h" => 3600.0,
+                    "d" => 86_400.0,
+                    _ => return Err(
+                        "use a time with s, m, h or d, or a size with K, M, G or T, as 10m or 1G"
+                            .into(),
+                    ),
+                };
+            let time =
+                Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
+            if time < TIME_LEAST {
+                return Err("a time must be 1s or more".into());
+            }
+            rotation.time.replace(time).is_some()
+        };
+        if is_twice {
+            return Err("name one time, one size, or one of each".into());
+        }
+    }
+    Ok(rotation)
+}
+
 /// Bytes of a stack that are copied unless said otherwise, as of perf.
 pub const STACK_BYTES_DEFAULT: u32 = 8192;
 /// Return addresses that are recorded at most unless said otherwise, as of perf.
@@ -182,6 +238,26 @@ mod tests {
             [4, 4096, 1536, 1 << 20].map(size),
             ["4K", "4M", "1536K", "1G"]
         );
+    }
+
+    #[test]
+    fn files_are_changed_after_times_and_sizes() {
+        let (ten_minutes, gigabyte) = (Duration::from_secs(600), 1 << 30);
+        for (text, time, bytes) in [
+            ("10m", Some(ten_minutes), None),
+            ("1G", None, Some(gigabyte)),
+            ("10m,1G", Some(ten_minutes), Some(gigabyte)),
+            ("1024MiB, 600s", Some(ten_minutes), Some(gigabyte)),
+            ("1d", Some(Duration::from_secs(86_400)), None),
+            ("64KB", None, Some(1 << 16)),
+        ] {
+            assert_eq!(rotation(text), Ok(Rotation { time, bytes }), "{text}");
+        }
+        for text in [
+            "", "10", "1g", "1x", "m", "0m", "1K", "-1G", "10m,10m", "1G,2G", "10m,", "1e300h",
+        ] {
+            assert!(rotation(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //! `fault-tracer export`: a trace in the format of another program.
 
 use std::{
+    fs,
     io::{self, BufWriter, IsTerminal as _, Write as _},
     path::Path,
 };
 
 use anyhow::{bail, Context as _};
 use fault_tracer_plot::{Processes, Scene};
-use fault_tracer_trace::export::{export, Bands, Ended, Format, Options};
+use fault_tracer_trace::{
+    export::{export, Bands, Ended, Format, Options},
+    file::ReadError,
+};
 
 use crate::{
     args, input,
@@ -58,6 +62,7 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
         events: arguments.events,
         comments: arguments.comments,
         weight: arguments.weight.into(),
+        microseconds: false,
     };
     let ended = export(
         format,
@@ -88,6 +93,60 @@ pub fn run(arguments: &args::Export) -> anyhow::Result<u8> {
             Err(error).with_context(|| format!("{name} cannot be written"))
         }
     }
+}
+
+/// Writes all rows of a trace as a Parquet file, which gets its name when it is whole and on the disk. Returns what is to be
+/// said of symbols. A trace that was cut off is taken as far as it goes.
+pub fn table(trace: &Path, to: &Path) -> anyhow::Result<Vec<String>> {
+    let mut part = to.file_name().unwrap_or_default().to_owned();
+    part.push(".part");
+    let part = to.with_file_name(part);
+    let written = write_table(trace, &part);
+    let written = written.and_then(|notes| {
+        fs::rename(&part, to).with_context(|| format!("{} cannot be made", to.display()))?;
+        Ok(notes)
+    });
+    if written.is_err() {
+        // Whatever there is of it is of no use; the first error is the one that counts.
+        let _ = fs::remove_file(&part);
+    }
+    written
+}
+
+fn write_table(trace: &Path, to: &Path) -> anyhow::Result<Vec<String>> {
+    let cannot = || format!("{} cannot be written", to.display());
+    let rows = input::open_twice(trace)?;
+    let metadata = rows.metadata().clone();
+    let mut output = Output::open(Some(to), Former::Replaced)?;
+    output.begin().with_context(cannot)?;
+    let mut output = BufWriter::with_capacity(1 << 18, output);
+    let mut symbols = input::symbols(trace, &metadata, &[]);
+    let options = Options {
+        events: true,
+        microseconds: true,
+        ..Options::default()
+    };
+    let ended = export(
+        Format::Parquet,
+        options,
+        &metadata,
+        rows.by_time()?,
+        &mut symbols,
+        None,
+        &mut output,
+    );
+    match ended {
+        Ended::Rows(None | Some(ReadError::CutOff { .. })) => {}
+        Ended::Rows(Some(error)) => {
+            return Err(error).with_context(|| trace.display().to_string());
+        }
+        Ended::Output(error) => return Err(error).with_context(cannot),
+    }
+    let output = output.into_inner().map_err(io::IntoInnerError::into_error);
+    output
+        .and_then(|output| output.sync())
+        .with_context(cannot)?;
+    Ok(symbols.notes())
 }
 
 /// Lays the trace out as pictures are, by a reading of its own; nothing where it has no fault.

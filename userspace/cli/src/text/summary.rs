@@ -93,8 +93,8 @@ impl RowCounts {
         }
     }
 
-    /// The lines on the rows, of a trace of so many bytes.
-    pub fn lines(&self, bytes: u64) -> Vec<String> {
+    /// The lines on the rows, of a trace of so many bytes `place`, as "in the file".
+    pub fn lines(&self, bytes: u64, place: &str) -> Vec<String> {
         fn parts(parts: impl Iterator<Item = (u64, &'static str)>) -> String {
             let mut parts: Vec<_> = parts.filter(|part| part.0 != 0).collect();
             parts.sort_by_key(|part| std::cmp::Reverse(part.0));
@@ -127,7 +127,7 @@ impl RowCounts {
             ));
             let tenths = (bytes as f64 * 10.0 / faults as f64) as u64;
             lines.push(format!(
-                "{} in the file, {}.{} a fault",
+                "{} {place}, {}.{} a fault",
                 counted(bytes, "byte", "bytes"),
                 tenths / 10,
                 tenths % 10

@@ -8,7 +8,10 @@ use fault_tracer_client::{Rings, Stacks};
 use fault_tracer_recorder::{
     mapped_code, Accounts, Consumer, Failure, Files, Recording, Resolver, Rows,
 };
-use fault_tracer_trace::{file::Writer, Account, Counter, CounterRow, Metadata, Row};
+use fault_tracer_trace::{
+    file::{Destination, Writer},
+    Account, Counter, CounterRow, Metadata, Row,
+};
 
 use crate::{
     args::{self, selection::SelectionArgs},
@@ -24,7 +27,11 @@ use crate::{
     },
 };
 
+mod names;
 mod on_demand;
+mod segments;
+mod tables;
+mod told;
 
 /// How often all that was recorded is written: with the time it takes to do so, it is in the file less than
 /// a second later, whatever happens to this program. In a pipe, shorter periods make shorter batches, hence more
@@ -35,7 +42,9 @@ const PERIOD: Duration = Duration::from_millis(850);
 pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
     launch::require_target(&arguments.target)?;
     let path = Some(&*arguments.output);
-    refuse_mixture(path, !arguments.target.command.is_empty(), true)?;
+    if arguments.rotate.is_none() {
+        refuse_mixture(path, !arguments.target.command.is_empty(), true)?;
+    }
     let selection = &arguments.selection;
     let filter = selection.filter();
     let how = How {
@@ -54,6 +63,9 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
     }
     if arguments.on_demand {
         return on_demand::run(arguments, &how, launch);
+    }
+    if let Some(rotation) = arguments.rotate {
+        return segments::run(arguments, &how, rotation, launch);
     }
     // Before the start: whoever was there may end at once.
     let files = files(arguments, &how);
@@ -96,7 +108,7 @@ fn record(
     let mut recording = Recording::new(&session, rings, how.clock, rows)?;
     add_mappings(recording.sink_mut(), &arguments.target.pids);
 
-    let finished = follow(live, &mut recording).and_then(|()| {
+    let finished = follow(live, &mut recording, |_| Ok(())).and_then(|()| {
         let accounts = recording.accounts();
         finish(&mut recording, how, accounts)
     });
@@ -123,15 +135,10 @@ fn rows<'a>(
     live: &Live,
     resolver: Resolver,
     output: &'a mut Output,
-) -> Result<Rows<Trace<'a>>, Failure> {
+) -> Result<Rows<Trace<Writer<&'a mut Output>>>, Failure> {
     let metadata = metadata(arguments, how, live)?;
-    let trace = Trace {
-        writer: Writer::new(output, &metadata).map_err(Failure::Output)?,
-        selection: arguments.selection.clone(),
-        left_out: BTreeMap::new(),
-        counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
-    };
-    Ok(Rows::new(resolver, trace))
+    let writer = Writer::new(output, &metadata).map_err(Failure::Output)?;
+    Ok(Rows::new(resolver, Trace::new(writer, arguments, how)))
 }
 
 fn metadata(arguments: &args::Record, how: &How, live: &Live) -> anyhow::Result<Metadata> {
@@ -176,8 +183,13 @@ fn add_mappings<C: Consumer>(rows: &mut Rows<C>, pids: &[i32]) {
     }
 }
 
-/// Takes rows until the recording has ended, and those that are left then.
-fn follow(live: &mut Live, recording: &mut Recording<'_, Rows<Trace<'_>>>) -> Result<(), Failure> {
+/// Takes rows until the recording has ended, and those that are left then. Each time that all rows were written, `written`
+/// is called.
+fn follow<'a, S: Store>(
+    live: &mut Live,
+    recording: &mut Recording<'a, Rows<Trace<S>>>,
+    mut written: impl FnMut(&mut Recording<'a, Rows<Trace<S>>>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     // A command writes on the same terminal.
     let mut line = LiveLine::new(!live.has_command());
     let mut rounds = || {
@@ -187,6 +199,9 @@ fn follow(live: &mut Live, recording: &mut Recording<'_, Rows<Trace<'_>>>) -> Re
                 let faults = recording.sink().consumer().counts.tally.faults();
                 line.show(faults, recording.accounts()?.all.lost());
             }
+            if due {
+                written(recording)?;
+            }
         }
         recording.take_rest()
     };
@@ -194,7 +209,7 @@ fn follow(live: &mut Live, recording: &mut Recording<'_, Rows<Trace<'_>>>) -> Re
     line.clear();
     if let Err(Failure::Module(_)) = result {
         // What is there is kept; the first failure is the one that is said.
-        let _ = recording.sink_mut().consumer_mut().writer.flush();
+        let _ = recording.sink_mut().consumer_mut().store.flush();
     }
     result
 }
@@ -213,14 +228,14 @@ struct Finished {
 
 /// Writes the account, if it could be had, and the end.
 fn finish(
-    recording: &mut Recording<'_, Rows<Trace<'_>>>,
+    recording: &mut Recording<'_, Rows<Trace<Writer<&mut Output>>>>,
     how: &How,
     accounts: anyhow::Result<Accounts>,
 ) -> Result<Finished, Failure> {
     if accounts.is_err() {
         // What is there is kept.
         let trace = recording.sink_mut().consumer_mut();
-        trace.writer.flush().map_err(Failure::Output)?;
+        trace.store.flush().map_err(Failure::Output)?;
     }
     let mut accounts = accounts?;
     recording
@@ -238,7 +253,7 @@ fn finish(
     Ok(Finished {
         counts: std::mem::replace(&mut trace.counts, RowCounts::new(false, false)),
         bytes,
-        is_loose: trace.writer.is_loose(),
+        is_loose: trace.store.is_loose(),
         accounts,
         taken_before,
         late,
@@ -268,7 +283,7 @@ impl Finished {
                 }
             }
         }
-        let mut details = counts.lines(bytes);
+        let mut details = counts.lines(bytes, "in the file");
         if let Some(durations) = &counts.durations {
             details.extend(text::durations::lines(durations, accounts.missed_returns));
         }
@@ -283,9 +298,28 @@ impl Finished {
     }
 }
 
+/// Where rows are written.
+trait Store {
+    /// Writes a row.
+    fn push(&mut self, row: &Row) -> io::Result<()>;
+
+    /// Makes what was written readable to others.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+impl<D: Destination> Store for Writer<D> {
+    fn push(&mut self, row: &Row) -> io::Result<()> {
+        self.push(row)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush()
+    }
+}
+
 /// The trace that is being written, and what the summary says of it.
-struct Trace<'a> {
-    writer: Writer<&'a mut Output>,
+struct Trace<S> {
+    store: S,
     /// Which faults are written: some were recorded that are not asked for, as their fate was not known.
     selection: SelectionArgs,
     /// By CPU, attempts that were recorded and are not written.
@@ -293,19 +327,29 @@ struct Trace<'a> {
     counts: RowCounts,
 }
 
-impl Trace<'_> {
+impl Trace<Writer<&mut Output>> {
     /// Writes the account and the end; returns the bytes of all.
     fn write_end(&mut self, accounts: &Accounts, how: &How, time_ns: u64) -> io::Result<u64> {
         for row in account_rows(accounts, how, time_ns, self.counts.tally.attempts()) {
-            self.writer.push(&Row::Counter(row))?;
+            self.store.push(&Row::Counter(row))?;
         }
-        let bytes = self.writer.finish()?;
-        self.writer.set_account(&accounts.all)?;
+        let bytes = self.store.finish()?;
+        self.store.set_account(&accounts.all)?;
         Ok(bytes)
     }
 }
 
-impl Trace<'_> {
+impl<S> Trace<S> {
+    /// No row yet.
+    fn new(store: S, arguments: &args::Record, how: &How) -> Self {
+        Self {
+            store,
+            selection: arguments.selection.clone(),
+            left_out: BTreeMap::new(),
+            counts: RowCounts::new(how.latency, how.stacks != Stacks::None),
+        }
+    }
+
     /// Counts what was not written as passed over.
     fn account_for_left_out(&self, accounts: &mut Accounts) {
         for (&cpu, &count) in &self.left_out {
@@ -318,7 +362,7 @@ impl Trace<'_> {
     }
 }
 
-impl Consumer for Trace<'_> {
+impl<S: Store> Consumer for Trace<S> {
     fn row(&mut self, row: &Row) -> io::Result<()> {
         match row {
             Row::Fault(fault) if !self.selection.admits(fault) => {
@@ -329,55 +373,87 @@ impl Consumer for Trace<'_> {
             _ => {}
         }
         self.counts.add(row);
-        self.writer.push(row)
+        self.store.push(row)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        self.store.flush()
     }
 }
 
 /// The rows of the account, and the one that ends the trace.
 fn account_rows(accounts: &Accounts, how: &How, time_ns: u64, attempts: u64) -> Vec<CounterRow> {
-    let row = |counter, cpu, count| CounterRow {
+    let mut rows = Vec::new();
+    for (cpu, account) in &accounts.cpus {
+        rows.extend(counter_rows(account, Some(*cpu), time_ns));
+    }
+    rows.extend(last_rows(
+        &accounts.all,
+        how.latency.then_some(accounts.missed_returns),
+        time_ns,
+        attempts,
+    ));
+    rows
+}
+
+/// The rows of what belongs to a CPU, or of all together.
+fn counter_rows(account: &Account, cpu: Option<u32>, time_ns: u64) -> Vec<CounterRow> {
+    let Account {
+        hits,
+        recorded,
+        dropped,
+        overwritten,
+        missed: _,
+        sideband_dropped,
+        deaf: _,
+        passed_over,
+    } = *account;
+    let counts = [
+        (Counter::Hits, hits),
+        (Counter::Recorded, recorded),
+        (Counter::Dropped, dropped),
+        (Counter::Overwritten, overwritten),
+        (Counter::PassedOver, passed_over),
+        (Counter::SidebandDropped, sideband_dropped),
+    ];
+    let is_said = |counter, count| {
+        count != 0 || !matches!(counter, Counter::PassedOver | Counter::SidebandDropped)
+    };
+    let rows = counts
+        .into_iter()
+        .filter(|(counter, count)| is_said(*counter, *count));
+    rows.map(|(counter, count)| CounterRow {
         counter,
         time_ns,
         cpu,
         count,
-    };
-    let mut rows = Vec::new();
-    for (cpu, account) in &accounts.cpus {
-        let Account {
-            hits,
-            recorded,
-            dropped,
-            overwritten,
-            missed: _,
-            sideband_dropped,
-            deaf: _,
-            passed_over,
-        } = *account;
-        let cpu = Some(*cpu);
-        rows.extend([
-            row(Counter::Hits, cpu, hits),
-            row(Counter::Recorded, cpu, recorded),
-            row(Counter::Dropped, cpu, dropped),
-            row(Counter::Overwritten, cpu, overwritten),
-        ]);
-        if passed_over != 0 {
-            rows.push(row(Counter::PassedOver, cpu, passed_over));
-        }
-        if sideband_dropped != 0 {
-            rows.push(row(Counter::SidebandDropped, cpu, sideband_dropped));
-        }
-    }
-    rows.push(row(Counter::Missed, None, accounts.all.missed));
-    if accounts.all.deaf != 0 {
-        rows.push(row(Counter::Deaf, None, accounts.all.deaf));
-    }
-    if how.latency {
-        rows.push(row(Counter::MissedReturns, None, accounts.missed_returns));
-    }
-    rows.push(row(Counter::End, None, attempts));
-    rows
+    })
+    .collect()
+}
+
+/// The rows of what belongs to no CPU, and the one that ends the trace. Missed returns are those of recordings with
+/// durations.
+fn last_rows(
+    account: &Account,
+    missed_returns: Option<u64>,
+    time_ns: u64,
+    attempts: u64,
+) -> Vec<CounterRow> {
+    let deaf = Some(account.deaf).filter(|deaf| *deaf != 0);
+    let counts = [
+        (Counter::Missed, Some(account.missed)),
+        (Counter::Deaf, deaf),
+        (Counter::MissedReturns, missed_returns),
+        (Counter::End, Some(attempts)),
+    ];
+    let rows = counts
+        .into_iter()
+        .filter_map(|(counter, count)| Some((counter, count?)));
+    rows.map(|(counter, count)| CounterRow {
+        counter,
+        time_ns,
+        cpu: None,
+        count,
+    })
+    .collect()
 }

@@ -11,11 +11,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use chrono::DateTime;
 use fault_tracer_client::{uapi::names::escape, Rings};
 use fault_tracer_recorder::{Accounts, Failure, Recording};
 
-use super::{files, finish, resolver, rows, Finished};
+use super::{files, finish, names, resolver, rows, Finished};
 use crate::{
     args::{self, values::size},
     launch::{Asker, How, Launch, Live},
@@ -139,24 +138,11 @@ fn programs() -> HashMap<u32, String> {
 fn free_path(output: &Path, wall_ns: i64) -> PathBuf {
     let stem = output.file_stem().unwrap_or_default().to_string_lossy();
     let extension = output.extension().unwrap_or("arrows".as_ref());
-    let time = time_name(wall_ns);
-    let named = |behind: &str| {
-        let name = format!("{stem}-{time}{behind}.{}", extension.to_string_lossy());
-        output.with_file_name(name)
-    };
-    let mut path = named("");
-    let mut number = 1;
-    while path.exists() {
-        number += 1;
-        path = named(&format!("-{number}"));
-    }
-    path
-}
-
-/// A time of day for file names, in UTC: without colons, which `scp` and others take for hosts.
-fn time_name(wall_ns: i64) -> String {
-    let time = DateTime::from_timestamp_nanos(wall_ns);
-    time.format("%Y-%m-%dT%H-%M-%SZ").to_string()
+    let mut paths = names::of_time(wall_ns).map(|time| {
+        output.with_file_name(format!("{stem}-{time}.{}", extension.to_string_lossy()))
+    });
+    let free = paths.find(|path| !path.exists());
+    free.expect("there are names without end")
 }
 
 #[cfg(test)]
