@@ -13,6 +13,8 @@
 #   make test-kernels    all tests of guests on every kernel that the sandbox can have: rt and cloud, too
 #   make fuzz-abi        call the device at random: SEED=1 CALLS=1000000 make it other calls, and more
 #   make report          regenerate docs/report.md and its figures
+#   make lab             trace Linux's ways of moving bytes, and write docs/io-lab.md
+#   make packages        make Debian packages, in the sandbox: build/packages/*.deb
 #   make bench           measure what it and other tracers cost, and write docs/benchmarks.md
 #   make rust-analyzer   write rust-project.json, by which editors understand the module
 #   make clean           remove all that building leaves
@@ -24,7 +26,7 @@ RUSTC ?= rustc
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: all modules tools install uninstall modules_install clean check demo test test-kernels fuzz-abi report bench rust-analyzer help
+.PHONY: all modules tools install uninstall modules_install clean check demo test test-kernels fuzz-abi report lab packages bench rust-analyzer help
 
 all: modules tools
 
@@ -64,6 +66,12 @@ fuzz-abi:
 
 report:
 	scripts/report
+
+lab:
+	scripts/lab
+
+packages:
+	scripts/build-packages
 
 bench:
 	scripts/bench

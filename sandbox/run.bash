@@ -7,7 +7,7 @@ parse_guest_options() {
     local kind=$1
     shift
     local cpus=2 nodes=1 icount=''
-    guest_kind=$kind guest_kernel='' guest_share='' guest_command=() guest_options=()
+    guest_kind=$kind guest_kernel='' guest_share='' guest_firmware='' guest_command=() guest_options=()
     while (($#)); do
         case $1 in
         --icount)
@@ -41,6 +41,12 @@ parse_guest_options() {
         --share)
             [[ -d ${2-} ]] || die_usage "$kind: --share needs a folder; there is no folder '${2-}'"
             guest_share=$(cd -- "$2" && pwd -P)
+            shift 2
+            ;;
+        --firmware)
+            [[ -f ${2-}/code.fd && -f $2/vars.fd ]] ||
+                die_usage "$kind: --firmware needs a folder with code.fd and vars.fd, as of the package ovmf"
+            guest_firmware=$(cd -- "$2" && pwd -P)
             shift 2
             ;;
         --)
@@ -117,6 +123,10 @@ run_guest() {
             echo share=1
             enter_options+=(--bind-to "$guest_share" /run/guest/share)
             boot_options+=(--share)
+        fi
+        if [[ -n $guest_firmware ]]; then
+            enter_options+=(--bind-to "$guest_firmware" /run/firmware)
+            boot_options+=(--firmware)
         fi
         if [[ $guest_kind == shell ]]; then
             # No login shell: /etc/profile would take the tools off the PATH.
