@@ -7,6 +7,7 @@
 #   make install         install the tools, manual pages, completions and the device's rule (PREFIX, DESTDIR)
 #   make uninstall       remove what make install has installed
 #   make modules_install install the module for this machine's kernel
+#   make dkms_install    install the module's source for DKMS, which builds it for each kernel (DESTDIR)
 #   make demo            set up the sandbox, trace a real program in it, draw its faults
 #   make check           formatting and lints of all languages
 #   make test            all checks and tests, in the sandbox
@@ -26,7 +27,7 @@ RUSTC ?= rustc
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: all modules tools install uninstall modules_install clean check demo test test-kernels fuzz-abi report lab packages bench rust-analyzer help
+.PHONY: all modules tools install uninstall modules_install dkms_install clean check demo test test-kernels fuzz-abi report lab packages bench rust-analyzer help
 
 all: modules tools
 
@@ -42,6 +43,9 @@ modules_install:
 
 install uninstall:
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install $@
+
+dkms_install:
+	@DESTDIR='$(DESTDIR)' scripts/install dkms-source
 
 clean:
 	scripts/clean

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -100,3 +101,22 @@ def test_nothing_stays_and_nobody_elses_goes(tmp_path: Path) -> None:
     assert len(files(tmp_path)) > 15
     make("uninstall", tmp_path)
     assert files(tmp_path) == {f"{PREFIX}/bin/other"}
+
+
+def test_the_source_for_dkms_is_whole(tmp_path: Path) -> None:
+    subprocess.run(
+        ["scripts/install", "dkms-source"],
+        cwd=TOP,
+        env={**os.environ, "DESTDIR": str(tmp_path)},
+        check=True,
+    )
+    [folder] = (tmp_path / "usr/src").iterdir()
+    version = folder.name.removeprefix("fault-tracer-")
+    assert f'PACKAGE_VERSION="{version}"' in (folder / "dkms.conf").read_text()
+    sources = [TOP / "Kbuild", TOP / "fault_tracer.rs"]
+    for part in ["fault_tracer", "uapi"]:
+        sources += [*(TOP / part).rglob("*.rs"), *(TOP / part).rglob("*.h")]
+    for source in sources:
+        assert (folder / source.relative_to(TOP)).read_bytes() == source.read_bytes()
+    for script in ["scripts/check-kernel", "packaging/dkms-prepare"]:
+        assert os.access(folder / script, os.X_OK)
