@@ -11,6 +11,8 @@ use sandbox_tests::{
     guest,
     module::{self, kprobes},
     program::Program,
+    tool,
+    trace::Trace,
 };
 
 const LOAD: [&str; 5] = ["spin", "--threads", "8", "--pages", "32"];
@@ -190,6 +192,44 @@ fn a_killed_owner_leaves_nothing() {
             growth < NOISE_KIB * 20 / 50,
             "twenty killed owners left {growth} KiB of vmalloc"
         );
+    });
+}
+
+/// At each moment of its way in: while it opens, is configured, names targets, starts, and waits for RCU in between.
+#[test]
+fn a_recorder_that_is_killed_while_it_starts_leaves_nothing() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let program = Program::load(&LOAD);
+        let pid = program.pid().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrows");
+        let record = ["record", "-q", "-o", file.to_str().unwrap()];
+        let ways: [&[&str]; 4] = [
+            &["-p", &pid],
+            &["-p", &pid, "--latency", "-g"],
+            &["-a", "--except", "name=nobody"],
+            &["-p", &pid, "--hook", "kprobe", "--ring-size", "16M"],
+        ];
+        let device = Session::open().unwrap();
+        let mut were_running = 0;
+        for (step, way) in (0..48).zip(ways.into_iter().cycle()) {
+            let mut recorder = tool::command(&[&record[..], way].concat()).spawn().unwrap();
+            // Not to wait for anything: to be somewhere else each time.
+            std::thread::sleep(Duration::from_millis(step * 20));
+            were_running += u32::from(!device.overviews().is_empty());
+            recorder.kill().unwrap();
+            recorder.wait().unwrap();
+            let left = device.overviews();
+            assert!(left.is_empty(), "after {} ms: {left:?}", step * 20);
+            assert_not_probed("after the recorder was killed");
+        }
+        assert!(
+            (1..48).contains(&were_running),
+            "{were_running} of 48 had started"
+        );
+        let trace = Trace::of_command(&["--latency"], &["ls", "/"]);
+        trace.assert_balance();
     });
 }
 
