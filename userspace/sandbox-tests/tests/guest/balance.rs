@@ -3,9 +3,10 @@
 //! `record` misses nothing: of each thread of a program, as many faults as the kernel counted, whatever the
 //! program does.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use sandbox_tests::{
+    group::Group,
     guest, module,
     program::Program,
     swap,
@@ -53,43 +54,14 @@ fn sixty_four_threads_that_fork_execute_exit_and_kill_each_other() {
     });
 }
 
-/// A control group whose processes may have so much memory; they use swap then.
-struct Limited(&'static Path);
-
-impl Limited {
-    fn new(bytes: usize) -> Self {
-        let root = Path::new("/sys/fs/cgroup");
-        let group = Path::new("/sys/fs/cgroup/limited");
-        fs::write(root.join("cgroup.subtree_control"), "+memory")
-            .expect("control groups cannot limit memory");
-        fs::create_dir(group).expect("cannot make a control group");
-        fs::write(group.join("memory.max"), bytes.to_string()).expect("cannot set the limit");
-        Self(group)
-    }
-
-    fn add(&self, program: &Program) {
-        fs::write(self.0.join("cgroup.procs"), program.pid().to_string())
-            .expect("cannot put the program into the group");
-    }
-}
-
-impl Drop for Limited {
-    fn drop(&mut self) {
-        let removed = fs::remove_dir(self.0);
-        assert!(
-            removed.is_ok() || std::thread::panicking(),
-            "the control group cannot be removed: {removed:?}"
-        );
-    }
-}
-
 #[test]
 fn a_program_that_has_less_memory_than_it_uses() {
     guest::test(|_| {
         let _disk = swap::Disk::for_swap(256);
         let _module = module::load_idle();
         // Two children of 16 MiB each.
-        let limited = Limited::new(12 << 20);
+        let limit = (12 << 20).to_string();
+        let limited = Group::limited("limited", "memory", "memory.max", &limit);
         let program = [
             "pressure",
             "--processes",
@@ -101,7 +73,7 @@ fn a_program_that_has_less_memory_than_it_uses() {
         ];
         let program = Program::workload(&program, None, None);
         program.wait_at_gate();
-        limited.add(&program);
+        limited.add(program.pid());
         let Traced { trace, usage, .. } = Trace::of_program(&["--ring-kib", "16384"], program);
         usage.assert_success();
         println!("{}", trace.assert_balance());

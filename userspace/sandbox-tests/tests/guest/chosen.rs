@@ -6,44 +6,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
-    path::{Path, PathBuf},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fault_tracer_uapi::{self as uapi, rule_flag, rule_kind};
 use sandbox_tests::{
     device::Session,
+    group::Group,
     guest, module, program,
     tool::{self, Recorder},
     truth::Truth,
 };
-
-/// A control group, gone when dropped.
-struct Group(PathBuf);
-
-impl Group {
-    fn new(name: &str) -> Self {
-        let folder = Path::new("/sys/fs/cgroup").join(name);
-        fs::create_dir(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // A process that has just ended is in it for a moment.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
 
 /// A trace in a folder that goes when dropped.
 struct Trace {

@@ -22,6 +22,7 @@ mod layout;
 mod lifetime;
 mod limits;
 mod lockdown;
+mod machine;
 mod mapped;
 mod namespaces;
 mod numa;
