@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// There is no device.
-    #[error("there is no {path}: the module is not loaded (modprobe fault_tracer loads it)")]
+    #[error("there is no {path}: the module is not loaded")]
     NotLoaded {
         /// The device's path.
         path: String,
