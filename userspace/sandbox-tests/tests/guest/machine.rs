@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What happens to a machine while it is recorded: processors go and come back, it sleeps, it is full of processes, and it
-//! runs out of memory.
+//! What happens to a machine while it is recorded: processors go and come back, it is full of processes, and it runs out of
+//! memory.
 
 use std::{
     fs,
@@ -92,40 +92,6 @@ fn processors_go_and_come_back() {
                 assert!(count > 100, "{count} faults on {cpu}");
             }
         }
-    });
-}
-
-/// Going to sleep stops all processes and lets them go on. Deeper than that this guest's file system refuses.
-#[test]
-fn a_machine_goes_to_sleep_and_wakes_up() {
-    guest::test(|_| {
-        let _module = module::load_idle();
-        let entered = || {
-            let stats = "/sys/power/suspend_stats";
-            let count = |name: &str| -> u64 {
-                let text = fs::read_to_string(format!("{stats}/{name}")).unwrap();
-                text.trim().parse().unwrap()
-            };
-            count("success") + count("fail")
-        };
-        let before = entered();
-        let mut spinning = Command::new(program::find("ft-workload"))
-            .arg("spin")
-            .spawn()
-            .unwrap();
-        let recording = OfAll::start(&["--clock", "boottime", "--ring-size", "16M"]);
-        run(&["ls", "/"]);
-        // Where it does sleep, it is to wake up again.
-        let alarm = "/sys/class/rtc/rtc0/wakealarm";
-        fs::write(alarm, "+3").expect("there is no clock that wakes the machine");
-        // Refused, or slept through.
-        let _ = fs::write("/sys/power/state", "freeze");
-        fs::write(alarm, "0").unwrap();
-        assert_eq!(entered(), before + 1, "it did not try to sleep");
-        run(&["ls", "/"]);
-        recording.end();
-        spinning.kill().unwrap();
-        spinning.wait().unwrap();
     });
 }
 
