@@ -11,6 +11,7 @@
 //! | `rows` | the sink that makes rows of records and hands them to a consumer |
 //! | `resolve` | what a record means: mapping, names, kind, fate, attempts and duration |
 //! | `code` | which code an instruction pointer points to |
+//! | `counters` | a thread's counters, by which the fate of a fault is known |
 //! | `stacks` | the callers of a fault |
 //! | `unwind` | the callers that a copy of a stack has |
 //! | `files` | the build ids of the files that code is in |
@@ -18,6 +19,7 @@
 
 mod code;
 mod collector;
+mod counters;
 mod files;
 mod maps;
 mod recording;
