@@ -270,7 +270,7 @@ impl<R: Read> Reader<R> {
         let start = self.read(8)?;
         let (mark, length) = start.split_at(4);
         if mark != MARK {
-            return Err(damaged("no frame begins there"));
+            return Err(damaged(what_else(byte, &start)));
         }
         let length = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;
         if length == 0 {
@@ -444,6 +444,24 @@ fn check_buffers(head: &[u8], body: &[u8]) -> Result<(), &'static str> {
         return Err("a batch is too long");
     }
     Ok(())
+}
+
+/// What a file is that begins otherwise than a trace.
+fn what_else(byte: u64, start: &[u8]) -> &'static str {
+    const OTHERS: [(&[u8], &str); 4] = [
+        (
+            b"PAR1",
+            "it is a Parquet table: record --rotate --keep-traces keeps its trace",
+        ),
+        (b"ARROW1", "it is an Arrow file, as export writes it"),
+        (b"time_ns", "it is a CSV"),
+        (b"PERFILE2", "it is perf's"),
+    ];
+    let found = OTHERS.iter().find(|(mark, _)| start.starts_with(mark));
+    match found {
+        Some((_, what)) if byte == 0 => what,
+        _ => "no frame begins there",
+    }
 }
 
 /// Catches a panic of `work`, without its message: the caller tells what is wrong in its own words.

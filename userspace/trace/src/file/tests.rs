@@ -388,6 +388,15 @@ fn other_files_are_refused() {
             "{error:?}"
         );
     }
+    for (other, what) in [
+        (&b"PAR1\x15\0\x15\x04"[..], "Parquet"),
+        (b"ARROW1\0\0", "Arrow file"),
+        (b"PERFILE2", "perf"),
+        (b"something", "no frame"),
+    ] {
+        let (_, error) = read(other);
+        assert!(error.unwrap().to_string().contains(what), "{what}");
+    }
 }
 
 proptest! {
