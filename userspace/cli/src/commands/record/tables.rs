@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{bail, Context as _};
@@ -29,6 +30,9 @@ use crate::{
     output::{Former, Output},
     say,
 };
+
+/// Tables that take longer at the end are waited for in so many words.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the files of a machine go.
 #[derive(Clone, Debug)]
@@ -231,6 +235,15 @@ impl Tables {
     /// If the thread has panicked.
     pub fn finish(self) -> anyhow::Result<Made> {
         drop(self.jobs);
+        let begun = Instant::now();
+        let mut is_said = false;
+        while !self.thread.is_finished() {
+            if !is_said && begun.elapsed() >= PATIENCE {
+                note("the recording has ended; its last tables are being made");
+                is_said = true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         let panicked = |_| anyhow::anyhow!("the thread that makes tables has panicked");
         self.thread.join().map_err(panicked)
     }
