@@ -140,6 +140,17 @@ impl Launch {
 
     /// Starts the session, then the command.
     pub fn start(self) -> anyhow::Result<Live> {
+        // Before: whoever sees the session may end it by a signal.
+        let command = match &self.target {
+            Target::Command(waiting, _) | Target::Chosen(_, Some(waiting)) => Some(waiting.pidfd()),
+            Target::Processes(_) | Target::All | Target::Chosen(_, None) | Target::Adopted(_) => {
+                None
+            }
+        };
+        signals::watch(self.events.clone(), command)?;
+        if self.on_demand {
+            signals::watch_for_asking(self.events.clone())?;
+        }
         self.start_session()?;
         let Self {
             session,
@@ -154,7 +165,6 @@ impl Launch {
         } = self;
         let mut awaits_ends = false;
         if on_demand {
-            signals::watch_for_asking(events.clone())?;
             asking::listen(events.clone())?;
             if let Target::Processes(processes) = &target {
                 ends::watch(processes, events.clone())?;
@@ -170,11 +180,9 @@ impl Launch {
         let started = Instant::now();
         let command = match target {
             Target::Command(waiting, _) | Target::Chosen(_, Some(waiting)) => {
-                signals::watch(events.clone(), Some(waiting.pidfd()))?;
                 Some(Command::watch(waiting.release()?, events)?)
             }
             Target::Processes(_) | Target::All | Target::Chosen(_, None) | Target::Adopted(_) => {
-                signals::watch(events, None)?;
                 None
             }
         };
