@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// `host=NAME`.
+    /// Its name, as a part of paths.
     host: String,
 }
 
@@ -65,7 +65,7 @@ impl Folder {
         }
         let folder = Self {
             root: root.to_owned(),
-            host: format!("host={}", partition(host)),
+            host: partition(host),
         };
         let recording = folder.recording();
         fs::create_dir_all(&recording)
@@ -74,7 +74,11 @@ impl Folder {
     }
 
     fn recording(&self) -> PathBuf {
-        self.root.join("_recording").join(&self.host)
+        self.of_host(self.root.join("_recording"))
+    }
+
+    fn of_host(&self, root: PathBuf) -> PathBuf {
+        root.join(format!("host={}", self.host))
     }
 
     /// Those of a trace that begins at a time, in nanoseconds since 1970. It is made, empty: no other recording takes the name.
@@ -84,9 +88,8 @@ impl Folder {
     /// Those of making it.
     pub fn take(&self, wall_ns: i64) -> io::Result<Paths> {
         let date = format!("date={}", names::day(wall_ns));
-        let host = self.host.trim_start_matches("host=");
         for time in names::of_time(wall_ns) {
-            let paths = self.named(&date, &format!("{host}-{time}"));
+            let paths = self.named(&date, &format!("{}-{time}", self.host));
             if paths.table.exists() || paths.kept.exists() {
                 continue;
             }
@@ -103,7 +106,7 @@ impl Folder {
 
     fn named(&self, date: &str, name: &str) -> Paths {
         let at = |root: PathBuf, extension: &str| {
-            root.join(&self.host)
+            self.of_host(root)
                 .join(date)
                 .join(format!("{name}.{extension}"))
         };

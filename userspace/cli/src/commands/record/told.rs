@@ -17,9 +17,7 @@ pub struct Told {
     /// threads of it go on, has its instruction pointers without objects in the next one.
     ended: HashSet<u32>,
     /// By their ids.
-    frames: Vec<FrameRow>,
-    /// Whether the frame is in this file.
-    frames_here: Vec<bool>,
+    frames: Vec<Frame>,
     /// Stacks of processes all of whose code is in this file.
     stacks_here: HashSet<(u32, u32)>,
 }
@@ -32,48 +30,19 @@ struct Places {
     is_missing: bool,
 }
 
+/// A caller, and whether it is in this file.
+#[derive(Debug)]
+struct Frame {
+    row: FrameRow,
+    is_here: bool,
+}
+
 /// Who refers to code: a fault, or a caller that is told for the first time.
 struct Asker {
     pid: u32,
     tid: u32,
     cpu: u32,
     time_ns: u64,
-}
-
-impl From<&Fault> for Asker {
-    fn from(fault: &Fault) -> Self {
-        let Fault {
-            pid,
-            tid,
-            cpu,
-            time_ns,
-            ..
-        } = *fault;
-        Self {
-            pid,
-            tid,
-            cpu,
-            time_ns,
-        }
-    }
-}
-
-impl From<&FrameRow> for Asker {
-    fn from(row: &FrameRow) -> Self {
-        let FrameRow {
-            pid,
-            tid,
-            cpu,
-            time_ns,
-            ..
-        } = *row;
-        Self {
-            pid,
-            tid,
-            cpu,
-            time_ns,
-        }
-    }
 }
 
 /// Of an object that moves in a process, so many places are remembered from file to file: a fault may be written after its
@@ -100,8 +69,10 @@ impl Told {
                 places.rows.push((**row).clone());
             }
             Row::Frame(frame) => {
-                self.frames.push((**frame).clone());
-                self.frames_here.push(true);
+                self.frames.push(Frame {
+                    row: (**frame).clone(),
+                    is_here: true,
+                });
             }
             Row::Thread(row) => self.see_thread(row),
             _ => {}
@@ -128,12 +99,38 @@ impl Told {
     /// Adds to `rows` what must stand before a row in this file and does not yet. Whether it is known where its code lies.
     pub fn tell_for(&mut self, row: &Row, rows: &mut Vec<Row>) -> bool {
         let (code, stack, asker) = match row {
-            Row::Fault(row) | Row::Pending(row) => (
-                &row.code,
-                row.stack.unwrap_or(OUTERMOST),
-                Asker::from(&row.fault),
-            ),
-            Row::Frame(row) => (&row.code, row.caller, Asker::from(&**row)),
+            Row::Fault(row) | Row::Pending(row) => {
+                let Fault {
+                    pid,
+                    tid,
+                    cpu,
+                    time_ns,
+                    ..
+                } = row.fault;
+                let asker = Asker {
+                    pid,
+                    tid,
+                    cpu,
+                    time_ns,
+                };
+                (&row.code, row.stack.unwrap_or(OUTERMOST), asker)
+            }
+            Row::Frame(row) => {
+                let FrameRow {
+                    pid,
+                    tid,
+                    cpu,
+                    time_ns,
+                    ..
+                } = **row;
+                let asker = Asker {
+                    pid,
+                    tid,
+                    cpu,
+                    time_ns,
+                };
+                (&row.code, row.caller, asker)
+            }
             _ => return true,
         };
         if stack >= FIRST_FRAME && self.stacks_here.insert((asker.pid, stack)) {
@@ -155,10 +152,10 @@ impl Told {
                 break;
             };
             chain.push(next);
-            next = frame.caller;
+            next = frame.row.caller;
         }
         for id in chain.into_iter().rev() {
-            let mut frame = self.frames[index(id)].clone();
+            let mut frame = self.frames[index(id)].row.clone();
             if let Some(code) = &frame.code {
                 let base = self.tell_text(asker, &code.object.name, rows);
                 // The process that told it first may be gone.
@@ -169,7 +166,7 @@ impl Told {
                     None => frame.code = None,
                 }
             }
-            if !std::mem::replace(&mut self.frames_here[index(id)], true) {
+            if !std::mem::replace(&mut self.frames[index(id)].is_here, true) {
                 rows.push(Row::Frame(Box::new(frame)));
             }
         }
@@ -198,7 +195,9 @@ impl Told {
             places.rows.drain(..old);
             places.is_missing = true;
         }
-        self.frames_here.fill(false);
+        for frame in &mut self.frames {
+            frame.is_here = false;
+        }
         self.stacks_here.clear();
     }
 }
