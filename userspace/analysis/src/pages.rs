@@ -134,6 +134,8 @@ struct Known {
     file: Run,
     /// Written while it was a clean shared page, once or more.
     dirty: Run,
+    /// Mapped by a write, once or more.
+    written: Run,
 }
 
 /// The runs of an address space, by mapping and number.
@@ -177,7 +179,16 @@ impl PageStates {
             .as_ref()
             .is_some_and(|place| place.file_offset.is_some());
         let is_new = known.any.insert(page);
-        (known.touch(page, fault.kind, is_file, place.origin), is_new)
+        let touch = known.touch(page, fault.kind, is_file, place.origin);
+        // The first fault of a page is no first write if a write next to it had mapped it.
+        if touch == Touch::Dirty
+            && fault.kind == Kind::WriteNotify
+            && place.origin == Origin::Exec
+            && is_written_beside(runs, place.mapping, number)
+        {
+            return (Touch::DirtyAgain, is_new);
+        }
+        (touch, is_new)
     }
 
     /// Gives up an address space, and calls `count` with what its blocks come to, by region.
@@ -243,6 +254,9 @@ impl Known {
                 }
             }
             Kind::FileWrite | Kind::WriteNotify => {
+                if kind == Kind::FileWrite {
+                    self.written.insert(page);
+                }
                 if self.dirty.insert(page) {
                     Touch::Dirty
                 } else {
@@ -271,6 +285,16 @@ impl Known {
             | Kind::SharedMemory => Touch::Other,
         }
     }
+}
+
+/// Whether a page that is mapped without a fault of its own was mapped by a write: the kernel maps all pages of a folio, of
+/// up to 2 MiB, that a write reaches (`finish_fault` of `mm/memory.c`). Only where no page of the block was read, as reads map
+/// pages besides, too.
+fn is_written_beside(runs: &Runs, mapping: u32, number: u64) -> bool {
+    let first = number / BLOCK_RUNS * BLOCK_RUNS;
+    let of_block = || (first..first + BLOCK_RUNS).filter_map(|at| runs.get(&(mapping, at)));
+    of_block().all(|known| known.file.is_empty())
+        && of_block().any(|known| !known.written.is_empty())
 }
 
 /// Calls a function with what each block of an address space comes to, and with the region of its first run.
@@ -416,6 +440,27 @@ mod tests {
         let mapped_around = fault().kind(CopyOnWrite).mapping("/lib/x");
         assert_eq!(touches(Origin::Exec, [mapped_around]), [Touch::FileCopy]);
         assert_eq!(kinds(Origin::Before, &[CopyOnWrite]), [Touch::Other]);
+    }
+
+    #[test]
+    fn pages_that_a_write_to_another_has_mapped() {
+        use Kind::{FileRead, FileWrite, WriteNotify};
+        let page = |page: u64, kind| fault().kind(kind).page(page);
+        let written = || [page(0, FileWrite), page(300, WriteNotify)];
+        assert_eq!(
+            touches(Origin::Exec, written()),
+            [Touch::Dirty, Touch::DirtyAgain]
+        );
+        // It may have been mapped before the recording, or for reading.
+        assert_eq!(touches(Origin::Before, written()), [Touch::Dirty; 2]);
+        let read = [page(20, FileRead)].into_iter().chain(written());
+        assert_eq!(
+            touches(Origin::Exec, read),
+            [Touch::FileFirst, Touch::Dirty, Touch::Dirty]
+        );
+        // What another write maps is in its own 2 MiB.
+        let beyond = [page(0, FileWrite), page(512, WriteNotify)];
+        assert_eq!(touches(Origin::Exec, beyond), [Touch::Dirty; 2]);
     }
 
     #[test]

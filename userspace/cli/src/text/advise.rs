@@ -241,6 +241,7 @@ fn what_to_do(advice: &Advice) -> Vec<String> {
             "-Wl,--symbol-ordering-file=order.txt (names of C++ and Rust: mangle them first)",
         ],
         Rule::DirtyAgain => &[
+            "fewer calls of msync(2) and fsync(2); where there are none,",
             "sysctl vm.dirty_expire_centisecs=12000 vm.dirty_writeback_centisecs=6000,",
             "or the file on tmpfs",
         ],

@@ -2,7 +2,7 @@
 
 //! Linux's ways of moving bytes: what docs/io-lab.md says of them, on a file system with a disk.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use sandbox_tests::{
     guest, module, program,
@@ -49,6 +49,31 @@ impl Disk {
     }
 
     fn totals(&self, way: &'static str, is_cold: bool) -> Totals {
+        let trace = self.trace(way, is_cold);
+        let said = tool::run(&["report", "--json", &trace], 0);
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["verdict"]["outcome"], "complete", "{way}");
+        let number = |name: &str| said["totals"][name].as_u64().unwrap();
+        Totals {
+            way,
+            faults: number("faults"),
+            major: number("major"),
+            by_gup: number("by_gup"),
+            threads: number("threads"),
+        }
+    }
+
+    /// The rules by which there is advice on it.
+    fn rules(&self, way: &str, is_cold: bool) -> Vec<String> {
+        let said = tool::run(&["advise", "--json", &self.trace(way, is_cold)], 0);
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let advice = said["advice"].as_array().unwrap().iter();
+        let rules = advice.map(|each| each["rule"].as_str().unwrap().to_owned());
+        rules.collect()
+    }
+
+    /// The trace of a run.
+    fn trace(&self, way: &str, is_cold: bool) -> String {
         let at = self.folder.path();
         let from = at.join("lab-from");
         let lab = program::find("fault-lab");
@@ -70,29 +95,11 @@ impl Disk {
         if !is_cold {
             fs::read(&from).unwrap();
         }
-        let trace = Path::new("/tmp").join("lab.arrows");
-        let trace = trace.to_str().unwrap();
-        let record = [
-            "record",
-            "--latency",
-            "-o",
-            trace,
-            "--",
-            lab.to_str().unwrap(),
-            way,
-        ];
+        let trace = "/tmp/lab.arrows";
+        let lab = lab.to_str().unwrap();
+        let record = ["record", "--latency", "-o", trace, "--", lab, way];
         tool::run(&[&record[..], &options].concat(), 0);
-        let said = tool::run(&["report", "--json", trace], 0);
-        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-        assert_eq!(said["verdict"]["outcome"], "complete", "{way}");
-        let number = |name: &str| said["totals"][name].as_u64().unwrap();
-        Totals {
-            way,
-            faults: number("faults"),
-            major: number("major"),
-            by_gup: number("by_gup"),
-            threads: number("threads"),
-        }
+        trace.to_owned()
     }
 }
 
@@ -177,5 +184,43 @@ fn each_way_of_moving_bytes_faults_as_its_lesson_says() {
         assert_that(warm("fork-write"), |fork| fork.faults >= 3 * ALL);
         assert_that(warm("fork-exec"), |fork| fork.faults >= 2 * ALL);
         assert_that(warm("spawn"), |spawn| spawn.faults < 2 * PAGES);
+    });
+}
+
+/// Each rule of `advise` that a way of the lab is an example of is found in it.
+#[test]
+fn the_ways_that_can_be_mended_get_the_advice() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let disk = Disk::mount();
+        let mut examples = vec![
+            (
+                "madvise-random",
+                true,
+                &["fault-around", "populate-file", "prefetch"][..],
+            ),
+            ("malloc-large-fixed", false, &["refault"]),
+            ("memory-read-first", false, &["read-then-write"]),
+            ("msync", false, &["dirty-again"]),
+        ];
+        if !setting::is_realtime() {
+            examples.push(("huge-pages-not", false, &["huge-pages"]));
+        }
+        for (way, is_cold, rules) in examples {
+            let found = disk.rules(way, is_cold);
+            for rule in rules {
+                assert!(
+                    found.iter().any(|found| found == rule),
+                    "{way}: {rule} is not in {found:?}"
+                );
+            }
+        }
+        // What does it as it should be done gets none of this advice.
+        for way in ["read", "sendfile", "msync-async", "memory"] {
+            let found = disk.rules(way, false);
+            for rule in ["refault", "read-then-write", "dirty-again", "populate-file"] {
+                assert!(!found.iter().any(|found| found == rule), "{way}: {found:?}");
+            }
+        }
     });
 }
