@@ -229,12 +229,6 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Subcommand {
-    /// Trace a command or running processes, and write their page faults as CSV
-    ///
-    /// Without --pid and CMD it drains the session that the module's parameter pid=N has started, which
-    /// goes on afterwards.
-    #[command(after_long_help = DRAIN_MORE)]
-    Drain(Drain),
     /// Trace a command or running processes, and write a trace file that explains each fault
     #[command(after_long_help = RECORD_MORE)]
     Record(Record),
@@ -274,6 +268,12 @@ pub enum Subcommand {
     /// Draw a trace: time to the right, addresses upwards
     #[command(after_long_help = plot::MORE)]
     Plot(plot::Plot),
+    /// Trace a command or running processes, and write their page faults as CSV
+    ///
+    /// Without --pid and CMD it drains the session that the module's parameter pid=N has started, which
+    /// goes on afterwards.
+    #[command(after_long_help = DRAIN_MORE)]
+    Drain(Drain),
     /// Say what the module is doing now
     ///
     /// Exit status: 0, or 1 if the module is not loaded or cannot be asked.
