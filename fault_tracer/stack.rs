@@ -5,23 +5,14 @@
 //! Reading user memory here never waits: what is not in memory ends the stack. The record is written in its place in the
 //! ring, and shown with the fault that it belongs to.
 
-use core::{
-    ffi::{c_long, c_void},
-    sync::atomic::{compiler_fence, AtomicU64, Ordering},
-};
-use kernel::{bindings, page::PAGE_SIZE, prelude::*};
+use core::sync::atomic::{compiler_fence, AtomicU64, Ordering};
+use kernel::{bindings, page::PAGE_SIZE};
 
 use super::{
     arch,
     ring::{Ring, SLOT_WORDS},
     uapi::{self, record_type, session_flag, stack_flag},
 };
-
-extern "C" {
-    /// Copies user memory of the running thread without ever waiting or faulting; `mm/maccess.c`. 0, or `-EFAULT` if
-    /// not all of it could be read.
-    fn copy_from_user_nofault(to: *mut c_void, from: *const c_void, bytes: usize) -> c_long;
-}
 
 /// Words of a record before the return addresses, or before the frame pointer and the copy.
 const FIXED_WORDS: usize = SLOT_WORDS;
@@ -94,6 +85,8 @@ pub(crate) unsafe fn emit(
     };
     // SAFETY: By this function's contract.
     let stack = unsafe { arch::user_stack(task.cast_mut()) };
+    // SAFETY: By this function's contract.
+    let disabled = unsafe { PageFaultsDisabled::new(task.cast_mut()) };
     let (sp, read) = match (stack, wanted) {
         (None, _) => {
             let flags = stack_flag::FOREIGN;
@@ -107,21 +100,22 @@ pub(crate) unsafe fn emit(
             )
         }
         (Some((sp, frame)), Wanted::Frames(most)) => {
-            // SAFETY: By this function's contract.
-            let disabled = unsafe { PageFaultsDisabled::new(task.cast_mut()) };
             // The last slot may have room for more.
             let out = rest.get(..*most as usize).unwrap_or(rest);
             (sp, return_addresses(&disabled, sp, frame, out))
         }
         (Some((sp, frame)), Wanted::Copy(most)) => {
             // SAFETY: The running thread's memory, if it has any, does not go away.
-            let mm = unsafe { (*task).mm };
-            // Where the first thread's stack began when the program was executed; not changed but by prctl.
-            // SAFETY: As above.
-            let bottom = unsafe { mm.as_ref() }.map_or(0, |mm| mm.__bindgen_anon_1.start_stack);
-            (sp, top(sp, frame, bottom as u64, *most, rest))
+            let memory = unsafe { (*task).mm.as_ref() };
+            let memory = memory.map_or(Memory::default(), |mm| Memory {
+                // Where the first thread's stack began when the program was executed; not changed but by prctl.
+                bottom: mm.__bindgen_anon_1.start_stack as u64,
+                end: mm.__bindgen_anon_1.task_size as u64,
+            });
+            (sp, top(&disabled, sp, frame, &memory, *most, rest))
         }
     };
+    drop(disabled);
     let words = whole_slots(read.words);
     for word in rest.get(read.words..words).unwrap_or(&[]) {
         word.store(0, Ordering::Relaxed);
@@ -140,19 +134,6 @@ pub(crate) unsafe fn emit(
         to.store(value, Ordering::Relaxed);
     }
     ring.end_side(space, words);
-}
-
-/// Reads user memory, none of it or all. `to` is a part of the ring that nobody reads yet.
-fn read(from: u64, to: &[AtomicU64], bytes: usize) -> bool {
-    if bytes > size_of_val(to) {
-        return false;
-    }
-    // SAFETY: The words are there, and nobody else accesses them before the record is shown: a `Space` is the producer's
-    // alone. The kernel's function checks the other address.
-    unsafe {
-        let to = to.as_ptr().cast_mut().cast::<c_void>();
-        copy_from_user_nofault(to, from as *const c_void, bytes) == 0
-    }
 }
 
 /// Page faults of the running thread are not handled while this is there: what would raise one cannot be read.
@@ -219,8 +200,24 @@ fn return_addresses(_: &PageFaultsDisabled, sp: u64, frame: u64, out: &[AtomicU6
     }
 }
 
-/// Copies the top of a stack, page by page, at most `most` bytes. What lies above `bottom` is no stack any more.
-fn top(sp: u64, frame: u64, bottom: u64, most: u32, out: &[AtomicU64]) -> Read {
+/// A process's memory.
+#[derive(Default)]
+struct Memory {
+    /// Where the first thread's stack begins.
+    bottom: u64,
+    /// Where user memory ends.
+    end: u64,
+}
+
+/// Copies the top of a stack, page by page, at most `most` bytes. What lies above the bottom is no stack any more.
+fn top(
+    _: &PageFaultsDisabled,
+    sp: u64,
+    frame: u64,
+    memory: &Memory,
+    most: u32,
+    out: &[AtomicU64],
+) -> Read {
     let nothing = Read {
         words: 0,
         count: 0,
@@ -232,10 +229,10 @@ fn top(sp: u64, frame: u64, bottom: u64, most: u32, out: &[AtomicU64]) -> Read {
     first.store(frame, Ordering::Relaxed);
     let most = most as usize;
     let mut flags = stack_flag::COPY | stack_flag::CUT;
-    let mut wanted = most;
+    let mut wanted = most & !7;
     // One word more: the outermost frame returns to none, and what is read there says so.
-    let used = bottom.wrapping_sub(sp).wrapping_add(8) as usize;
-    if sp & 7 == 0 && bottom >= sp && used <= most {
+    let used = memory.bottom.wrapping_sub(sp).wrapping_add(8) as usize;
+    if sp & 7 == 0 && memory.bottom >= sp && used <= most {
         flags = stack_flag::COPY | stack_flag::WHOLE;
         wanted = used & !7;
     }
@@ -244,9 +241,13 @@ fn top(sp: u64, frame: u64, bottom: u64, most: u32, out: &[AtomicU64]) -> Read {
         let from = sp.wrapping_add(copied as u64);
         let left_of_page = PAGE_SIZE.wrapping_sub(from as usize & PAGE_SIZE.wrapping_sub(1));
         let bytes = left_of_page.min(wanted.wrapping_sub(copied));
-        let is_read = out
-            .get(copied / 8..)
-            .is_some_and(|to| read(from, to, bytes));
+        let is_user = memory.end.checked_sub(bytes as u64) >= Some(from);
+        let to = out.get(copied / 8..copied.wrapping_add(bytes) / 8);
+        let is_read = to.is_some_and(|to| {
+            // SAFETY: The words are there, and nobody else accesses them before the record is shown: a `Space` is the
+            // producer's alone. Page faults are disabled, and the end was compared.
+            is_user && unsafe { arch::copy_user(to.as_ptr().cast_mut().cast(), from, bytes / 8) }
+        });
         if !is_read || bytes & 7 != 0 {
             flags = stack_flag::COPY | stack_flag::BROKEN;
             break;

@@ -258,6 +258,59 @@ pub(crate) fn read_user(address: u64) -> Option<u64> {
     (failed == 0).then_some(word)
 }
 
+/// `X86_CR4_SMAP` of `arch/x86/include/uapi/asm/processor-flags.h`: the kernel reads user memory only between `stac` and `clac`.
+const CR4_SMAP: u64 = 1 << 21;
+
+/// Copies words of user memory from one address to the other, until one cannot be read: how many are left then. One instruction
+/// for each word on an emulated processor, and the processor's own fast way on others.
+macro_rules! copy_words {
+    ($to:expr, $from:expr, $words:expr, $before:literal, $after:literal) => {{
+        let left: usize;
+        asm!(
+            $before,
+            "2:",
+            "rep movsq",
+            "3:",
+            $after,
+            // An exception there goes on behind it: `struct exception_table_entry` of `arch/x86/include/asm/extable.h`.
+            ".pushsection __ex_table, \"a\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".long {user_access}",
+            ".popsection",
+            user_access = const bindings::EX_TYPE_UACCESS,
+            inout("rcx") $words => left,
+            inout("rsi") $from => _,
+            inout("rdi") $to => _,
+            options(nostack),
+        );
+        left
+    }};
+}
+
+/// Copies words of the running thread's user memory; whether all could be read. Page faults being disabled, it does not wait for
+/// what is not in memory.
+///
+/// # Safety
+///
+/// `to` is valid for so many words, page faults are disabled, and `from` to its end is below the end of user memory: the
+/// processor knows no address in between that and the kernel's.
+pub(crate) unsafe fn copy_user(to: *mut u64, from: u64, words: usize) -> bool {
+    let cr4: u64;
+    // SAFETY: Only reads what the kernel has set once for all processors.
+    unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: By the contract. The direction flag is clear in the kernel. A processor without SMAP has no `stac`.
+    let left = unsafe {
+        if cr4 & CR4_SMAP != 0 {
+            copy_words!(to, from, words, "stac", "clac")
+        } else {
+            copy_words!(to, from, words, "", "")
+        }
+    };
+    left == 0
+}
+
 /// Whether [`user_registers`] finds what a system call saved: the code segment of user mode. Holds for a
 /// thread that called the kernel by a system call.
 pub(crate) fn user_registers_are_found() -> bool {

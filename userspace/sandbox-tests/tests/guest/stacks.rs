@@ -265,6 +265,70 @@ fn small_rings_lose_stacks_and_count_all_faults() {
     });
 }
 
+/// Faults while the stack and frame pointers point to memory that there is in part, to none, to the kernel's, and to addresses
+/// that no processor has.
+const ODD_POINTERS: &str = r#"
+#include <stdio.h>
+#include <sys/mman.h>
+
+static void touch(char *page, unsigned long pointer) {
+    asm volatile("xchg %%rsp, %1\n movb $1, (%0)\n xchg %%rsp, %1" : "+r"(page), "+r"(pointer) : : "memory");
+    asm volatile("xchg %%rbp, %1\n movb $1, 4096(%0)\n xchg %%rbp, %1" : "+r"(page), "+r"(pointer) : : "memory");
+}
+
+int main(void) {
+    char *part = mmap(0, 2 << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    part[0] = part[4096] = 1;
+    mprotect(part + 4096, 4096, PROT_NONE);
+    char *unused = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    munmap(unused, 4096);
+    unsigned long there = (unsigned long)part, none = (unsigned long)unused;
+    unsigned long pointers[] = {
+        0, 1, 8, there, there + 1, there + 4096 - 8, there + 4096 - 16, there + 4096 - 20, there + 4096, none, none - 8,
+        0x7fffffffe000, 0x7fffffffeff8, 0x7fffffffefff, 0x7ffffffff000, 0x7ffffffffff8, 0x7fffffffffff, 0x800000000000,
+        0xffffffffffffe0, 0x8000000000000000, 0xffff7ffffffffff8, 0xffff800000000000, 0xffff888000000000, 0xffffffff81000000,
+        0xffffffffff600000, 0xfffffffffffffff0, 0xfffffffffffffff8, 0xffffffffffffffff,
+    };
+    int count = sizeof pointers / sizeof *pointers;
+    char *fresh = mmap(0, (2 * count) << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    madvise(fresh, (2 * count) << 12, MADV_NOHUGEPAGE);
+    for (int n = 0; n < count; n++)
+        touch(fresh + (2 * n << 12), pointers[n]);
+    printf("%lu %d\n", (unsigned long)fresh, 2 * count);
+    return 0;
+}
+"#;
+
+#[test]
+fn whatever_the_stack_pointer_is_the_fault_is_recorded() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let program = compile(folder.path(), "odd.c", ODD_POINTERS, &["-O2"]);
+        for how in ["fp", "dwarf,8192", "dwarf,8", "dwarf,32768"] {
+            let trace = folder.path().join("odd.arrows");
+            let trace = trace.to_str().unwrap();
+            let record = ["record", "-q", "--call-graph", how, "-o", trace, "--"];
+            let said = tool::run(&[&record[..], &[program.to_str().unwrap()]].concat(), 0);
+            let (start, pages) = said.trim().split_once(' ').unwrap();
+            let (start, pages): (u64, u64) = (start.parse().unwrap(), pages.parse().unwrap());
+            tool::run(&["verify", trace], 0);
+            let rows = tool::columns(trace, ["address", "stack"], &[]);
+            let of_pages: Vec<_> = rows
+                .iter()
+                .filter_map(|[address, stack]| {
+                    let address = u64::from_str_radix(address.trim_start_matches("0x"), 16);
+                    let page = address.unwrap().wrapping_sub(start) >> 12;
+                    (page < pages).then_some((page, stack))
+                })
+                .collect();
+            let found: Vec<_> = of_pages.iter().map(|(page, _)| *page).collect();
+            assert_eq!(found, Vec::from_iter(0..pages), "{how}");
+            assert!(of_pages.iter().all(|(_, stack)| !stack.is_empty()), "{how}");
+        }
+    });
+}
+
 /// perf finds no callers in this program: what it prints behind a frame is no code.
 #[test]
 fn callers_in_threads_of_a_rust_program() {
