@@ -372,6 +372,6 @@ impl Drop for Latency {
     fn drop(&mut self) {
         HOOK.store(null_mut(), Ordering::Relaxed);
         // SAFETY: The call may sleep, which the callers of a drop in this module allow.
-        unsafe { bindings::synchronize_rcu() };
+        unsafe { bindings::synchronize_rcu_expedited() };
     }
 }

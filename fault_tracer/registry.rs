@@ -307,7 +307,7 @@ impl Registry {
         self.disarm_unwanted(Some(slot));
         if self.armed.is_some() {
             // SAFETY: The call may sleep, and so may all callers.
-            unsafe { bindings::synchronize_rcu() };
+            unsafe { bindings::synchronize_rcu_expedited() };
             targets::forget(slot);
         }
         if let Some(entry) = self.running[slot].take() {

@@ -401,7 +401,7 @@ impl Drop for Masks {
     fn drop(&mut self) {
         MASKS.store(null_mut(), Ordering::Relaxed);
         // SAFETY: The call may sleep, which the callers of a drop in this module allow.
-        unsafe { bindings::synchronize_rcu() };
+        unsafe { bindings::synchronize_rcu_expedited() };
     }
 }
 
