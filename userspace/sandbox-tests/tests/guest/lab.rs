@@ -132,6 +132,10 @@ impl Totals {
     }
 }
 
+fn huge_pages_for_those_who_ask() -> Setting {
+    Setting::choose("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")
+}
+
 #[track_caller]
 fn assert_that(of: Totals, holds: impl FnOnce(Totals) -> bool) {
     assert!(holds(of), "{of:?}");
@@ -141,9 +145,7 @@ fn assert_that(of: Totals, holds: impl FnOnce(Totals) -> bool) {
 fn each_way_of_moving_bytes_faults_as_its_lesson_says() {
     guest::test(|_| {
         let _module = module::load_idle();
-        // Huge pages for those who ask for them.
-        let enabled = "/sys/kernel/mm/transparent_hugepage/enabled";
-        let _huge_pages = Setting::choose(enabled, "madvise");
+        let _huge_pages = huge_pages_for_those_who_ask();
         let disk = Disk::mount();
         let warm = |way| disk.more(way, false);
         let cold = |way| disk.more(way, true);
@@ -192,6 +194,7 @@ fn each_way_of_moving_bytes_faults_as_its_lesson_says() {
 fn the_ways_that_can_be_mended_get_the_advice() {
     guest::test(|_| {
         let _module = module::load_idle();
+        let _huge_pages = huge_pages_for_those_who_ask();
         let disk = Disk::mount();
         let mut examples = vec![
             (
