@@ -9,6 +9,7 @@
 //! | module | holds | may know |
 //! |---|---|---|
 //! | `uapi` | the ABI | nothing |
+//! | `compat` | what differs between kernel series | nothing |
 //! | `ring` | the per-CPU ring, `core` alone | `uapi` |
 //! | `rings` | a session's rings: memory and account | `ring` |
 //! | `probe` | kprobes, return hooks and tracepoints as values | nothing |
@@ -36,7 +37,6 @@
 //! | `boot` | the session of the module parameters | `session` |
 //! | `device` | file operations and ioctls | `reading`, `boot` |
 
-use core::borrow::Borrow;
 use kernel::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
@@ -46,6 +46,8 @@ mod arch;
 mod boot;
 #[path = "fault_tracer/clock.rs"]
 mod clock;
+#[path = "fault_tracer/compat.rs"]
+mod compat;
 #[path = "fault_tracer/device.rs"]
 mod device;
 #[expect(unreachable_pub, reason = "shared with the tests on the host")]
@@ -143,11 +145,6 @@ struct Parameters {
     ring_bytes: u64,
 }
 
-/// A parameter's value: `value()` returns a reference on 7.2 and the value itself from 7.3 on.
-fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
-    *value.borrow()
-}
-
 /// Reads a parameter that is 0 or 1.
 fn switch(name: &str, value: i32) -> Result<bool> {
     match value {
@@ -162,10 +159,10 @@ fn switch(name: &str, value: i32) -> Result<bool> {
 
 impl Parameters {
     fn read() -> Result<Self> {
-        let pid: i32 = parameter(module_parameters::pid.value());
-        let follow: i32 = parameter(module_parameters::follow.value());
-        let log: i32 = parameter(module_parameters::log.value());
-        let ring_kib: i32 = parameter(module_parameters::ring_kib.value());
+        let pid: i32 = compat::parameter(module_parameters::pid.value());
+        let follow: i32 = compat::parameter(module_parameters::follow.value());
+        let log: i32 = compat::parameter(module_parameters::log.value());
+        let ring_kib: i32 = compat::parameter(module_parameters::ring_kib.value());
         if pid < 0 {
             pr_err!(
                 "pid={} is no process id: it must be positive, or 0 for none\n",

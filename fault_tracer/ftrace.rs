@@ -73,11 +73,6 @@ unsafe impl Send for Hook {}
 // SAFETY: As above.
 unsafe impl Sync for Hook {}
 
-/// `EOPNOTSUPP`, for which the `kernel` crate has a name from 7.3 on.
-pub(crate) fn unsupported() -> Error {
-    Error::from_errno(-(bindings::EOPNOTSUPP as c_int))
-}
-
 impl Hook {
     /// Calls `handler` whenever `handle_mm_fault` is entered.
     ///

@@ -11,7 +11,7 @@ use kernel::{bindings, prelude::*, sync::Arc};
 use super::{
     arch,
     clock::{self, Quick},
-    ftrace,
+    compat, ftrace,
     latency::{self, Latency},
     probe::Kprobe,
     process::{self, Executable, Process},
@@ -170,7 +170,7 @@ impl Registry {
                     if error == ENOMEM {
                         error
                     } else {
-                        ftrace::unsupported()
+                        compat::unsupported()
                     }
                 })?;
                 armed.ftrace = Some(hook);

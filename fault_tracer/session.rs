@@ -16,8 +16,8 @@ use kernel::{
 };
 
 use super::{
+    compat,
     filter::Filter,
-    ftrace,
     process::{self, Process},
     registry::{self, Deaf, Named},
     ring::{self, SLOT_WORDS},
@@ -637,7 +637,7 @@ fn why_not(error: Error) -> &'static str {
         TOO_MANY_WAIT
     } else if error == ENOENT {
         "this kernel lacks a function or tracepoint that is to be probed"
-    } else if error == ftrace::unsupported() {
+    } else if error == compat::unsupported() {
         "this kernel cannot hook the fault with ftrace, or sysctl kernel.ftrace_enabled is 0; the kprobe may do"
     } else {
         "the kernel refuses the probe"
