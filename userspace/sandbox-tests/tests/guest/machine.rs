@@ -105,7 +105,7 @@ fn a_fork_bomb_in_a_box_is_recorded_whole() {
         let bomb = "b() { b | b & }; b 2>/dev/null; sleep 30";
         let script = format!("echo $$ >{}/cgroup.procs; {bomb}", group.path());
         let mut shell = Command::new("sh").args(["-c", &script]).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + guest::NEVER;
         let refused = || {
             let events = group.read("pids.events");
             events
