@@ -22,7 +22,7 @@ use kernel::{
 };
 
 use super::{
-    boot, clock, registry,
+    boot, clock, process, registry,
     session::{refuse, Refusal, Session, DEFAULT},
     uapi::{self, target_flag},
 };
@@ -270,11 +270,9 @@ impl PinnedDrop for OpenFile {
 
 /// Whether the running thread may trace processes of others.
 fn may_trace() -> bool {
-    // SAFETY: The calls look at the running thread's credentials alone.
-    unsafe {
-        bindings::capable(bindings::CAP_PERFMON as c_int)
-            || bindings::capable(bindings::CAP_SYS_ADMIN as c_int)
-    }
+    // SAFETY: The call looks at the running thread's credentials alone.
+    let is_perfmon = unsafe { bindings::capable(bindings::CAP_PERFMON as c_int) };
+    is_perfmon || process::administers_the_machine()
 }
 
 /// Whether the kernel keeps from everybody, root included, what perf could tell (kernel_lockdown(7), confidentiality).

@@ -2,7 +2,7 @@
 
 //! Processes, named by their id and held by reference.
 
-use core::{cell::Cell, mem::offset_of, ptr::null_mut};
+use core::{cell::Cell, ffi::c_int, mem::offset_of, ptr::null_mut};
 use kernel::{bindings, prelude::*, sync::rcu};
 
 use super::arch;
@@ -247,6 +247,26 @@ pub(crate) fn in_initial_namespace() -> bool {
             &raw const bindings::init_pid_ns,
         )
     }
+}
+
+/// By which id the running thread's pid namespace knows a process of this id in the initial one; 0 if it does not, or no longer.
+pub(crate) fn id_seen_here(id: bindings::pid_t) -> bindings::pid_t {
+    if in_initial_namespace() {
+        return id;
+    }
+    let _guard = rcu::read_lock();
+    // SAFETY: Under RCU the pid found stays valid; the running thread's own namespace stays while it runs. A pid that is
+    // null has no id.
+    unsafe {
+        let pid = bindings::find_pid_ns(id, &raw mut bindings::init_pid_ns);
+        bindings::pid_nr_ns(pid, bindings::task_active_pid_ns(arch::current_task()))
+    }
+}
+
+/// Whether the running thread may see and end what others have begun: `CAP_SYS_ADMIN`.
+pub(crate) fn administers_the_machine() -> bool {
+    // SAFETY: The call looks at the running thread's credentials alone.
+    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
 }
 
 /// Whether there is no process of this id, in the initial namespace, that has not ended.

@@ -5,7 +5,7 @@
 //! Everything here runs under one lock, which the fault path does not take. Nothing touches user memory
 //! while it is held, but for a page of the caller's own stack ([`process::fault_once`]).
 
-use core::{cell::Cell, ptr::null};
+use core::{cell::Cell, ffi::c_int, ptr::null};
 use kernel::{bindings, prelude::*, sync::Arc};
 
 use super::{
@@ -96,22 +96,33 @@ pub(crate) struct Deaf {
 #[derive(Clone, Copy)]
 struct Owner {
     pid: i32,
+    /// Its real user's id in the initial user namespace.
+    uid: u32,
     comm: [u8; 16],
 }
+
+/// Sessions that one user may have, but for those who administer the machine.
+const SHARE: usize = uapi::MAX_SESSIONS / 2;
 
 impl Owner {
     fn current() -> Self {
         let task = arch::current_task();
         let mut comm = [0; 16];
-        // SAFETY: The running thread's task; its name may change meanwhile but stays 16 bytes.
-        let pid = unsafe {
+        // SAFETY: The running thread's task; its name may change meanwhile but stays 16 bytes. Nobody else changes its
+        // credentials.
+        let (pid, uid) = unsafe {
             for (to, from) in comm.iter_mut().zip((*task).comm) {
                 *to = from;
             }
-            (*task).tgid
+            ((*task).tgid, (*(*task).cred).uid.val)
         };
-        Self { pid, comm }
+        Self { pid, uid, comm }
     }
+}
+
+/// `EDQUOT`: the user has as many sessions as one may have.
+pub(crate) fn over_share() -> Error {
+    Error::from_errno(-(bindings::EDQUOT as c_int))
 }
 
 impl Registry {
@@ -122,6 +133,17 @@ impl Registry {
             asked_ns: 0,
             heard_ns: 0,
         }
+    }
+
+    /// A slot for a session of this owner.
+    fn free_slot(&self, owner: &Owner) -> Result<usize> {
+        let running = self.running.iter().flatten();
+        let own = running.filter(|entry| entry.owner.uid == owner.uid).count();
+        if own >= SHARE && !process::administers_the_machine() {
+            return Err(over_share());
+        }
+        let free = self.running.iter().position(Option::is_none);
+        free.ok_or(EBUSY)
     }
 
     /// Arms what a session with these flags and rules needs and is not armed yet, and tells how many faults the kprobe
@@ -429,7 +451,7 @@ pub(crate) fn emit_alive(slot: usize) {
 ///
 /// # Errors
 ///
-/// `EBUSY` if all slots are taken, `ESRCH` if processes are given and all have ended, `EIO` if the probe does
+/// `EBUSY` if all slots are taken, [`over_share`], `ESRCH` if processes are given and all have ended, `EIO` if the probe does
 /// not hear, `ENOSPC` if too many processes wait for an exec, `EINTR` if the caller is being killed, `ENOMEM`, and those of the probes.
 pub(crate) unsafe fn join(
     config: &uapi::Config,
@@ -439,11 +461,8 @@ pub(crate) unsafe fn join(
     rules: Option<KBox<Rules>>,
 ) -> Result<usize> {
     let mut registry = REGISTRY.lock();
-    let slot = registry
-        .running
-        .iter()
-        .position(Option::is_none)
-        .ok_or(EBUSY)?;
+    let owner = Owner::current();
+    let slot = registry.free_slot(&owner)?;
     let missed_before = registry.arm(config.flags, rules.as_deref())?;
     let heard = registry.hears(config.flags, PATIENCE);
     if !matches!(heard, Ok(true)) {
@@ -472,7 +491,7 @@ pub(crate) unsafe fn join(
         rings: rings.clone(),
         rules,
         config: *config,
-        owner: Owner::current(),
+        owner,
         named: processes.len() as u32,
         first: 0,
         started_ns: now(),
@@ -590,8 +609,10 @@ fn now() -> i64 {
     <kernel::time::Monotonic as kernel::time::ClockSource>::ktime_get()
 }
 
-/// What the running session of an index is doing, for an overview.
+/// What the running session of an index is doing, for an overview: nothing, if it is another user's, unless the running thread
+/// administers the machine. Ids are those of its pid namespace, 0 for processes that are not in it.
 pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
+    let reader = Owner::current();
     let registry = REGISTRY.lock();
     let mut info = uapi::SessionInfo {
         index: index as u32,
@@ -599,15 +620,18 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
     };
     let mut rings = None;
     let entry = registry.running.get(index).and_then(Option::as_ref);
-    if let Some(entry) = entry.filter(|entry| entry.begun) {
+    let is_shown = |entry: &&Entry| {
+        entry.begun && (entry.owner.uid == reader.uid || process::administers_the_machine())
+    };
+    if let Some(entry) = entry.filter(is_shown) {
         info.present = 1;
         info.mode = entry.config.mode;
         info.flags = entry.config.flags;
-        info.owner_pid = entry.owner.pid;
+        info.owner_pid = process::id_seen_here(entry.owner.pid);
         info.owner_comm = entry.owner.comm;
         info.live_targets = targets::live(index);
         info.named_targets = entry.named;
-        info.first_target = entry.first;
+        info.first_target = process::id_seen_here(entry.first);
         info.ring_bytes = entry.config.ring_bytes;
         info.rules = entry.rules.as_ref().map_or(0, |rules| rules.count() as u64);
         info.missed = registry.missed_by(index);

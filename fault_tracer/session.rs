@@ -625,6 +625,8 @@ fn why_not(error: Error) -> &'static str {
         "the caller was killed"
     } else if error == EBUSY {
         "all sessions are taken"
+    } else if error == registry::over_share() {
+        "this user has half of all sessions already, which is the share of one; end others of yours"
     } else if error == ESRCH {
         "none of the processes is alive any more"
     } else if error == EIO {

@@ -378,10 +378,10 @@ struct ft_cpu_counters {
 
 struct ft_session_info {
 	__u32 index;		/* in: 0..max_sessions */
-	__u32 present;		/* 0: no such session, the rest is zero */
+	__u32 present;		/* 0: none, or another user's; the rest is zero */
 	__u32 mode;		/* FT_MODE_* */
 	__u32 flags;		/* FT_SESSION_* */
-	__s32 owner_pid;	/* process ids of the initial pid namespace */
+	__s32 owner_pid;	/* process ids of the reader's pid namespace, or 0 */
 	__u32 live_targets;
 	__u32 named_targets;
 	__s32 first_target;

@@ -885,19 +885,19 @@ pub struct CpuCounters {
 pub struct SessionInfo {
     /// In: which one, `0..Info::max_sessions`.
     pub index: u32,
-    /// Out: 1 if there is such a session; otherwise the rest is zero.
+    /// Out: 1 if there is such a session; otherwise the rest is zero. Those of other users are for `CAP_SYS_ADMIN` alone.
     pub present: u32,
     /// See [`mode`].
     pub mode: u32,
     /// See [`session_flag`].
     pub flags: u32,
-    /// Process that started it, in the initial pid namespace.
+    /// Process that started it, by its id in the reader's pid namespace; 0 if it is not in it.
     pub owner_pid: i32,
     /// Target processes that have not ended.
     pub live_targets: u32,
     /// Processes that were named as targets (not those followed).
     pub named_targets: u32,
-    /// The process named first, in the initial pid namespace.
+    /// The process named first, likewise.
     pub first_target: i32,
     /// Name of the process that started it, ended by a zero byte.
     pub owner_comm: [u8; 16],

@@ -4,7 +4,8 @@
 
 use std::{io, thread};
 
-use fault_tracer_uapi::state;
+use fault_tracer_uapi::{state, MAX_SESSIONS};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use sandbox_tests::{
     device::{Session, Setup},
     guest, module,
@@ -15,11 +16,23 @@ const NOBODY: libc::uid_t = 65534;
 
 /// Runs something in a thread that has no rights.
 fn without_rights<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    as_nobody(CapabilitySet::empty(), run)
+}
+
+/// Runs something in a thread of another user that has these rights alone.
+fn as_nobody<T: Send>(rights: CapabilitySet, run: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
+            rustix::thread::set_keep_capabilities(true).unwrap();
             // SAFETY: The system call itself, unlike libc's function, changes the calling thread alone.
             let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
             assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
+            let sets = CapabilitySets {
+                effective: rights,
+                permitted: rights,
+                inheritable: CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, sets).unwrap();
             run()
         });
         thread.join().expect("the thread panicked")
@@ -78,5 +91,40 @@ fn the_session_of_the_module_s_parameters_is_not_stopped_without_rights() {
         let info = session.info();
         assert_eq!((info.state, info.live_targets), (state::RUNNING, 1));
         session.stop().unwrap();
+    });
+}
+
+#[test]
+fn a_user_has_a_share_of_the_sessions_and_sees_no_others() {
+    guest::test(|log| {
+        let _module = module::load_idle();
+        let setup = Setup {
+            ring_bytes: 4096,
+            ..Setup::default()
+        };
+        let of_root = Session::running(setup);
+        let idle = || Session::idle(setup);
+        let sessions: Vec<Session> = (0..MAX_SESSIONS).map(|_| idle()).collect();
+        log.news();
+        let (results, seen) = as_nobody(CapabilitySet::PERFMON, || {
+            let start = |session: &Session| session.start();
+            let results: Vec<_> = sessions.iter().take(9).map(start).collect();
+            (results, of_root.overviews().len())
+        });
+        let mut expected = vec![None; MAX_SESSIONS / 2];
+        expected.push(Some(libc::EDQUOT));
+        assert_eq!(errors(&results), expected);
+        assert_eq!(seen, MAX_SESSIONS / 2, "the user's own");
+        let said = log.news();
+        assert!(
+            said.iter().any(|line| line.contains("the share of one")),
+            "{said:?}"
+        );
+        // Root sees all, and takes the rest.
+        assert_eq!(of_root.overviews().len(), MAX_SESSIONS / 2 + 1);
+        for session in &sessions[9..] {
+            session.start().unwrap();
+        }
+        assert_eq!(of_root.overviews().len(), MAX_SESSIONS);
     });
 }

@@ -171,6 +171,57 @@ fn outer_id(inner: u32) -> u32 {
     found[0]
 }
 
+/// Process 1 of a namespace looks at a session of this process, whose target it is, and at one of its own.
+#[test]
+fn the_overview_has_the_ids_of_the_readers_namespace() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let outside = Session::running(Setup::default());
+        let inside = Session::idle(Setup::default());
+        outside.add(guest::own_pid()).unwrap();
+        let (heard, tell) = rustix::pipe::pipe().unwrap();
+        let init = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // SAFETY: A system call that concerns the later children of this thread alone.
+                assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+                // SAFETY: The child makes system calls and uses the allocator, which the C library keeps usable in the
+                // child of a program with several threads.
+                match unsafe { libc::fork() } {
+                    -1 => panic!("cannot fork: {}", io::Error::last_os_error()),
+                    0 => {
+                        let is_right = inside.add(1).is_ok() && inside.start().is_ok();
+                        let ids = |index| {
+                            let overview = inside.overview(index);
+                            [overview.owner_pid, overview.first_target]
+                        };
+                        let answer = [ids(0), ids(1), [i32::from(is_right), 0]].concat();
+                        let bytes: Vec<u8> =
+                            answer.into_iter().flat_map(i32::to_ne_bytes).collect();
+                        let _ = rustix::io::write(&tell, &bytes);
+                        // SAFETY: Ends this process at once.
+                        unsafe { libc::_exit(0) }
+                    }
+                    child => child,
+                }
+            });
+            thread.join().unwrap()
+        });
+        let mut answer = [0; 24];
+        assert_eq!(rustix::io::read(&heard, &mut answer), Ok(24));
+        let words = answer.chunks_exact(4);
+        let words = words.map(|word| i32::from_ne_bytes(word.try_into().unwrap()));
+        assert_eq!(words.collect::<Vec<_>>(), [0, 0, 1, 1, 1, 0]);
+        let mut status = 0;
+        // SAFETY: A child of ours; `status` is ours.
+        assert_eq!(unsafe { libc::waitpid(init, &raw mut status, 0) }, init);
+        // Out here they are known.
+        let own = outside.overview(0);
+        assert_eq!([own.owner_pid, own.first_target], [guest::own_pid(); 2]);
+        let other = outside.overview(1);
+        assert_eq!([other.owner_pid, other.first_target], [init; 2]);
+    });
+}
+
 /// Process 1 of a namespace names process 2 of it, which waits at a gate, by that id.
 #[test]
 fn a_process_id_is_read_in_the_pid_namespace_of_the_caller() {
