@@ -11,7 +11,7 @@
 //! | `uapi` | the ABI | nothing |
 //! | `compat` | what differs between kernel series | nothing |
 //! | `ring` | the per-CPU ring, `core` alone | `uapi` |
-//! | `rings` | a session's rings: memory and account | `ring` |
+//! | `rings` | a session's rings: memory and account | `ring`, `arch` |
 //! | `probe` | kprobes, return hooks and tracepoints as values | nothing |
 //! | `ftrace` | an ftrace hook as a value | nothing |
 //! | `arch` | the processor: registers, per-CPU variables, page tables, clock | `uapi` |

@@ -6,7 +6,7 @@ use core::{
     cell::UnsafeCell,
     ptr::null,
     ptr::NonNull,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
 };
 use kernel::{
     alloc::allocator::Vmalloc,
@@ -17,6 +17,7 @@ use kernel::{
 };
 
 use super::{
+    arch,
     filter::Filter,
     ring::{self, ConsumerPage, ProducerPage, Ring},
     sideband::Side,
@@ -60,6 +61,7 @@ pub(crate) struct Rings {
     /// By CPU id; `None` for ids that no CPU can have.
     cpus: KVec<Option<CpuRing>>,
     _share: Share,
+    _pinned: Option<Pinned>,
     shape: Shape,
     /// Which faults are recorded, if not all.
     filter: Option<KBox<Filter>>,
@@ -205,11 +207,14 @@ impl Rings {
     ///
     /// # Errors
     ///
-    /// `ENOMEM` if there is no memory for them, or if those of all sessions would take more than half of the machine's.
+    /// `ENOMEM` if there is no memory for them, or if those of all sessions would take more than half of the machine's; `EPERM` if
+    /// the caller may not pin so much.
     pub(crate) fn new(shape: Shape, filter: Option<KBox<Filter>>) -> Result<Self> {
         let ids = cpu_ids();
         let possible = (0..ids).filter(|&cpu| is_possible(cpu)).count();
-        let share = Share::take(shape.stride().saturating_mul(possible))?;
+        let bytes = shape.stride().saturating_mul(possible);
+        let share = Share::take(bytes)?;
+        let pinned = Pinned::take(bytes)?;
         let mut cpus = KVec::with_capacity(ids, GFP_KERNEL)?;
         for cpu in 0..ids {
             let ring = if is_possible(cpu) {
@@ -222,6 +227,7 @@ impl Rings {
         Ok(Self {
             cpus,
             _share: share,
+            _pinned: pinned,
             shape,
             filter,
             printed: AtomicU64::new(0),
@@ -438,6 +444,70 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// Memory that a process pins: `VmPin` of `/proc/PID/status`. perf counts its buffers so, too (`kernel/events/core.c`).
+///
+/// # Invariants
+///
+/// Owns a reference to the structure of `mm`, and `pages` of what it has pinned.
+struct Pinned {
+    mm: NonNull<bindings::mm_struct>,
+    pages: i64,
+}
+
+// SAFETY: A `struct mm_struct` belongs to no thread.
+unsafe impl Send for Pinned {}
+// SAFETY: There is nothing to be done by a shared reference.
+unsafe impl Sync for Pinned {}
+
+impl Pinned {
+    /// Counts the memory of rings to the running process; `None` for a kernel thread.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` if it pins more than its `RLIMIT_MEMLOCK` then, unless it has `CAP_IPC_LOCK`.
+    fn take(bytes: usize) -> Result<Option<Self>> {
+        let task = arch::current_task();
+        // SAFETY: The running thread's own memory and signal structure stay while it runs; its limits may be changed at any time.
+        let (mm, limit) = unsafe {
+            let limits = &raw const (*(*task).signal).rlim;
+            let limit = &raw const (*limits)[bindings::RLIMIT_MEMLOCK as usize].rlim_cur;
+            ((*task).mm, limit.read_volatile())
+        };
+        let Some(mm) = NonNull::new(mm) else {
+            return Ok(None);
+        };
+        // CAST: a machine has fewer than 2^63 pages.
+        let pages = bytes.div_ceil(PAGE_SIZE) as i64;
+        // SAFETY: As above; the reference keeps the structure.
+        unsafe { bindings::mmgrab(mm.as_ptr()) };
+        // INVARIANT: Both are ours from here on.
+        let pinned = Self { mm, pages };
+        let before = pinned.counter().fetch_add(pages, Ordering::Relaxed);
+        let all = before.saturating_add(pages).unsigned_abs();
+        // SAFETY: The call looks at the running thread's credentials alone.
+        let may = || unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) };
+        if all > (limit / PAGE_SIZE) as u64 && !may() {
+            return Err(EPERM);
+        }
+        Ok(Some(pinned))
+    }
+
+    fn counter(&self) -> &AtomicI64 {
+        // SAFETY: By the type invariant; the kernel's `atomic64_t` is changed by atomic accesses alone.
+        unsafe {
+            AtomicI64::from_ptr(&raw mut (*self.mm.as_ptr()).__bindgen_anon_1.pinned_vm.counter)
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.counter().fetch_sub(self.pages, Ordering::Relaxed);
+        // SAFETY: By the type invariant, and not used after this.
+        unsafe { bindings::mmdrop(self.mm.as_ptr()) };
     }
 }
 

@@ -625,6 +625,8 @@ fn why_not(error: Error) -> &'static str {
         "the caller was killed"
     } else if error == EBUSY {
         "all sessions are taken"
+    } else if error == EPERM {
+        "the rings are more than the caller may lock in memory (RLIMIT_MEMLOCK) without CAP_IPC_LOCK; make them smaller"
     } else if error == registry::over_share() {
         "this user has half of all sessions already, which is the share of one; end others of yours"
     } else if error == ESRCH {

@@ -104,7 +104,7 @@ fn where_not_permitted(root: &Path, device: &Path) -> String {
             "run it with sudo; or join the group: sudo usermod --append --groups {GROUP} $USER, and log in again"
         );
     }
-    "run it with sudo; or give the program the right to trace: sudo setcap cap_perfmon=ep \"$(command -v fault-tracer)\"".into()
+    "run it with sudo; or give the program the right to trace: sudo setcap cap_perfmon,cap_ipc_lock=ep \"$(command -v fault-tracer)\"".into()
 }
 
 /// The id of [`GROUP`], by the text of `/etc/group`; see group(5).

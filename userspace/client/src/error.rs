@@ -132,6 +132,23 @@ pub enum Error {
         /// CPUs, as ids.
         cpus: u32,
     },
+    /// The rings are more than the caller may lock in memory.
+    #[error(
+        "rings of {kib} KiB for each of {cpus} CPUs are more than this user may lock in memory (ulimit -l): choose smaller ones by \
+         --ring-size, or give the program the right: sudo setcap cap_perfmon,cap_ipc_lock=ep PROGRAM"
+    )]
+    MemoryLimit {
+        /// KiB for each CPU.
+        kib: u64,
+        /// CPUs, as ids.
+        cpus: u32,
+    },
+    /// The user has as many sessions as one may have.
+    #[error("this user has half of the {max} sessions already, which is the share of one: end others of yours")]
+    ShareTaken {
+        /// Sessions of the module.
+        max: u32,
+    },
     /// A session names no more processes than so many.
     #[error(
         "cannot trace process {pid}: too many processes are named already. Name the process that starts them (its \

@@ -488,13 +488,21 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::NoMemory`], [`Error::TooManySessions`], [`Error::TargetsEnded`], [`Error::NoFtraceHook`],
-    /// [`Error::Deaf`]; [`Error::Refused`] where the session is not idle or the probe cannot be placed.
+    /// [`Error::NoMemory`], [`Error::MemoryLimit`], [`Error::TooManySessions`], [`Error::ShareTaken`], [`Error::TargetsEnded`],
+    /// [`Error::NoFtraceHook`], [`Error::Deaf`]; [`Error::Refused`] where the session is not idle or the probe cannot be placed.
     pub fn start(&self) -> Result<()> {
+        let kib = || self.info().map_or(0, |info| info.ring_bytes / 1024);
         call!(self, uapi::FT_IOC_START).map_err(|errno| match errno {
             Errno::NOMEM => Error::NoMemory {
-                kib: self.info().map_or(0, |info| info.ring_bytes / 1024),
+                kib: kib(),
                 cpus: self.cpus,
+            },
+            Errno::PERM => Error::MemoryLimit {
+                kib: kib(),
+                cpus: self.cpus,
+            },
+            Errno::DQUOT => Error::ShareTaken {
+                max: self.max_sessions,
             },
             Errno::BUSY => Error::TooManySessions {
                 max: self.max_sessions,

@@ -3,11 +3,14 @@
 //! The frame of each test: nothing left of the one before, and nothing left after it.
 
 use std::{
-    env,
+    env, io,
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
     sync::{Mutex, PoisonError},
+    thread,
     time::Duration,
 };
+
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::{log::Log, module};
 
@@ -50,6 +53,29 @@ pub fn test(body: impl FnOnce(&Log)) {
 /// The process id of the tests, as system calls take it.
 pub fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
+}
+
+/// `nobody`
+const NOBODY: libc::uid_t = 65534;
+
+/// Runs something in a thread of another user that has these rights alone.
+pub fn as_nobody<T: Send>(rights: CapabilitySet, run: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            rustix::thread::set_keep_capabilities(true).expect("rights cannot be kept");
+            // SAFETY: The system call itself, unlike libc's function, changes the calling thread alone.
+            let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
+            let sets = CapabilitySets {
+                effective: rights,
+                permitted: rights,
+                inheritable: CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, sets).expect("rights cannot be chosen");
+            run()
+        });
+        thread.join().expect("the thread panicked")
+    })
 }
 
 /// A number that a variable may give to a test (`tests/guest/run --env NAME=VALUE`).

@@ -4,7 +4,11 @@
 
 use std::{fs, ptr, slice};
 
-use rustix::mm::{self, MapFlags, ProtFlags};
+use rustix::{
+    mm::{self, MapFlags, ProtFlags},
+    process::{Resource, Rlimit},
+    thread::CapabilitySet,
+};
 use sandbox_tests::{
     device::{Session, Setup},
     guest, module,
@@ -99,6 +103,57 @@ fn where_memory_is_short_nobody_is_killed() {
             session.start().unwrap();
         }
         assert_eq!(killed_for_memory(), killed);
+    });
+}
+
+/// Pages that this process pins, as /proc tells.
+fn pinned() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPin:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib / 4
+}
+
+#[test]
+fn rings_count_as_memory_that_the_caller_pins() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let setup = |ring_bytes| Setup {
+            ring_bytes,
+            ..Setup::default()
+        };
+        let before = pinned();
+        let sessions: Vec<_> = (0..4).map(|_| Session::idle(setup(1 << 20))).collect();
+        sessions[0].start().unwrap();
+        let of_one = pinned() - before;
+        assert!(of_one >= 256, "{of_one} pages for rings of a MiB");
+        // Root may have more than its limit; others may not.
+        let limit = rustix::process::getrlimit(Resource::Memlock);
+        let two = Rlimit {
+            current: Some((before + 2 * of_one) << 12),
+            ..limit
+        };
+        rustix::process::setrlimit(Resource::Memlock, two).unwrap();
+        let results = guest::as_nobody(CapabilitySet::PERFMON, || {
+            [sessions[1].start(), sessions[2].start()]
+        });
+        assert!(results[0].is_ok(), "{results:?}");
+        let error = results[1].as_ref().expect_err("more than the limit");
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(pinned(), before + 2 * of_one);
+        sessions[3].start().unwrap();
+        assert_eq!(pinned(), before + 3 * of_one);
+        rustix::process::setrlimit(Resource::Memlock, limit).unwrap();
+        // They are the caller's until the file is closed.
+        sessions[0].stop().unwrap();
+        assert_eq!(pinned(), before + 3 * of_one);
+        drop(sessions);
+        assert_eq!(pinned(), before);
     });
 }
 

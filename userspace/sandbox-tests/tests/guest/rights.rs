@@ -2,41 +2,18 @@
 
 //! An open device that was handed to somebody who could not have opened it lets that one read, and decide nothing.
 
-use std::{io, thread};
+use std::io;
 
 use fault_tracer_uapi::{state, MAX_SESSIONS};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::CapabilitySet;
 use sandbox_tests::{
     device::{Session, Setup},
     guest, module,
 };
 
-/// `nobody`
-const NOBODY: libc::uid_t = 65534;
-
 /// Runs something in a thread that has no rights.
 fn without_rights<T: Send>(run: impl FnOnce() -> T + Send) -> T {
-    as_nobody(CapabilitySet::empty(), run)
-}
-
-/// Runs something in a thread of another user that has these rights alone.
-fn as_nobody<T: Send>(rights: CapabilitySet, run: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            rustix::thread::set_keep_capabilities(true).unwrap();
-            // SAFETY: The system call itself, unlike libc's function, changes the calling thread alone.
-            let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
-            assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
-            let sets = CapabilitySets {
-                effective: rights,
-                permitted: rights,
-                inheritable: CapabilitySet::empty(),
-            };
-            rustix::thread::set_capabilities(None, sets).unwrap();
-            run()
-        });
-        thread.join().expect("the thread panicked")
-    })
+    guest::as_nobody(CapabilitySet::empty(), run)
 }
 
 fn errors(results: &[io::Result<()>]) -> Vec<Option<i32>> {
@@ -106,7 +83,7 @@ fn a_user_has_a_share_of_the_sessions_and_sees_no_others() {
         let idle = || Session::idle(setup);
         let sessions: Vec<Session> = (0..MAX_SESSIONS).map(|_| idle()).collect();
         log.news();
-        let (results, seen) = as_nobody(CapabilitySet::PERFMON, || {
+        let (results, seen) = guest::as_nobody(CapabilitySet::PERFMON, || {
             let start = |session: &Session| session.start();
             let results: Vec<_> = sessions.iter().take(9).map(start).collect();
             (results, of_root.overviews().len())
