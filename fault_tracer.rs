@@ -12,8 +12,8 @@
 //! | `compat` | what differs between kernel series | nothing |
 //! | `ring` | the per-CPU ring, `core` alone | `uapi` |
 //! | `rings` | a session's rings: memory and account | `ring`, `arch` |
-//! | `probe` | kprobes, return hooks and tracepoints as values | nothing |
-//! | `ftrace` | an ftrace hook as a value | nothing |
+//! | `probe` | kprobes, return hooks and tracepoints as values | `compat` |
+//! | `ftrace` | an ftrace hook as a value | `arch`, `probe` |
 //! | `arch` | the processor: registers, per-CPU variables, page tables, clock | `uapi` |
 //! | `clock` | the clocks of the records | `arch` |
 //! | `translation` | what the page tables say of an address | `arch` |

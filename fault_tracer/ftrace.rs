@@ -11,11 +11,11 @@
 
 use core::{
     ffi::{c_int, c_uchar, c_ulong, c_void},
-    mem::offset_of,
+    mem::{offset_of, ManuallyDrop},
 };
 use kernel::{bindings, error::to_result, prelude::*, types::Opaque};
 
-use super::arch;
+use super::{arch, probe};
 
 /// What runs when a hooked function is entered: in the context of its caller, preemption as it was there. It
 /// finds the function's arguments in the registers; other registers need not be saved.
@@ -65,7 +65,7 @@ fn fault_address() -> *const u8 {
 ///
 /// `raw` was registered by `register_ftrace_function` and has not been moved since.
 pub(crate) struct Hook {
-    raw: Pin<KBox<Opaque<RawOps>>>,
+    raw: ManuallyDrop<Pin<KBox<Opaque<RawOps>>>>,
 }
 
 // SAFETY: The kernel lets any thread unregister a hook; nothing else is done by a shared reference.
@@ -104,7 +104,9 @@ impl Hook {
             return Err(error);
         }
         // INVARIANT: Just registered.
-        let this = Self { raw };
+        let this = Self {
+            raw: ManuallyDrop::new(raw),
+        };
         // SAFETY: It is registered and its memory alive.
         if unsafe { (&raw const (*ops).flags).read_volatile() } & INITIALIZED == 0 {
             pr_err!("struct ftrace_ops of this kernel has an unknown layout\n");
@@ -129,11 +131,12 @@ impl Drop for Hook {
         // handler any more (`ftrace_shutdown`: synchronize_rcu_tasks_rude, and synchronize_rcu_tasks for a
         // trampoline that a preempted task may be in), so that the memory can be freed after the filter.
         unsafe {
-            let result = unregister_ftrace_function(self.raw.get());
-            if result != 0 {
-                pr_err!("the ftrace hook cannot be taken away: error {result}\n");
+            if unregister_ftrace_function(self.raw.get()) == 0 {
+                ftrace_free_filter(self.raw.get());
+                ManuallyDrop::drop(&mut self.raw);
+            } else {
+                probe::stay("ftrace hook");
             }
-            ftrace_free_filter(self.raw.get());
         }
     }
 }

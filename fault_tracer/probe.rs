@@ -11,10 +11,12 @@
 use core::{
     ffi::{c_int, c_void},
     marker::PhantomData,
-    mem::{offset_of, size_of, MaybeUninit},
+    mem::{offset_of, size_of, ManuallyDrop, MaybeUninit},
     sync::atomic::{AtomicPtr, Ordering},
 };
 use kernel::{bindings, error::to_result, prelude::*, str::CStrExt, types::Opaque};
+
+use super::compat;
 
 /// What runs when a probed function is entered: in the context of its caller, preemption disabled. It
 /// finds the function's arguments in the registers and returns 0.
@@ -61,7 +63,7 @@ extern "C" {
 ///
 /// `raw` was registered by `register_kprobe` and has not been moved since.
 pub(crate) struct Kprobe {
-    raw: Pin<KBox<Opaque<RawKprobe>>>,
+    raw: ManuallyDrop<Pin<KBox<Opaque<RawKprobe>>>>,
 }
 
 // SAFETY: The kernel lets any thread unregister a kprobe; the fields are only read by `missed`.
@@ -87,7 +89,9 @@ impl Kprobe {
         // SAFETY: `probe` is filled in as the function asks and pinned until `drop` unregisters it.
         to_result(unsafe { register_kprobe(probe) })?;
         // INVARIANT: Just registered.
-        let this = Self { raw };
+        let this = Self {
+            raw: ManuallyDrop::new(raw),
+        };
         // SAFETY: The probe is registered and its memory alive.
         if unsafe { (*probe).addr.is_null() } {
             pr_err!("struct kprobe of this kernel has an unknown layout\n");
@@ -116,10 +120,27 @@ impl Kprobe {
 
 impl Drop for Kprobe {
     fn drop(&mut self) {
+        let probe: *mut RawKprobe = self.raw.get();
         // SAFETY: By the type invariant it is registered. The call returns when no handler runs any
-        // more, so that the memory can be freed.
-        unsafe { unregister_kprobe(self.raw.get()) };
+        // more, so that the memory can be freed; unless it fails, of which a missing address tells
+        // (`unregister_kprobes` of `kernel/kprobes.c`).
+        unsafe {
+            unregister_kprobe(probe);
+            if (&raw const (*probe).addr).read().is_null() {
+                stay("kprobe");
+            } else {
+                ManuallyDrop::drop(&mut self.raw);
+            }
+        }
     }
+}
+
+/// Keeps the module for ever, as the kernel could not take one of its hooks away and may call its handler. So may its memory be
+/// used: whoever calls this does not free it.
+pub(crate) fn stay(hook: &str) {
+    pr_err!("the kernel could not take the {hook} away: it stays, and the module with it, until the next boot\n");
+    // SAFETY: The module is loaded as long as this runs.
+    unsafe { bindings::__module_get(compat::this_module()) };
 }
 
 /// What runs when a hooked function returns: in the context of its caller, preemption disabled. It finds
