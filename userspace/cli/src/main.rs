@@ -11,7 +11,8 @@
 //! | `input`, `output` | traces that are read, files that are written |
 //! | `next_step` | what to type where the device cannot be used |
 //! | `text/` | what people read |
-//! | `top/` | the live view: counts of an interval, and the screen |
+//! | `showing`, `screen` | what live views have in common: what is traced meanwhile, and the terminal |
+//! | `top/`, `watch/` | the live views: who faults now, as a list and as a picture |
 //! | `exit` | what the exit statuses mean |
 
 use std::{
