@@ -45,3 +45,4 @@ mod stacks;
 mod symbols;
 mod tool;
 mod waiting;
+mod without_leaks;
