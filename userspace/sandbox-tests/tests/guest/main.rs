@@ -13,6 +13,7 @@ mod clocks;
 mod compile;
 mod deaf;
 mod examples;
+mod failing;
 mod hook;
 mod hostile;
 mod kinds;
