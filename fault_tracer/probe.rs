@@ -11,7 +11,7 @@
 use core::{
     ffi::{c_int, c_void},
     marker::PhantomData,
-    mem::{offset_of, size_of, MaybeUninit},
+    mem::{offset_of, size_of, ManuallyDrop, MaybeUninit},
     sync::atomic::{AtomicPtr, Ordering},
 };
 use kernel::{bindings, error::to_result, prelude::*, str::CStrExt, types::Opaque};
@@ -61,7 +61,7 @@ extern "C" {
 ///
 /// `raw` was registered by `register_kprobe` and has not been moved since.
 pub(crate) struct Kprobe {
-    raw: Pin<KBox<Opaque<RawKprobe>>>,
+    raw: ManuallyDrop<Pin<KBox<Opaque<RawKprobe>>>>,
 }
 
 // SAFETY: The kernel lets any thread unregister a kprobe; the fields are only read by `missed`.
@@ -87,7 +87,9 @@ impl Kprobe {
         // SAFETY: `probe` is filled in as the function asks and pinned until `drop` unregisters it.
         to_result(unsafe { register_kprobe(probe) })?;
         // INVARIANT: Just registered.
-        let this = Self { raw };
+        let this = Self {
+            raw: ManuallyDrop::new(raw),
+        };
         // SAFETY: The probe is registered and its memory alive.
         if unsafe { (*probe).addr.is_null() } {
             pr_err!("struct kprobe of this kernel has an unknown layout\n");
@@ -116,9 +118,21 @@ impl Kprobe {
 
 impl Drop for Kprobe {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant it is registered. The call returns when no handler runs any
-        // more, so that the memory can be freed.
-        unsafe { unregister_kprobe(self.raw.get()) };
+        let probe = self.raw.get();
+        // SAFETY: By the type invariant it is registered. The call returns when no handler runs any more.
+        unsafe { unregister_kprobe(probe) };
+        // SAFETY: The memory is alive until below.
+        if unsafe { (*probe).addr.is_null() } {
+            // Taking it out needs memory. Where there is none the kernel warns, takes the address from the probe, by which it
+            // is never found again, and keeps it in its lists for good: so its memory is.
+            pr_err!(
+                "the kernel could not take out the probe, and keeps {} bytes\n",
+                size_of::<RawKprobe>()
+            );
+            return;
+        }
+        // SAFETY: The kernel has forgotten it, and this is its end.
+        unsafe { ManuallyDrop::drop(&mut self.raw) };
     }
 }
 
