@@ -130,7 +130,7 @@ type Scene = (
     fn(&Session) -> io::Result<()>,
 );
 
-const SCENES: [Scene; 17] = [
+const SCENES: [Scene; 14] = [
     ("INFO", running, |session| {
         with::<uapi::Info>(session, uapi::FT_IOC_INFO)
     }),
@@ -163,15 +163,6 @@ const SCENES: [Scene; 17] = [
     ("TELL_ALIVE", running, |session| {
         // SAFETY: The call has no argument.
         unsafe { session.call(uapi::FT_IOC_TELL_ALIVE, 0) }
-    }),
-    ("STOP", running, Session::stop),
-    ("mmap of a consumer page", running, |session| {
-        let info = session.info();
-        map(session, info.consumer_offset, PAGE, libc::PROT_WRITE)
-    }),
-    ("mmap of records", running, |session| {
-        let info = session.info();
-        map(session, info.data_offset, info.ring_bytes as usize, 0)
     }),
     ("poll", running, poll),
     ("epoll", running, epoll),
@@ -229,10 +220,27 @@ fn what_fails_within_a_call_fails_it_alone() {
         assert!(each(&failing, "open", || (), |()| Session::open()) > 4);
         for (what, prepare, call) in SCENES {
             let failed = each(&failing, what, prepare, call);
-            let has_no_argument = ["TELL_ALIVE", "STOP"].contains(&what);
-            assert!(failed > 0 || has_no_argument, "{what}: nothing failed");
+            // It has no argument, and needs no memory.
+            assert!(failed > 0 || what == "TELL_ALIVE", "{what}: nothing failed");
             log.forget_all_but_trouble();
         }
+        let running = || {
+            let session = running();
+            let info = session.info();
+            (session, info)
+        };
+        let consumer = |(session, info): &(Session, uapi::Info)| {
+            map(session, info.consumer_offset, PAGE, libc::PROT_WRITE)
+        };
+        assert!(each(&failing, "mmap of a consumer page", running, consumer) > 0);
+        let records = |(session, info): &(Session, uapi::Info)| {
+            map(session, info.data_offset, info.ring_bytes as usize, 0)
+        };
+        assert!(each(&failing, "mmap of records", running, records) > 0);
+        // While another one records: taking the probe out is the kernel's own, which does not bear that its allocations
+        // fail (`ftrace_set_filter_ip` within `disarm_kprobe_ftrace`). It warns, and leaves the probe where it is.
+        let _another = Session::running(small());
+        each(&failing, "STOP", || running().0, Session::stop);
         assert_sound();
     });
 }
@@ -353,11 +361,12 @@ fn what_fails_while_the_module_is_loaded_leaves_nothing() {
             String::new(),
             format!("pid={} ring_kib=64", guest::own_pid()),
         ] {
+            let image = module::Image::of_module(&parameters);
             let mut errors = 0;
             let mut n = 0;
             loop {
                 n += 1;
-                let (result, has_failed) = failing.nth(n, || module::load(&parameters));
+                let (result, has_failed) = failing.nth(n, || image.load());
                 match result {
                     Ok(loaded) => loaded.unload().unwrap(),
                     Err(error) => {
