@@ -12,6 +12,7 @@
 #   make check           formatting and lints of all languages
 #   make test            all checks and tests, in the sandbox
 #   make test-kernels    all tests of guests on every kernel that the sandbox can have: rt and cloud, too
+#   make test-debug-kernel all tests of guests on a kernel that looks for mistakes: KASAN, lockdep, failing allocations
 #   make fuzz-abi        call the device at random: SEED=1 CALLS=1000000 make it other calls, and more
 #   make report          regenerate docs/report.md and its figures
 #   make lab             trace Linux's ways of moving bytes, and write docs/io-lab.md
@@ -27,7 +28,7 @@ RUSTC ?= rustc
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: all modules tools install uninstall modules_install dkms_install clean check demo test test-kernels fuzz-abi report lab packages bench rust-analyzer help
+.PHONY: all modules tools install uninstall modules_install dkms_install clean check demo test test-kernels test-debug-kernel fuzz-abi report lab packages bench rust-analyzer help
 
 all: modules tools
 
@@ -62,6 +63,11 @@ test:
 test-kernels:
 	scripts/vm add rt cloud
 	tests/guest/run --full
+
+# Its release is the last that is listed; it is built if it is not there.
+test-debug-kernel:
+	scripts/vm add debug
+	tests/guest/run --kernel "$$(scripts/vm kernels --all | tail -n 1)"
 
 SEED ?= 1
 CALLS ?= 1000000

@@ -192,12 +192,7 @@ impl OpenFile {
             uapi::FT_IOC_STOP => session.stop()?,
             uapi::FT_IOC_DRAIN => {
                 let mut request: uapi::Drain = read(argument)?;
-                // Where the answer cannot be written, this shows it before any record is taken.
-                request.bytes = 0;
-                request.gap_slots = 0;
-                write(argument, &request)?;
-                session.drain(&mut request)?;
-                write(argument, &request)?;
+                session.drain(&mut request, |answer| write(argument, answer))?;
             }
             uapi::FT_IOC_CPU_COUNTERS => {
                 let request: uapi::CpuCounters = read(argument)?;

@@ -57,6 +57,9 @@ extern "C" {
     fn unregister_kretprobe(probe: *mut RawKretprobe);
 }
 
+/// `LIST_POISON2` of `include/linux/poison.h`, on 64-bit machines: `pprev` of what was taken out of a list.
+const LIST_POISON2: usize = 0xdead_0000_0000_0122;
+
 /// A registered kprobe at the entry of a kernel function.
 ///
 /// # Invariants
@@ -88,6 +91,20 @@ impl Kprobe {
         }
         // SAFETY: `probe` is filled in as the function asks and pinned until `drop` unregisters it.
         to_result(unsafe { register_kprobe(probe) })?;
+        // SAFETY: The box is alive; whoever probes the same function at this moment may write there, one word each.
+        let (hash, list) = unsafe {
+            let list = &raw const (*probe).list;
+            let hash = (&raw const (*probe).hlist).cast::<usize>().add(1);
+            (
+                hash.read_volatile(),
+                list.cast::<usize>().read_volatile() == list as usize,
+            )
+        };
+        // Linux 7.3 says that all is well where it had no memory to arm the probe, and has taken it out again; waited for
+        // readers, too, so that its memory can be freed. Another on the same function would have it in its list.
+        if hash == LIST_POISON2 && list {
+            return Err(ENOMEM);
+        }
         // INVARIANT: Just registered.
         let this = Self {
             raw: ManuallyDrop::new(raw),

@@ -55,8 +55,17 @@ impl Session {
             .ok_or_else(|| self.no_cpu(cpu))
     }
 
-    /// Copies the oldest records of a CPU to user memory and takes them out of the ring; fills in the answer.
-    pub(crate) fn drain(&self, request: &mut uapi::Drain) -> Result {
+    /// Copies the oldest records of a CPU to user memory and takes them out of the ring. `answer` tells the caller how many,
+    /// each time before they are taken out: what the caller is not told of stays.
+    pub(crate) fn drain(
+        &self,
+        request: &mut uapi::Drain,
+        answer: impl Fn(&uapi::Drain) -> Result,
+    ) -> Result {
+        request.bytes = 0;
+        request.gap_slots = 0;
+        // Where it cannot be told, nothing is copied.
+        answer(request)?;
         if request.length < uapi::SLOT_BYTES as u32 || request.buffer % 8 != 0 {
             return Err(refuse!(
                 self,
@@ -90,7 +99,16 @@ impl Session {
             let copy = &bounce[..batch.words];
             // SAFETY: Any initialised word is eight initialised bytes.
             let copy = unsafe { core::slice::from_raw_parts(copy.as_ptr().cast(), copy.len() * 8) };
-            if let Err(error) = writer.write_slice(copy) {
+            let told = writer.write_slice(copy).and_then(|()| {
+                let bytes = bytes + copy.len();
+                if gap != 0 {
+                    request.gap_slots =
+                        u32::try_from(gap / uapi::SLOT_BYTES as u64).unwrap_or(u32::MAX);
+                }
+                request.bytes = bytes as u32;
+                answer(request)
+            });
+            if let Err(error) = told {
                 // What was copied before stays delivered; what failed stays in the ring.
                 if bytes == 0 {
                     return Err(refuse!(
@@ -106,12 +124,7 @@ impl Session {
             }
             ring.consume(&batch);
             bytes += copy.len();
-            if gap != 0 {
-                request.gap_slots =
-                    u32::try_from(gap / uapi::SLOT_BYTES as u64).unwrap_or(u32::MAX);
-            }
         }
-        request.bytes = bytes as u32;
         Ok(())
     }
 

@@ -104,6 +104,10 @@ add_kernels() {
     prepare_root
     flock --exclusive "$lock_fd"
     for flavour in "$@"; do
+        if [[ $flavour == debug ]]; then
+            add_debug_kernel
+            continue
+        fi
         if grep -q -- "-$flavour-" "$MORE" 2>/dev/null; then
             continue
         fi
@@ -115,6 +119,13 @@ add_kernels() {
         in_namespace bash -c 'printf "%s\n" "$1" >>"$2"' bash "$release" "$MORE"
     done
     flock --shared "$lock_fd"
+}
+
+# Builds the kernel that looks for mistakes, unless it is there, and lists it last.
+add_debug_kernel() {
+    step "a kernel that looks for mistakes (20 to 60 minutes, if it is not there)" \
+        in_new_root "$ROOT" /recipe/debug-kernel ||
+        die "the debugging kernel cannot be built; the whole log is $STEP_LOG"
 }
 
 # In the namespace, because without root the files are of other user ids. A mount below the

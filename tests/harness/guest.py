@@ -71,8 +71,11 @@ class Progress:
             self.running, self.since = None, now
 
 
-def run_once(command: Sequence[str], progress: Progress, log) -> str | None:
+def run_once(
+    command: Sequence[str], progress: Progress, log, slower: int = 1
+) -> str | None:
     """Runs the guest; returns why it ended early, None if it did not."""
+    patience = SILENCE * slower
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -90,7 +93,7 @@ def run_once(command: Sequence[str], progress: Progress, log) -> str | None:
         silent = False
         while open_streams:
             try:
-                item = chunks.get(timeout=SILENCE)
+                item = chunks.get(timeout=patience)
             except queue.Empty:
                 silent = True
                 process.terminate()
@@ -117,7 +120,7 @@ def run_once(command: Sequence[str], progress: Progress, log) -> str | None:
             progress.begin(rest.decode(errors="replace"))
         status = process.wait()
     if silent:
-        return f"the guest was silent for {SILENCE} s, and was ended"
+        return f"the guest was silent for {patience} s, and was ended"
     if not progress.finished:
         return f"the guest ended early (status {status})"
     if status != 0 and all(case.failure is None for case in progress.cases.values()):
@@ -125,8 +128,15 @@ def run_once(command: Sequence[str], progress: Progress, log) -> str | None:
     return None
 
 
-def run(prefix: Sequence[str], program: Sequence[str], tests: Sequence[str], log) -> list[Case]:
-    """Runs tests by name: `prefix` starts a guest, `program` runs them. Each gets a case."""
+def run(
+    prefix: Sequence[str],
+    program: Sequence[str],
+    tests: Sequence[str],
+    log,
+    slower: int = 1,
+) -> list[Case]:
+    """Runs tests by name: `prefix` starts a guest, which may be so many times slower than others,
+    `program` runs them. Each gets a case."""
     cases: dict[str, Case] = {}
     left = list(tests)
     reason = None
@@ -135,7 +145,8 @@ def run(prefix: Sequence[str], program: Sequence[str], tests: Sequence[str], log
             break
         progress = Progress()
         command = [*prefix, "--timeout", str(FOREVER), "--", *program]
-        reason = run_once([*command, "--test-threads", "1", "--exact", *left], progress, log)
+        command += ["--test-threads", "1", "--exact", *left]
+        reason = run_once(command, progress, log, slower)
         cases.update(progress.cases)
         if progress.failures and any(case.failure for case in progress.cases.values()):
             print("\n".join(line for line in progress.failures if line.strip()), flush=True)

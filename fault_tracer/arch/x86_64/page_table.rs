@@ -39,8 +39,14 @@ unsafe impl Sync for Constant {}
 ///
 /// To be called once, before anything else of this file.
 pub(crate) unsafe fn init() {
-    // SAFETY: `physical_mask` is constant after boot; nobody reads `FRAME_MASK` yet.
-    unsafe { *FRAME_MASK.0.get() = bindings::physical_mask & PAGE_MASK };
+    // SAFETY: `physical_mask` is constant after boot.
+    #[cfg(CONFIG_DYNAMIC_PHYSICAL_MASK)]
+    let mask = unsafe { bindings::physical_mask };
+    // `__PHYSICAL_MASK` of a kernel that knows no encrypted memory.
+    #[cfg(not(CONFIG_DYNAMIC_PHYSICAL_MASK))]
+    let mask = (1 << 52) - 1;
+    // SAFETY: Nobody reads `FRAME_MASK` yet.
+    unsafe { *FRAME_MASK.0.get() = mask & PAGE_MASK };
 }
 
 /// In [`walk`]: replaces the table in `{entry}` by its entry for `{address}`, at the level whose index

@@ -18,6 +18,7 @@
 pub mod check;
 pub mod compiler;
 pub mod device;
+pub mod failing;
 pub mod group;
 pub mod guest;
 pub mod log;

@@ -67,22 +67,48 @@ pub fn load_device_memory() -> Option<Loaded> {
 }
 
 fn load_file(name: &'static str, path: &Path, parameters: &str) -> io::Result<Loaded> {
-    let file =
-        File::open(path).unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
-    let parameters = CString::new(parameters).expect("parameters have no zero byte");
-    // SAFETY: `finit_module` reads the file and the string, both alive during the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_finit_module,
-            file.as_raw_fd(),
-            parameters.as_ptr(),
-            0,
-        )
-    };
-    if result == 0 {
-        Ok(Loaded(name))
-    } else {
-        Err(io::Error::last_os_error())
+    Image::open(name, path, parameters).load()
+}
+
+/// A module's file and parameters, with which it can be loaded by a single system call.
+pub struct Image {
+    name: &'static str,
+    file: File,
+    parameters: CString,
+}
+
+impl Image {
+    /// The module for the running kernel.
+    pub fn of_module(parameters: &str) -> Self {
+        Self::open(NAME, &path(), parameters)
+    }
+
+    fn open(name: &'static str, path: &Path, parameters: &str) -> Self {
+        let file = File::open(path)
+            .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
+        Self {
+            name,
+            file,
+            parameters: CString::new(parameters).expect("parameters have no zero byte"),
+        }
+    }
+
+    /// Loads it: `finit_module` itself.
+    pub fn load(&self) -> io::Result<Loaded> {
+        // SAFETY: `finit_module` reads the file and the string, both alive during the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_finit_module,
+                self.file.as_raw_fd(),
+                self.parameters.as_ptr(),
+                0,
+            )
+        };
+        if result == 0 {
+            Ok(Loaded(self.name))
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 }
 
