@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use fault_tracer_uapi::{fault_flag, FaultRecord, COUNTER_MASK};
 
 use crate::{
-    device::Recording,
+    device::{Recording, Setup},
+    program,
     truth::{Fault, Truth},
 };
 
@@ -215,6 +216,17 @@ fn instruction_pointers(truth: &Truth, faults: &[FaultRecord], problems: &mut Ve
             return;
         }
     }
+}
+
+/// The module records as ever.
+///
+/// # Panics
+///
+/// If it does not.
+pub fn assert_sound() {
+    let run = program::trace(Setup::default(), &["touch", "--pages", "100"]);
+    run.recording.assert_complete();
+    matches(&run.truth, &run.recording);
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 
 /// What no kernel may say. The second part is said by kernels that look for mistakes (`make test-debug-kernel`): most of
 /// what they find has one of the first words.
-const FORBIDDEN: [&str; 17] = [
+const FORBIDDEN: [&str; 19] = [
     "BUG:",
     "WARNING:",
     "Oops",
@@ -26,7 +26,9 @@ const FORBIDDEN: [&str; 17] = [
     "suspicious RCU usage",
     // list_debug, page_poison
     "kernel BUG",
-    "corruption",
+    "list_add corruption",
+    "list_del corruption",
+    "pagealloc: ",
     // UBSAN, debug objects, kmemleak, the hung task detector
     "UBSAN:",
     "ODEBUG:",

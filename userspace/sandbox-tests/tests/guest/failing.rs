@@ -14,7 +14,7 @@ use sandbox_tests::{
     failing::Failing,
     guest,
     mapped::{Mapped, PAGE},
-    module, program,
+    module,
 };
 
 /// More of them no call has.
@@ -28,13 +28,6 @@ fn small() -> Setup {
         ring_bytes: 1 << 16,
         ..Setup::default()
     }
-}
-
-/// The module records as ever.
-fn assert_sound() {
-    let run = program::trace(Setup::default(), &["touch", "--pages", "100"]);
-    run.recording.assert_complete();
-    check::matches(&run.truth, &run.recording);
 }
 
 #[track_caller]
@@ -245,7 +238,7 @@ fn what_fails_within_a_call_fails_it_alone() {
         // fail (`ftrace_set_filter_ip` within `disarm_kprobe_ftrace`). It warns, and leaves the probe where it is.
         let _another = Session::running(small());
         each(&failing, "STOP", || running().0, Session::stop);
-        assert_sound();
+        check::assert_sound();
     });
 }
 
@@ -299,7 +292,7 @@ fn what_fails_within_a_start_leaves_an_idle_session() {
             assert!(each(&failing, what, idle, Session::start) > 4, "{what}");
             log.forget_all_but_trouble();
         }
-        assert_sound();
+        check::assert_sound();
     });
 }
 
@@ -332,7 +325,7 @@ fn a_drain_that_fails_loses_no_record() {
             if !has_failed {
                 println!("DRAIN: {} failed", n - 1);
                 assert!(n > 3, "a request, and two answers");
-                assert_sound();
+                check::assert_sound();
                 return;
             }
         }
@@ -393,6 +386,6 @@ fn what_fails_while_the_module_is_loaded_leaves_nothing() {
             assert!(errors > 20, "{errors}");
         }
         let _module = module::load_idle();
-        assert_sound();
+        check::assert_sound();
     });
 }

@@ -17,10 +17,10 @@ use fault_tracer_uapi::{self as uapi, session_flag};
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
 use sandbox_tests::{
     check,
-    device::{Session, Setup},
+    device::Session,
     guest,
     mapped::{Mapped, PAGE},
-    module, program,
+    module,
 };
 
 /// Which calls are made, and how many.
@@ -184,13 +184,6 @@ fn call(random: &mut fastrand::Rng, session: &Session, room: u64) -> (usize, Res
     (index, result)
 }
 
-/// The module records as ever.
-fn assert_sound() {
-    let run = program::trace(Setup::default(), &["touch", "--pages", "100"]);
-    run.recording.assert_complete();
-    check::matches(&run.truth, &run.recording);
-}
-
 #[test]
 fn any_call_is_answered_or_refused() {
     guest::test(|log| {
@@ -225,7 +218,7 @@ fn any_call_is_answered_or_refused() {
         }
         drop(sessions);
         // Nothing is left of it.
-        assert_sound();
+        check::assert_sound();
     });
 }
 
@@ -323,6 +316,6 @@ fn threads_and_children_that_share_files_get_answers() {
             }
         });
         drop(sessions);
-        assert_sound();
+        check::assert_sound();
     });
 }
