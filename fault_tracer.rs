@@ -10,11 +10,12 @@
 //! |---|---|---|
 //! | `uapi` | the ABI | nothing |
 //! | `compat` | what differs between kernel series | nothing |
+//! | `arch` | the processor: registers, per-CPU variables, page tables, clock | `uapi` |
+//! | `process` | processes, held by reference | `arch` |
 //! | `ring` | the per-CPU ring, `core` alone | `uapi` |
-//! | `rings` | a session's rings: memory and account | `ring`, `arch` |
+//! | `rings` | a session's rings: memory and account | `arch`, `process`, `ring` |
 //! | `probe` | kprobes, return hooks and tracepoints as values | `compat` |
 //! | `ftrace` | an ftrace hook as a value | `arch`, `probe` |
-//! | `arch` | the processor: registers, per-CPU variables, page tables, clock | `uapi` |
 //! | `clock` | the clocks of the records | `arch` |
 //! | `translation` | what the page tables say of an address | `arch` |
 //! | `elf` | a file's build id | nothing |
@@ -23,7 +24,6 @@
 //! | `path` | paths of open files, without a lock | `arch` |
 //! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache`, `path` |
 //! | `stack` | the user stack of a fault | `ring`, `arch` |
-//! | `process` | processes, held by reference | `arch` |
 //! | `rules` | which processes a session traces by what they are | `process` |
 //! | `targets` | process id to sessions | `probe`, `rules` |
 //! | `wake` | waking readers from the fault path | nothing |

@@ -265,9 +265,7 @@ impl PinnedDrop for OpenFile {
 
 /// Whether the running thread may trace processes of others.
 fn may_trace() -> bool {
-    // SAFETY: The call looks at the running thread's credentials alone.
-    let is_perfmon = unsafe { bindings::capable(bindings::CAP_PERFMON as c_int) };
-    is_perfmon || process::administers_the_machine()
+    process::has_capability(bindings::CAP_PERFMON) || process::administers_the_machine()
 }
 
 /// Whether the kernel keeps from everybody, root included, what perf could tell (kernel_lockdown(7), confidentiality).

@@ -263,10 +263,21 @@ pub(crate) fn id_seen_here(id: bindings::pid_t) -> bindings::pid_t {
     }
 }
 
+/// Whether the running thread has a capability (`CAP_*` of capabilities(7)), in the initial user namespace.
+pub(crate) fn has_capability(capability: u32) -> bool {
+    // SAFETY: The call looks at the running thread's credentials alone.
+    unsafe { bindings::capable(capability as c_int) }
+}
+
 /// Whether the running thread may see and end what others have begun: `CAP_SYS_ADMIN`.
 pub(crate) fn administers_the_machine() -> bool {
-    // SAFETY: The call looks at the running thread's credentials alone.
-    unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) }
+    has_capability(bindings::CAP_SYS_ADMIN)
+}
+
+/// The running thread's real user, by its id in the initial user namespace.
+pub(crate) fn own_user() -> u32 {
+    // SAFETY: Nobody else changes the running thread's credentials.
+    unsafe { (*(*arch::current_task()).cred).uid.val }
 }
 
 /// Whether there is no process of this id, in the initial namespace, that has not ended.

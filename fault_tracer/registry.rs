@@ -108,14 +108,14 @@ impl Owner {
     fn current() -> Self {
         let task = arch::current_task();
         let mut comm = [0; 16];
-        // SAFETY: The running thread's task; its name may change meanwhile but stays 16 bytes. Nobody else changes its
-        // credentials.
-        let (pid, uid) = unsafe {
+        // SAFETY: The running thread's task; its name may change meanwhile but stays 16 bytes.
+        let pid = unsafe {
             for (to, from) in comm.iter_mut().zip((*task).comm) {
                 *to = from;
             }
-            ((*task).tgid, (*(*task).cred).uid.val)
+            (*task).tgid
         };
+        let uid = process::own_user();
         Self { pid, uid, comm }
     }
 }
@@ -612,7 +612,7 @@ fn now() -> i64 {
 /// What the running session of an index is doing, for an overview: nothing, if it is another user's, unless the running thread
 /// administers the machine. Ids are those of its pid namespace, 0 for processes that are not in it.
 pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
-    let reader = Owner::current();
+    let reader = process::own_user();
     let registry = REGISTRY.lock();
     let mut info = uapi::SessionInfo {
         index: index as u32,
@@ -621,7 +621,7 @@ pub(crate) fn overview(index: usize) -> uapi::SessionInfo {
     let mut rings = None;
     let entry = registry.running.get(index).and_then(Option::as_ref);
     let is_shown = |entry: &&Entry| {
-        entry.begun && (entry.owner.uid == reader.uid || process::administers_the_machine())
+        entry.begun && (entry.owner.uid == reader || process::administers_the_machine())
     };
     if let Some(entry) = entry.filter(is_shown) {
         info.present = 1;

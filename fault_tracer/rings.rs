@@ -19,6 +19,7 @@ use kernel::{
 use super::{
     arch,
     filter::Filter,
+    process,
     ring::{self, ConsumerPage, ProducerPage, Ring},
     sideband::Side,
     stack::Wanted,
@@ -487,9 +488,7 @@ impl Pinned {
         let pinned = Self { mm, pages };
         let before = pinned.counter().fetch_add(pages, Ordering::Relaxed);
         let all = before.saturating_add(pages).unsigned_abs();
-        // SAFETY: The call looks at the running thread's credentials alone.
-        let may = || unsafe { bindings::capable(bindings::CAP_IPC_LOCK as c_int) };
-        if all > (limit / PAGE_SIZE) as u64 && !may() {
+        if all > (limit / PAGE_SIZE) as u64 && !process::has_capability(bindings::CAP_IPC_LOCK) {
             return Err(EPERM);
         }
         Ok(Some(pinned))
