@@ -13,6 +13,7 @@ use sandbox_tests::{
     device::{Session, Setup},
     failing::Failing,
     guest,
+    log::Log,
     mapped::{Mapped, PAGE},
     module,
 };
@@ -28,6 +29,15 @@ fn small() -> Setup {
         ring_bytes: 1 << 16,
         ..Setup::default()
     }
+}
+
+/// A test in which this thread's allocations and copies can fail.
+fn test(body: impl FnOnce(&Failing, &Log)) {
+    guest::test(|log| {
+        if let Some(failing) = Failing::of_this_thread() {
+            body(&failing, log);
+        }
+    });
 }
 
 #[track_caller]
@@ -208,15 +218,12 @@ fn epoll(session: &Session) -> io::Result<()> {
 
 #[test]
 fn what_fails_within_a_call_fails_it_alone() {
-    guest::test(|log| {
-        let Some(failing) = Failing::of_this_thread() else {
-            return;
-        };
+    test(|failing, log| {
         let _module = module::load_idle();
         // The name, the kernel's file, and the module's two structures.
-        assert!(each(&failing, "open", || (), |()| Session::open()) > 3);
+        assert!(each(failing, "open", || (), |()| Session::open()) > 3);
         for (what, prepare, call) in SCENES {
-            let errors = each(&failing, what, prepare, call);
+            let errors = each(failing, what, prepare, call);
             // It has no argument, and needs no memory.
             assert!(errors > 0 || what == "TELL_ALIVE", "{what} never failed");
             log.forget_all_but_trouble();
@@ -229,15 +236,15 @@ fn what_fails_within_a_call_fails_it_alone() {
         let consumer = |(session, info): &(Session, uapi::Info)| {
             map(session, info.consumer_offset, PAGE, libc::PROT_WRITE)
         };
-        assert!(each(&failing, "mmap of a consumer page", running, consumer) > 0);
+        assert!(each(failing, "mmap of a consumer page", running, consumer) > 0);
         let records = |(session, info): &(Session, uapi::Info)| {
             map(session, info.data_offset, info.ring_bytes as usize, 0)
         };
-        assert!(each(&failing, "mmap of records", running, records) > 0);
+        assert!(each(failing, "mmap of records", running, records) > 0);
         // While another one records: taking the probe out is the kernel's own, which does not bear that its allocations
         // fail (`ftrace_set_filter_ip` within `disarm_kprobe_ftrace`). It warns, and leaves the probe where it is.
         let _another = Session::running(small());
-        each(&failing, "STOP", || running().0, Session::stop);
+        each(failing, "STOP", || running().0, Session::stop);
         check::assert_sound();
     });
 }
@@ -262,10 +269,7 @@ const STARTS: [(&str, u32, u32); 6] = [
 
 #[test]
 fn what_fails_within_a_start_leaves_an_idle_session() {
-    guest::test(|log| {
-        let Some(failing) = Failing::of_this_thread() else {
-            return;
-        };
+    test(|failing, log| {
         let _module = module::load_idle();
         for (what, flags, stack) in STARTS {
             let idle = || {
@@ -289,7 +293,7 @@ fn what_fails_within_a_start_leaves_an_idle_session() {
                 session
             };
             // The rings of each CPU at least.
-            assert!(each(&failing, what, idle, Session::start) > 4, "{what}");
+            assert!(each(failing, what, idle, Session::start) > 4, "{what}");
             log.forget_all_but_trouble();
         }
         check::assert_sound();
@@ -298,10 +302,7 @@ fn what_fails_within_a_start_leaves_an_idle_session() {
 
 #[test]
 fn a_drain_that_fails_loses_no_record() {
-    guest::test(|_| {
-        let Some(failing) = Failing::of_this_thread() else {
-            return;
-        };
+    test(|failing, _| {
         let _module = module::load_idle();
         for n in 1..MOST {
             let session = running();
@@ -335,12 +336,9 @@ fn a_drain_that_fails_loses_no_record() {
 
 #[test]
 fn what_fails_while_a_session_is_adopted_leaves_it_to_be_adopted() {
-    guest::test(|_| {
-        let Some(failing) = Failing::of_this_thread() else {
-            return;
-        };
+    test(|failing, _| {
         let _module = module::load(&format!("pid={} ring_kib=64", guest::own_pid())).unwrap();
-        each(&failing, "ADOPT", open, Session::adopt);
+        each(failing, "ADOPT", open, Session::adopt);
         let session = open();
         session.adopt().unwrap();
         guest::touch_fresh(20);
@@ -350,10 +348,7 @@ fn what_fails_while_a_session_is_adopted_leaves_it_to_be_adopted() {
 
 #[test]
 fn what_fails_while_the_module_is_loaded_leaves_nothing() {
-    guest::test(|log| {
-        let Some(failing) = Failing::of_this_thread() else {
-            return;
-        };
+    test(|failing, log| {
         for parameters in [
             String::new(),
             format!("pid={} ring_kib=64", guest::own_pid()),

@@ -14,7 +14,7 @@ const MIB: u64 = 2;
 const PAGES: u64 = MIB * 256;
 /// Programs differ by some faults from run to run.
 const SOME: u64 = 16;
-/// Every page faulted.
+/// Every page faulted, less what the program itself may differ by.
 const ALL: u64 = PAGES - SOME;
 
 /// A disk in memory with a file system, until the guest ends.
@@ -156,16 +156,16 @@ fn each_way_of_moving_bytes_faults_as_its_lesson_says() {
         assert_that(warm("read-whole"), |read| read.faults >= ALL);
         // What is read ahead does not fault, unless the order is said to be random.
         assert_that(cold("madvise-normal"), |normal| normal.major <= SOME);
-        assert_that(cold("madvise-random"), |random| random.major >= ALL);
+        assert_that(cold("madvise-random"), |random| random.major >= PAGES);
         // All at once, within one call.
         assert_that(warm("madvise-populate-read"), |populated| {
             populated.faults.saturating_sub(populated.by_gup) <= SOME
         });
-        assert_that(warm("mlock"), |locked| locked.by_gup >= ALL);
+        assert_that(warm("mlock"), |locked| locked.by_gup >= PAGES);
         assert_that(warm("mlock-onfault"), |locked| locked.faults <= 3 * SOME);
         // Pages that are given to a disk or a pipe are pinned.
-        assert_that(cold("direct-read-whole"), |read| read.by_gup >= ALL);
-        assert_that(warm("vmsplice"), |splice| splice.by_gup >= ALL);
+        assert_that(cold("direct-read-whole"), |read| read.by_gup >= PAGES);
+        assert_that(warm("vmsplice"), |splice| splice.by_gup >= PAGES);
         assert_that(cold("io-uring-registered"), |read| {
             read.by_gup <= 128 + SOME
         });

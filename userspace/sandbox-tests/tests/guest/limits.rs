@@ -19,12 +19,17 @@ const NAMED: usize = 10_000;
 
 /// A line of `/proc/meminfo`, in bytes.
 fn meminfo(name: &str) -> usize {
-    let text = fs::read_to_string("/proc/meminfo").expect("cannot read /proc/meminfo");
+    bytes_of("/proc/meminfo", name)
+}
+
+/// A line `NAME: NUMBER kB` of a file, in bytes.
+fn bytes_of(file: &str, name: &str) -> usize {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
     let kib: usize = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
         .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok())
-        .unwrap_or_else(|| panic!("/proc/meminfo has no {name}"));
+        .unwrap_or_else(|| panic!("{file} has no {name}"));
     kib * 1024
 }
 
@@ -108,15 +113,7 @@ fn where_memory_is_short_nobody_is_killed() {
 
 /// Pages that this process pins, as /proc tells.
 fn pinned() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmPin:"));
-    let kib: u64 = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
-    kib / 4
+    bytes_of("/proc/self/status", "VmPin") as u64 / 4096
 }
 
 #[test]

@@ -607,7 +607,7 @@ fn mapping_and_draining_into_fresh_memory_do_not_wait_for_each_other() {
             let least = drains
                 .load(Ordering::Relaxed)
                 .min(maps.load(Ordering::Relaxed));
-            Instant::now() < end || least < 20
+            Instant::now() < end || least <= 20
         };
         thread::scope(|scope| {
             scope.spawn(|| {

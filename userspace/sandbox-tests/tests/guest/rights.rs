@@ -83,23 +83,24 @@ fn a_user_has_a_share_of_the_sessions_and_sees_no_others() {
         let idle = || Session::idle(setup);
         let sessions: Vec<Session> = (0..MAX_SESSIONS).map(|_| idle()).collect();
         log.news();
+        let share = MAX_SESSIONS / 2;
         let (results, seen) = guest::as_nobody(CapabilitySet::PERFMON, || {
             let start = |session: &Session| session.start();
-            let results: Vec<_> = sessions.iter().take(9).map(start).collect();
+            let results: Vec<_> = sessions.iter().take(share + 1).map(start).collect();
             (results, of_root.overviews().len())
         });
-        let mut expected = vec![None; MAX_SESSIONS / 2];
+        let mut expected = vec![None; share];
         expected.push(Some(libc::EDQUOT));
         assert_eq!(errors(&results), expected);
-        assert_eq!(seen, MAX_SESSIONS / 2, "the user's own");
+        assert_eq!(seen, share, "the user's own");
         let said = log.news();
         assert!(
             said.iter().any(|line| line.contains("the share of one")),
             "{said:?}"
         );
         // Root sees all, and takes the rest.
-        assert_eq!(of_root.overviews().len(), MAX_SESSIONS / 2 + 1);
-        for session in &sessions[9..] {
+        assert_eq!(of_root.overviews().len(), share + 1);
+        for session in &sessions[share + 1..] {
             session.start().unwrap();
         }
         assert_eq!(of_root.overviews().len(), MAX_SESSIONS);
