@@ -39,8 +39,8 @@
 
 use kernel::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-#[path = "fault_tracer/arch/x86_64.rs"]
+#[cfg_attr(target_arch = "x86_64", path = "fault_tracer/arch/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "fault_tracer/arch/arm64.rs")]
 mod arch;
 #[path = "fault_tracer/boot.rs"]
 mod boot;

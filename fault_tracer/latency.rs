@@ -2,9 +2,9 @@
 
 //! How long faults take: which sessions want to know, and what is kept from a fault's entry to its return.
 //!
-//! While a session asks for it, the probe at the entry of `handle_mm_fault` has another handler, which hooks
-//! the return of those faults that such a session has recorded. Otherwise there is no hook, and the fault
-//! path does not know of any of this.
+//! While a session asks for it, the kprobe at the entry of `handle_mm_fault` has another handler, or ftrace a hook
+//! more, which hooks the return of those faults that such a session has recorded. Otherwise there is no hook, and the
+//! fault path does not know of any of this.
 
 use core::{
     cell::Cell,
@@ -15,13 +15,7 @@ use core::{
 };
 use kernel::{bindings, prelude::*};
 
-use super::{
-    arch::page_table,
-    probe::{Kprobe, ReturnHook},
-    recorder,
-    targets::Mask,
-    uapi,
-};
+use super::{arch::page_table, probe::ReturnHook, recorder, targets::Mask, uapi};
 
 /// Faults that can be under way at the same time and have their return seen: a fault keeps its instance for
 /// as long as it sleeps. The returns of those beyond are missed.
@@ -231,6 +225,8 @@ const NODES_SHIFT: Option<u32> = if !cfg!(CONFIG_NUMA) {
     Some(10)
 } else if cfg!(CONFIG_NODES_SHIFT = "6") {
     Some(6)
+} else if cfg!(CONFIG_NODES_SHIFT = "4") {
+    Some(4)
 } else {
     None
 };
@@ -317,8 +313,8 @@ pub(crate) fn end(session: usize) {
 ///
 /// # Safety
 ///
-/// To be called by the handler of the kprobe on `handle_mm_fault`, with its registers and the running
-/// thread's task.
+/// To be called by the handler of a hook at the entry of `handle_mm_fault`, with its registers and the running
+/// thread's task, preemption disabled.
 #[inline(always)]
 pub(crate) unsafe fn hook_return(
     task: *mut bindings::task_struct,
@@ -343,28 +339,22 @@ pub(crate) unsafe fn hook_return(
     }
 }
 
-/// The return hook, and the handler that places it: alive while a session wants it.
+/// The return hook that handlers at the entry place: alive while a session wants it. Faults that are under way when it
+/// goes may return at any later time, unseen.
 pub(crate) struct Latency {
     _hook: KBox<ReturnHook<Entry>>,
 }
 
 impl Latency {
-    /// Has the probe on `handle_mm_fault` hook the returns, too.
+    /// Lets handlers hook returns.
     ///
     /// # Errors
     ///
     /// Those of [`ReturnHook::new`].
-    pub(crate) fn arm(fault: &Kprobe) -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let hook = KBox::new(ReturnHook::new(recorder::on_return, INSTANCES)?, GFP_KERNEL)?;
         HOOK.store((&raw const *hook).cast_mut(), Ordering::Release);
-        fault.set_handler(recorder::on_timed_fault);
         Ok(Self { _hook: hook })
-    }
-
-    /// Has it do so no longer. Faults that are under way may return at any later time, unseen.
-    pub(crate) fn disarm(self, fault: &Kprobe) {
-        fault.set_handler(recorder::on_fault);
-        drop(self);
     }
 }
 

@@ -156,7 +156,7 @@ pub(crate) unsafe fn record<T: OnWritten>(
                 address & uapi::ADDRESS_MASK
                     | ((*task).min_flt as u64 & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT
                     | ((*task).maj_flt as u64) << uapi::MAJ_FLT_SHIFT,
-                mapping.ip | (*arch::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
+                mapping.ip | arch::user_ip(task) & uapi::ADDRESS_MASK,
             ],
         );
         on_written.written(sessions.trailing_zeros() as usize, time_ns);

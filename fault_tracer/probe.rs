@@ -16,7 +16,7 @@ use core::{
 };
 use kernel::{bindings, error::to_result, prelude::*, str::CStrExt, types::Opaque};
 
-use super::compat;
+use super::{arch, compat};
 
 /// What runs when a probed function is entered: in the context of its caller, preemption disabled. It
 /// finds the function's arguments in the registers and returns 0.
@@ -34,8 +34,8 @@ pub(crate) struct RawKprobe {
     offset: u32,
     pre_handler: Option<Handler>,
     post_handler: *mut c_void,
-    opcode: u8,
-    ainsn: [usize; 4],
+    opcode: arch::Opcode,
+    ainsn: [usize; arch::PROBED_INSTRUCTION_WORDS],
     flags: u32,
     /// Room for kernels whose `arch_specific_insn` is larger.
     spare: [usize; 16],
@@ -46,8 +46,15 @@ const _: () = {
     assert!(offset_of!(RawKprobe, addr) == 40);
     assert!(offset_of!(RawKprobe, symbol_name) == 48);
     assert!(offset_of!(RawKprobe, pre_handler) == 64);
+    assert!(size_of::<RawKprobe>() == 8 * KPROBE_WORDS + 16 * 8);
+};
+#[cfg(target_arch = "x86_64")]
+const _: () = {
     assert!(offset_of!(RawKprobe, flags) == 120);
-    assert!(size_of::<RawKprobe>() == 128 + 16 * 8);
+};
+#[cfg(target_arch = "aarch64")]
+const _: () = {
+    assert!(offset_of!(RawKprobe, flags) == 112);
 };
 
 extern "C" {
@@ -161,12 +168,11 @@ pub(crate) fn stay(hook: &str) {
 }
 
 /// What runs when a hooked function returns: in the context of its caller, preemption disabled. It finds
-/// the value returned in the register `ax`, and returns 0.
+/// the value returned in the registers, and returns 0.
 pub(crate) type ReturnHandler =
     unsafe extern "C" fn(*mut RawInstance, *mut bindings::pt_regs) -> c_int;
 
-/// `struct kretprobe` of `include/linux/kprobes.h`, for kernels with `CONFIG_KRETPROBE_ON_RETHOOK`. The
-/// same test compares it.
+/// `struct kretprobe` of `include/linux/kprobes.h`. The same test compares it.
 #[repr(C)]
 struct RawKretprobe {
     /// A `struct kprobe` without the room that [`RawKprobe`] has to spare.
@@ -181,12 +187,13 @@ struct RawKretprobe {
 }
 
 /// Words of a `struct kprobe`: the room to spare in [`RawKprobe`] is not part of it.
-const KPROBE_WORDS: usize = 16;
+const KPROBE_WORDS: usize = 12 + arch::PROBED_INSTRUCTION_WORDS;
 
 /// `KPROBE_FLAG_DISABLED`.
 const DISABLED: u32 = 2;
 
-/// `struct kretprobe_instance`: one function call whose return is hooked. Data of the hook's own follow.
+/// `struct kretprobe_instance`: one function call whose return is hooked. Data of the hook's own follow. What is called after
+/// rethooks has other names, and the same places, in kernels without `CONFIG_KRETPROBE_ON_RETHOOK`.
 #[repr(C)]
 pub(crate) struct RawInstance {
     rcu: [usize; 2],
@@ -198,21 +205,33 @@ pub(crate) struct RawInstance {
 
 const _: () = {
     assert!(offset_of!(RawKretprobe, kp) == 0);
-    assert!(offset_of!(RawKretprobe, handler) == 128);
-    assert!(offset_of!(RawKretprobe, entry_handler) == 136);
-    assert!(offset_of!(RawKretprobe, maxactive) == 144);
-    assert!(offset_of!(RawKretprobe, nmissed) == 148);
-    assert!(offset_of!(RawKretprobe, data_size) == 152);
-    assert!(offset_of!(RawKretprobe, rh) == 160);
-    assert!(size_of::<RawKretprobe>() == 168 + 8 * 8);
+    assert!(size_of::<RawKretprobe>() == 8 * KPROBE_WORDS + 40 + 8 * 8);
     assert!(offset_of!(RawInstance, llist) == 16);
     assert!(offset_of!(RawInstance, rethook) == 24);
     assert!(offset_of!(RawInstance, ret_addr) == 32);
     assert!(offset_of!(RawInstance, frame) == 40);
     assert!(size_of::<RawInstance>() == 48);
 };
+#[cfg(target_arch = "x86_64")]
+const _: () = {
+    assert!(offset_of!(RawKretprobe, handler) == 128);
+    assert!(offset_of!(RawKretprobe, entry_handler) == 136);
+    assert!(offset_of!(RawKretprobe, maxactive) == 144);
+    assert!(offset_of!(RawKretprobe, nmissed) == 148);
+    assert!(offset_of!(RawKretprobe, data_size) == 152);
+    assert!(offset_of!(RawKretprobe, rh) == 160);
+};
+#[cfg(target_arch = "aarch64")]
+const _: () = {
+    assert!(offset_of!(RawKretprobe, handler) == 120);
+    assert!(offset_of!(RawKretprobe, entry_handler) == 128);
+    assert!(offset_of!(RawKretprobe, maxactive) == 136);
+    assert!(offset_of!(RawKretprobe, nmissed) == 140);
+    assert!(offset_of!(RawKretprobe, data_size) == 144);
+    assert!(offset_of!(RawKretprobe, rh) == 152);
+};
 
-/// Hooks returns of a function at the wish of a [`Kprobe`]'s handler at its entry.
+/// Hooks returns of a function at the wish of a handler at its entry.
 ///
 /// A kretprobe of its own on that function would ask for an instance at each entry, whoever makes it, before
 /// our handler could say that it wants none; and an entry without an instance would not be seen. So this
@@ -281,8 +300,8 @@ impl<T> ReturnHook<T> {
     ///
     /// # Safety
     ///
-    /// To be called by the handler of a [`Kprobe::at_entry`], with its registers and the running thread's
-    /// task. The room is to be used until that handler returns, and to be filled by then.
+    /// To be called by the handler of a [`Kprobe::at_entry`], or of an ftrace hook where `arch::RETURNS_AFTER_FTRACE`, with its
+    /// registers and the running thread's task, preemption disabled. The room is to be used until that handler returns, and to be filled by then.
     #[inline(always)]
     pub(crate) unsafe fn place<'a>(
         &self,
@@ -294,7 +313,7 @@ impl<T> ReturnHook<T> {
         // list is the running thread's own: nobody else writes it. An instance that was put there is followed
         // by room for a `T`, by the type invariant, that nobody uses before the function returns.
         unsafe {
-            let first = &raw const (*task).rethooks.first;
+            let first = returns_awaited_by(task);
             let before = first.read();
             if let Some(handler) = (&raw const (*probe).pre_handler).read() {
                 handler(probe, registers);
@@ -308,6 +327,22 @@ impl<T> ReturnHook<T> {
                 .cast::<RawInstance>();
             Some(&mut *instance.add(1).cast())
         }
+    }
+}
+
+/// Where a thread has the first of its function calls whose returns are hooked.
+///
+/// # Safety
+///
+/// `task` is alive.
+#[inline(always)]
+unsafe fn returns_awaited_by(task: *mut bindings::task_struct) -> *const *mut bindings::llist_node {
+    // SAFETY: By the contract.
+    unsafe {
+        #[cfg(CONFIG_KRETPROBE_ON_RETHOOK)]
+        return &raw const (*task).rethooks.first;
+        #[cfg(not(CONFIG_KRETPROBE_ON_RETHOOK))]
+        return &raw const (*task).kretprobe_instances.first;
     }
 }
 

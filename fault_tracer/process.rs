@@ -308,12 +308,13 @@ pub(crate) fn fault_once(patience: u32) -> Result {
         if memory.is_null() {
             return Err(EFAULT);
         }
-        let registers = arch::user_registers(task);
         for tick in 0..=patience {
             if bindings::mmap_read_trylock(memory) {
-                let faulted = [(*registers).sp, (*registers).ip].iter().any(|&address| {
-                    bindings::fixup_user_fault(memory, address, 0, null_mut()) == 0
-                });
+                let faulted = [arch::user_sp(task), arch::user_ip(task)]
+                    .iter()
+                    .any(|&address| {
+                        bindings::fixup_user_fault(memory, address as usize, 0, null_mut()) == 0
+                    });
                 bindings::mmap_read_unlock(memory);
                 return if faulted { Ok(()) } else { Err(EFAULT) };
             }

@@ -158,31 +158,69 @@ pub(crate) unsafe extern "C" fn on_timed_fault(
 ) -> c_int {
     let task = arch::current_task();
     // SAFETY: As in `on_fault`.
-    let sessions = unsafe { targets::sessions_of_a_fault((*task).tgid) } & targets::by_kprobe();
-    if sessions == 0 {
-        return 0;
+    unsafe {
+        let sessions = targets::sessions_of_a_fault((*task).tgid) & targets::by_kprobe();
+        if sessions != 0 {
+            record_and_hook_return(task, registers, sessions);
+        }
     }
+    0
+}
+
+/// As [`on_entry`], for the sessions that ask for the faults' returns, too.
+///
+/// # Safety
+///
+/// As [`on_entry`].
+pub(crate) unsafe extern "C" fn on_timed_entry(
+    _function: c_ulong,
+    _caller: c_ulong,
+    _ops: *mut RawOps,
+    registers: *mut bindings::pt_regs,
+) {
+    arch::preempt_disable();
+    let task = arch::current_task();
+    // SAFETY: As in `on_entry`.
+    unsafe {
+        let sessions = targets::sessions_of_a_fault((*task).tgid) & targets::by_timed_ftrace();
+        if sessions != 0 {
+            record_and_hook_return(task, registers, sessions);
+        }
+        arch::preempt_enable();
+    }
+}
+
+/// Records a fault of a target for these sessions, and hooks its return for those that ask for that.
+///
+/// # Safety
+///
+/// As [`record`].
+#[inline(always)]
+unsafe fn record_and_hook_return(
+    task: *mut bindings::task_struct,
+    registers: *mut bindings::pt_regs,
+    sessions: targets::Mask,
+) {
     // SAFETY: As in `record_for`.
     let entry = unsafe {
         let vma = &*(arch::argument::<0>(registers) as *const bindings::vm_area_struct);
         Entry::new(vma, arch::argument::<1>(registers) as u64)
     };
-    // SAFETY: This is the kprobe's handler.
+    // SAFETY: By this function's contract.
     unsafe {
         if !plain::record(task, registers, sessions, &entry) {
             record_timed(task, registers, sessions, &entry);
         }
         if !entry.is_awaited() || latency::hook_return(task, registers, &entry) {
-            return 0;
+            return;
         }
     }
     for (session, _) in entry.awaited_by() {
-        // SAFETY: As above.
+        // SAFETY: By this function's contract preemption is disabled.
         if let Some((_, cpu_ring)) = unsafe { ring_here(session) } {
             cpu_ring.ring().miss_return();
         }
     }
-    0
 }
 
 /// The thread whose next fault is to prove that the probe hears, or null when it has.
@@ -246,7 +284,7 @@ pub(crate) fn hears(probe: &Kprobe, timed: bool, fault: impl FnOnce() -> Result)
     result.map(|()| heard)
 }
 
-/// Records the return of a fault that [`on_timed_fault`] has recorded.
+/// Records the return of a fault that [`on_timed_fault`] or [`on_timed_entry`] has recorded.
 ///
 /// # Safety
 ///
@@ -325,7 +363,7 @@ unsafe extern "C" fn record_from_ftrace(
     }
 }
 
-/// As [`record`], for [`on_timed_fault`].
+/// As [`record`], for [`record_and_hook_return`].
 ///
 /// # Safety
 ///
@@ -382,7 +420,7 @@ unsafe fn record_for<T: OnWritten>(
             address: address & uapi::ADDRESS_MASK
                 | ((*task).min_flt as u64 & uapi::COUNTER_MASK) << uapi::MIN_FLT_SHIFT
                 | ((*task).maj_flt as u64) << uapi::MAJ_FLT_SHIFT,
-            ip: (*arch::user_registers(task)).ip as u64 & uapi::ADDRESS_MASK,
+            ip: arch::user_ip(task) & uapi::ADDRESS_MASK,
             vma,
             task,
         }

@@ -18,7 +18,7 @@ use super::{
     recorder,
     rings::Rings,
     rules::{self, Facts, Rules},
-    targets::{self, Table},
+    targets::{self, Hook, Table},
     tasks::{self, Hooks, RuleHooks},
     uapi::{self, session_flag},
     wake::{self, Wake},
@@ -60,7 +60,10 @@ struct Armed {
     /// While a session asks for it, each.
     kprobe: Option<Kprobe>,
     ftrace: Option<ftrace::Hook>,
+    timed_ftrace: Option<ftrace::Hook>,
     latency: Option<Latency>,
+    /// Whether the kprobe's handler hooks returns.
+    kprobe_is_timed: bool,
     rules: Option<RuleHooks>,
     _clock: Option<Quick>,
     _tasks: Hooks,
@@ -163,7 +166,9 @@ impl Registry {
             self.armed = Some(Armed {
                 kprobe: None,
                 ftrace: None,
+                timed_ftrace: None,
                 latency: None,
+                kprobe_is_timed: false,
                 rules: None,
                 _clock: clock::quick(),
                 _tasks: tasks,
@@ -184,27 +189,29 @@ impl Registry {
                 return Err(ENOENT);
             }
         }
-        if flags & session_flag::FTRACE != 0 {
-            if armed.ftrace.is_none() {
-                // The caller can ask for the kprobe then.
-                let hook = ftrace::Hook::at_fault(recorder::on_entry);
-                let hook = hook.map_err(|error| {
-                    if error == ENOMEM {
-                        error
-                    } else {
-                        compat::unsupported()
-                    }
-                })?;
-                armed.ftrace = Some(hook);
+        let hook = Hook::of(flags);
+        if hook == Hook::TimedFtrace && !arch::RETURNS_AFTER_FTRACE {
+            return Err(compat::unsupported());
+        }
+        let timed = flags & session_flag::LATENCY != 0;
+        if timed && armed.latency.is_none() {
+            armed.latency = Some(Latency::new()?);
+        }
+        match hook {
+            Hook::Kprobe => {
+                let kprobe = match armed.kprobe.take() {
+                    Some(kprobe) => kprobe,
+                    None => Kprobe::at_entry(c"handle_mm_fault", recorder::on_fault)?,
+                };
+                if timed {
+                    kprobe.set_handler(recorder::on_timed_fault);
+                    armed.kprobe_is_timed = true;
+                }
+                armed.kprobe = Some(kprobe);
             }
-            return Ok(());
-        }
-        if armed.kprobe.is_none() {
-            armed.kprobe = Some(Kprobe::at_entry(c"handle_mm_fault", recorder::on_fault)?);
-        }
-        if let (Some(kprobe), true) = (&armed.kprobe, flags & session_flag::LATENCY != 0) {
-            if armed.latency.is_none() {
-                armed.latency = Some(Latency::arm(kprobe)?);
+            Hook::Ftrace => hook_by_ftrace(&mut armed.ftrace, recorder::on_entry)?,
+            Hook::TimedFtrace => {
+                hook_by_ftrace(&mut armed.timed_ftrace, recorder::on_timed_entry)?;
             }
         }
         Ok(())
@@ -222,19 +229,30 @@ impl Registry {
             })
         };
         let any_has = |flag| left().any(|entry| entry.config.flags & flag != 0);
+        let any_by = |hook| left().any(|entry| Hook::of(entry.config.flags) == hook);
         if !left().any(|entry| entry.rules.is_some()) {
             armed.rules = None;
         }
-        if !any_has(session_flag::LATENCY) {
-            if let (Some(latency), Some(kprobe)) = (armed.latency.take(), &armed.kprobe) {
-                latency.disarm(kprobe);
+        let timed_kprobe = session_flag::LATENCY;
+        let both = session_flag::LATENCY | session_flag::FTRACE;
+        if !left().any(|entry| entry.config.flags & both == timed_kprobe) {
+            if let (Some(kprobe), true) = (&armed.kprobe, armed.kprobe_is_timed) {
+                kprobe.set_handler(recorder::on_fault);
             }
+            armed.kprobe_is_timed = false;
         }
-        if !left().any(|entry| entry.config.flags & session_flag::FTRACE == 0) {
+        if !any_by(Hook::Kprobe) {
             armed.kprobe = None;
         }
-        if !any_has(session_flag::FTRACE) {
+        if !any_by(Hook::Ftrace) {
             armed.ftrace = None;
+        }
+        if !any_by(Hook::TimedFtrace) {
+            armed.timed_ftrace = None;
+        }
+        // Behind those whose handlers place it.
+        if !any_has(session_flag::LATENCY) {
+            armed.latency = None;
         }
         if left().next().is_none() {
             // Nobody records: the hooks of tasks go, too, and the table with them.
@@ -253,23 +271,22 @@ impl Registry {
             return Ok(false);
         };
         let kprobe = match &armed.kprobe {
-            Some(kprobe) => {
-                let timed = armed.latency.is_some();
-                recorder::hears(kprobe, timed, || process::fault_once(patience))?
-            }
+            Some(kprobe) => recorder::hears(kprobe, armed.kprobe_is_timed, || {
+                process::fault_once(patience)
+            })?,
             None => true,
         };
-        let ftrace = armed.ftrace.as_ref().is_none_or(ftrace::Hook::is_called);
-        let hears = |flags: u32| {
-            if flags & session_flag::FTRACE != 0 {
-                ftrace
-            } else {
-                kprobe
-            }
+        let is_called =
+            |hook: &Option<ftrace::Hook>| hook.as_ref().is_none_or(ftrace::Hook::is_called);
+        let (ftrace, timed_ftrace) = (is_called(&armed.ftrace), is_called(&armed.timed_ftrace));
+        let hears = |flags: u32| match Hook::of(flags) {
+            Hook::Kprobe => kprobe,
+            Hook::Ftrace => ftrace,
+            Hook::TimedFtrace => timed_ftrace,
         };
         // CAST: the clock is not negative.
         self.asked_ns = now() as u64;
-        if kprobe && ftrace {
+        if kprobe && ftrace && timed_ftrace {
             self.heard_ns = self.asked_ns;
         } else {
             let running = self.running.iter_mut().flatten();
@@ -336,6 +353,21 @@ impl Registry {
             entry.rings.emit_losses();
         }
     }
+}
+
+/// Has a handler called at the entry of each fault, if it is not yet. The caller can ask for the kprobe where that fails.
+fn hook_by_ftrace(hook: &mut Option<ftrace::Hook>, handler: ftrace::Handler) -> Result {
+    if hook.is_none() {
+        let new = ftrace::Hook::at_fault(handler);
+        *hook = Some(new.map_err(|error| {
+            if error == ENOMEM {
+                error
+            } else {
+                compat::unsupported()
+            }
+        })?);
+    }
+    Ok(())
 }
 
 /// A process that is named as a target.
@@ -475,7 +507,7 @@ pub(crate) unsafe fn join(
         slot,
         config.flags & session_flag::FOLLOW != 0,
         all && rules.is_none(),
-        config.flags & session_flag::FTRACE != 0,
+        Hook::of(config.flags),
     );
     // SAFETY: `end` withdraws both and waits. The rings live at least that long by the entry's reference,
     // `wake` by this function's contract.

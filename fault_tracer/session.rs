@@ -670,10 +670,6 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
     if config.flags & !known != 0 {
         return Err("unknown flag");
     }
-    let both = session_flag::LATENCY | session_flag::FTRACE;
-    if config.flags & both == both {
-        return Err("returns are recorded by the kprobe alone, not with the ftrace hook");
-    }
     check_ring_bytes(config.ring_bytes)?;
     check_stack(config)
 }

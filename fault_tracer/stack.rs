@@ -185,7 +185,7 @@ fn return_addresses(_: &PageFaultsDisabled, sp: u64, frame: u64, out: &[AtomicU6
             flags = stack_flag::WHOLE;
             break;
         }
-        to.store(address, Ordering::Relaxed);
+        to.store(arch::code_address(address), Ordering::Relaxed);
         count = count.wrapping_add(1);
         above = frame.wrapping_add(16);
         frame = next;

@@ -43,9 +43,43 @@ static MASKS: AtomicPtr<AtomicU16> = AtomicPtr::new(null_mut());
 /// Sessions whose targets' children become targets.
 static FOLLOWING: AtomicU16 = AtomicU16::new(0);
 
-/// Sessions whose faults the kprobe sees, and those whose faults the ftrace hook sees.
+/// Sessions whose faults the kprobe sees, those whose faults the ftrace hook sees, and those for which a second such hook
+/// sees their returns, too.
 static BY_KPROBE: AtomicU16 = AtomicU16::new(0);
 static BY_FTRACE: AtomicU16 = AtomicU16::new(0);
+static BY_TIMED_FTRACE: AtomicU16 = AtomicU16::new(0);
+
+/// What sees a session's faults.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// The kprobe.
+    Kprobe,
+    /// The ftrace hook.
+    Ftrace,
+    /// The ftrace hook that hooks the returns, too.
+    TimedFtrace,
+}
+
+impl Hook {
+    /// That of a session with these flags.
+    pub(crate) fn of(flags: u32) -> Self {
+        if flags & uapi::session_flag::FTRACE == 0 {
+            Self::Kprobe
+        } else if flags & uapi::session_flag::LATENCY == 0 {
+            Self::Ftrace
+        } else {
+            Self::TimedFtrace
+        }
+    }
+
+    fn sessions(self) -> &'static AtomicU16 {
+        match self {
+            Self::Kprobe => &BY_KPROBE,
+            Self::Ftrace => &BY_FTRACE,
+            Self::TimedFtrace => &BY_TIMED_FTRACE,
+        }
+    }
+}
 
 /// Sessions whose faults the kprobe records.
 #[inline(always)]
@@ -57,6 +91,12 @@ pub(crate) fn by_kprobe() -> Mask {
 #[inline(always)]
 pub(crate) fn by_ftrace() -> Mask {
     BY_FTRACE.load(Ordering::Relaxed)
+}
+
+/// Sessions whose faults and their returns ftrace hooks record.
+#[inline(always)]
+pub(crate) fn by_timed_ftrace() -> Mask {
+    BY_TIMED_FTRACE.load(Ordering::Relaxed)
 }
 
 /// Sessions whose targets are all processes.
@@ -271,10 +311,9 @@ pub(crate) fn live(session: usize) -> u32 {
 }
 
 /// Begins to keep targets for a session: none yet. With `all`, every process made from now on is one.
-pub(crate) fn begin(session: usize, follow: bool, all: bool, ftrace: bool) {
+pub(crate) fn begin(session: usize, follow: bool, all: bool, hook: Hook) {
     LIVE[session].store(0, Ordering::Relaxed);
-    let by = if ftrace { &BY_FTRACE } else { &BY_KPROBE };
-    by.fetch_or(1 << session, Ordering::Relaxed);
+    hook.sessions().fetch_or(1 << session, Ordering::Relaxed);
     ENDING[session].store(0, Ordering::Relaxed);
     if follow {
         FOLLOWING.fetch_or(1 << session, Ordering::Relaxed);
@@ -291,8 +330,10 @@ pub(crate) fn begin(session: usize, follow: bool, all: bool, ftrace: bool) {
 pub(crate) fn end(session: usize) {
     FOLLOWING.fetch_and(!(1 << session), Ordering::Relaxed);
     ALL.fetch_and(!(1 << session), Ordering::Relaxed);
-    BY_KPROBE.fetch_and(!(1 << session), Ordering::Relaxed);
-    BY_FTRACE.fetch_and(!(1 << session), Ordering::Relaxed);
+    for hook in [Hook::Kprobe, Hook::Ftrace, Hook::TimedFtrace] {
+        hook.sessions()
+            .fetch_and(!(1 << session), Ordering::Relaxed);
+    }
 }
 
 /// No longer waits for a session's processes to execute a program.

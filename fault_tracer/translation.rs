@@ -137,7 +137,9 @@ const PTE_MARKER_POISONED: u64 = 1 << 1;
 const PTE_MARKER_GUARD: u64 = 1 << 2;
 
 const _: () = {
-    assert!(SWP_PTE_MARKER + bindings::SWP_PTE_MARKER_NUM as u64 == 1 << bindings::SWP_TYPE_BITS);
+    assert!(
+        SWP_PTE_MARKER + bindings::SWP_PTE_MARKER_NUM as u64 == 1 << bindings::MAX_SWAPFILES_SHIFT
+    );
     // Device entries for reading, for writing and exclusive ones; or none, where the kernel has no support.
     assert!(bindings::SWP_DEVICE_NUM == 3 || bindings::SWP_DEVICE_NUM == 0);
 };

@@ -615,7 +615,7 @@ pub mod session_flag {
     /// The returns of the faults are recorded too, see [`super::ReturnRecord`].
     pub const LATENCY: u32 = 1 << 5;
     /// The faults are seen by an ftrace hook instead of a kprobe, which costs each fault less. `FT_IOC_START` fails
-    /// with `EOPNOTSUPP` where the kernel cannot do so. Not with [`LATENCY`].
+    /// with `EOPNOTSUPP` where the kernel cannot do so, or not with [`LATENCY`].
     pub const FTRACE: u32 = 1 << 6;
     /// The user stacks of the faults are recorded too, see [`super::StackRecord`]: the return addresses to which the frame
     /// pointers lead, at most [`super::Config::stack`] of them.

@@ -191,7 +191,15 @@ pub(crate) unsafe fn result(registers: *const bindings::pt_regs) -> usize {
 }
 
 /// `THREAD_SIZE` of `arch/x86/include/asm/page_64_types.h`.
-const THREAD_SIZE: usize = 4096 << bindings::THREAD_SIZE_ORDER;
+const THREAD_SIZE: usize = 1 << (bindings::PAGE_SHIFT + bindings::THREAD_SIZE_ORDER);
+
+/// Whether the registers that an ftrace hook gets have what it takes to hook the function's return: the stack pointer, at which
+/// the return address is (`ftrace_caller` of `arch/x86/kernel/ftrace_64.S`).
+pub(crate) const RETURNS_AFTER_FTRACE: bool = true;
+
+/// Words of the kernel's `struct arch_specific_insn`, and what it calls an instruction (`arch/x86/include/asm/kprobes.h`).
+pub(crate) const PROBED_INSTRUCTION_WORDS: usize = 4;
+pub(crate) type Opcode = u8;
 
 /// The user-space registers of a thread: `task_pt_regs` of `arch/x86/include/asm/processor.h`.
 ///
@@ -199,7 +207,7 @@ const THREAD_SIZE: usize = 4096 << bindings::THREAD_SIZE_ORDER;
 ///
 /// `task` must be the running thread. For a kernel thread the result points to unused stack.
 #[inline(always)]
-pub(crate) unsafe fn user_registers(task: *mut bindings::task_struct) -> *const bindings::pt_regs {
+unsafe fn user_registers(task: *mut bindings::task_struct) -> *const bindings::pt_regs {
     // SAFETY: `task` is running, so it has a stack; the registers lie at its top, inside of it.
     unsafe {
         (*task)
@@ -214,6 +222,33 @@ pub(crate) unsafe fn user_registers(task: *mut bindings::task_struct) -> *const 
     }
 }
 
+/// Where a thread is in user mode: its instruction pointer.
+///
+/// # Safety
+///
+/// `task` must be the running thread. For a kernel thread the result means nothing.
+#[inline(always)]
+pub(crate) unsafe fn user_ip(task: *mut bindings::task_struct) -> u64 {
+    // SAFETY: By the contract.
+    unsafe { (*user_registers(task)).ip as u64 }
+}
+
+/// The stack pointer of a thread in user mode.
+///
+/// # Safety
+///
+/// As [`user_ip`].
+pub(crate) unsafe fn user_sp(task: *mut bindings::task_struct) -> u64 {
+    // SAFETY: By the contract.
+    unsafe { (*user_registers(task)).sp as u64 }
+}
+
+/// An address of code that stood on a user stack.
+#[inline(always)]
+pub(crate) fn code_address(word: u64) -> u64 {
+    word
+}
+
 /// `__USER_CS` of `arch/x86/include/asm/segment.h`: the code segment of 64-bit user mode.
 const USER_CODE_SEGMENT: u64 = 0x33;
 
@@ -223,7 +258,7 @@ const USER_CODE_SEGMENT: u64 = 0x33;
 ///
 /// # Safety
 ///
-/// As [`user_registers`].
+/// As [`user_ip`].
 pub(crate) unsafe fn user_stack(task: *mut bindings::task_struct) -> Option<(u64, u64)> {
     // SAFETY: By the contract; as in `user_registers_are_found`.
     unsafe {
@@ -311,7 +346,7 @@ pub(crate) unsafe fn copy_user(to: *mut u64, from: u64, words: usize) -> bool {
     left == 0
 }
 
-/// Whether [`user_registers`] finds what a system call saved: the code segment of user mode. Holds for a
+/// Whether the place of the user-space registers is that of what a system call saved: the code segment of user mode. Holds for a
 /// thread that called the kernel by a system call.
 pub(crate) fn user_registers_are_found() -> bool {
     // SAFETY: The running thread's registers, inside of its stack. The first two bits of the saved code

@@ -244,8 +244,6 @@ fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
         latency: how.latency,
         stacks: how.stacks,
         hook: match how.hook {
-            // Returns are seen by the kprobe alone.
-            args::HookName::Auto if how.latency => Hook::Kprobe,
             args::HookName::Kprobe => Hook::Kprobe,
             args::HookName::Auto | args::HookName::Ftrace => Hook::Ftrace,
         },

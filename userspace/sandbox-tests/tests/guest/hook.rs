@@ -158,14 +158,13 @@ fn nothing_is_missed_beside_the_tracers_of_others() {
             // They come and go before the recording, and while it runs.
             let end = begin();
             let command = ["ft-workload", "touch", "--pages", "500", "--threads", "3"];
-            let record = [
-                &["record", "--hook", "ftrace", "-o", file, "--"],
-                &command[..],
-            ]
-            .concat();
-            run(&record, 0);
-            let text = run(&["verify", file], 0);
-            assert!(text.contains("difference 0"), "{name}: {text}");
+            for latency in [&[][..], &["--latency"]] {
+                let record = ["record", "--hook", "ftrace", "-o", file];
+                let record = [&record[..], latency, &["--"], &command].concat();
+                run(&record, 0);
+                let text = run(&["verify", file], 0);
+                assert!(text.contains("difference 0"), "{name}: {text}");
+            }
             let mut load = tool::command(&["record", "--hook", "ftrace", "-a", "-o", file])
                 .stderr(Stdio::null())
                 .spawn()
@@ -256,24 +255,6 @@ fn where_ftrace_is_switched_off_nothing_starts_and_nobody_silences_what_runs() {
 }
 
 #[test]
-fn durations_are_the_kprobes() {
-    guest::test(|_| {
-        let _module = module::load_idle();
-        let session = Session::open().unwrap();
-        let mut config = Config {
-            ring_bytes: 1 << 20,
-            mode: mode::DISCARD,
-            flags: session_flag::FTRACE | session_flag::LATENCY,
-            ..Config::default()
-        };
-        let error = session
-            .with(fault_tracer_uapi::FT_IOC_CONFIGURE, &mut config)
-            .unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
-    });
-}
-
-#[test]
 fn hooks_come_and_go_while_threads_fault() {
     guest::test(|_| {
         let load = [
@@ -283,11 +264,13 @@ fn hooks_come_and_go_while_threads_fault() {
         for turn in 0..12 {
             let module = module::load_idle();
             let first = session(session_flag::FTRACE);
-            let second = session(if turn % 2 == 0 {
-                session_flag::FTRACE
-            } else {
-                0
-            });
+            let hooks = [
+                session_flag::FTRACE,
+                0,
+                session_flag::FTRACE | session_flag::LATENCY,
+                session_flag::LATENCY,
+            ];
+            let second = session(hooks[turn % hooks.len()]);
             for program in &load {
                 first.add(program.pid()).unwrap();
                 second.add(program.pid()).unwrap();

@@ -3,7 +3,7 @@
 //! The durations of faults: that each has one, that it is true, and that those which have none are counted.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     path::{Path, PathBuf},
     thread,
@@ -35,17 +35,20 @@ struct Timed {
     missed: u64,
 }
 
-fn config() -> uapi::Config {
+/// The kprobe and the ftrace hook, as flags of a session.
+const HOOKS: [u32; 2] = [0, session_flag::FTRACE];
+
+fn config(hook: u32) -> uapi::Config {
     uapi::Config {
         ring_bytes: 16 << 20,
-        flags: session_flag::FOLLOW | session_flag::LATENCY,
+        flags: session_flag::FOLLOW | session_flag::LATENCY | hook,
         ..uapi::Config::default()
     }
 }
 
 /// A running session with durations and this target.
-fn session(program: &Program) -> Session {
-    let session = Session::configured(config());
+fn session(program: &Program, hook: u32) -> Session {
+    let session = Session::configured(config(hook));
     session.add(program.pid()).unwrap();
     session
 }
@@ -175,21 +178,78 @@ impl Asleep {
 fn every_fault_has_a_duration() {
     guest::test(|_| {
         let _module = module::load_idle();
-        for clock in [
-            uapi::clock::MONOTONIC,
-            uapi::clock::BOOTTIME,
-            uapi::clock::RAW,
-        ] {
-            let arguments = ["touch", "--pages", "300", "--threads", "4"];
-            let mut program = Program::workload(&arguments, None, None);
-            let session = Session::configured(uapi::Config { clock, ..config() });
+        for hook in HOOKS {
+            for clock in [
+                uapi::clock::MONOTONIC,
+                uapi::clock::BOOTTIME,
+                uapi::clock::RAW,
+            ] {
+                let arguments = ["touch", "--pages", "300", "--threads", "4"];
+                let mut program = Program::workload(&arguments, None, None);
+                let session = Session::configured(uapi::Config {
+                    clock,
+                    ..config(hook)
+                });
+                session.add(program.pid()).unwrap();
+                program.go();
+                program.wait().assert_success();
+                let timed = finish(&session);
+                assert_eq!((timed.missed, timed.without()), (0, 0));
+                assert!(timed.times_by_thread().len() >= 4);
+                assert!(timed.faults.len() >= 1200);
+            }
+        }
+    });
+}
+
+#[test]
+fn both_hooks_record_the_same_returns() {
+    /// All but the times: address and flags of a fault, and what it returned.
+    fn by_thread(timed: &Timed) -> BTreeMap<u32, Vec<(u64, u64, u32)>> {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for ((tid, _), (fault, end)) in &timed.faults {
+            let result = end.expect("no return is missed").result;
+            let seen = (fault.address(), fault.flags(), result);
+            found.entry(*tid).or_default().push(seen);
+        }
+        found
+    }
+
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let arguments = ["touch", "--pages", "3000", "--threads", "4"];
+        let mut program = Program::workload(&arguments, None, None);
+        // Two of each: a fault has as many returns hooked, and as many sessions in one. And one of each that asks for none.
+        let timed: Vec<Session> = [HOOKS, HOOKS]
+            .concat()
+            .into_iter()
+            .map(|hook| session(&program, hook))
+            .collect();
+        let plain: Vec<Session> = HOOKS
+            .map(|hook| {
+                Session::configured(uapi::Config {
+                    flags: hook,
+                    ..config(0)
+                })
+            })
+            .into();
+        for session in &plain {
             session.add(program.pid()).unwrap();
-            program.go();
-            program.wait().assert_success();
-            let timed = finish(&session);
-            assert_eq!((timed.missed, timed.without()), (0, 0));
-            assert!(timed.times_by_thread().len() >= 4);
-            assert!(timed.faults.len() >= 1200);
+        }
+        program.go();
+        program.wait().assert_success();
+        let timed: Vec<Timed> = timed.iter().map(finish).collect();
+        let first = by_thread(&timed[0]);
+        for other in &timed {
+            assert_eq!((other.missed, other.without()), (0, 0));
+            assert_eq!(by_thread(other), first);
+        }
+        assert!(timed[0].faults.len() >= 3000);
+        for session in plain {
+            // A return among these would be one record of an unknown type.
+            let recording = session.finish();
+            recording.assert_complete();
+            assert_eq!(recording.len(), timed[0].faults.len());
         }
     });
 }
@@ -199,18 +259,20 @@ fn processes_that_fork_and_execute_have_all_durations() {
     guest::test(|_| {
         let _module = module::load_idle();
         let arguments = ["turmoil", "--threads", "4", "--seed", "5"];
-        let mut program = Program::workload(&arguments, None, None);
-        let session = session(&program);
-        program.go();
-        // Threads are killed: how the first ends is no matter.
-        program.wait();
-        while session.info().live_targets != 0 {
-            thread::yield_now();
+        for hook in HOOKS {
+            let mut program = Program::workload(&arguments, None, None);
+            let session = session(&program, hook);
+            program.go();
+            // Threads are killed: how the first ends is no matter.
+            program.wait();
+            while session.info().live_targets != 0 {
+                thread::yield_now();
+            }
+            let timed = finish(&session);
+            timed.assert_balanced();
+            assert_eq!(timed.missed, 0);
+            assert!(timed.faults.len() > 500, "{} faults", timed.faults.len());
         }
-        let timed = finish(&session);
-        timed.assert_balanced();
-        assert_eq!(timed.missed, 0);
-        assert!(timed.faults.len() > 500, "{} faults", timed.faults.len());
     });
 }
 
@@ -220,32 +282,34 @@ fn a_fault_that_sleeps_takes_as_long() {
     guest::test(|_| {
         let _module = module::load_idle();
         let delay = DELAY_MS.to_string();
-        let mut asleep = Asleep::new(&["--threads", "3", "--delay", &delay]);
-        let session = session(&asleep.program);
-        asleep.fall_asleep();
-        asleep.wake_up();
-        let timed = finish(&session);
-        timed.assert_balanced();
-        assert_eq!(timed.missed, 0);
-        timed.times_by_thread();
-        let long: Vec<_> = timed
-            .faults
-            .iter()
-            .filter(|((_, entry_ns), (_, end))| {
-                end.is_some_and(|end| end.time_ns - entry_ns >= DELAY_MS * 1_000_000)
-            })
-            .collect();
-        assert_eq!(long.len(), 3, "one for each thread that slept: {long:?}");
-        for ((tid, entry_ns), (fault, end)) in long {
-            // It slept in an attempt, and was tried again.
-            let result = end.unwrap().result;
-            assert_ne!(result & uapi::fault_result::RETRY, 0, "{result:#x}");
-            let next = timed.faults.range((*tid, entry_ns + 1)..).next();
-            let ((_, next_ns), (next, end)) = next.expect("a further attempt");
-            assert_eq!(next.address(), fault.address());
-            let tried = next.flags() & fault_flag::TRIED != 0;
-            assert!(tried || fault.flags() & fault_flag::VMA_LOCK != 0);
-            assert!(end.is_some(), "attempts have durations, too: {next_ns}");
+        for hook in HOOKS {
+            let mut asleep = Asleep::new(&["--threads", "3", "--delay", &delay]);
+            let session = session(&asleep.program, hook);
+            asleep.fall_asleep();
+            asleep.wake_up();
+            let timed = finish(&session);
+            timed.assert_balanced();
+            assert_eq!(timed.missed, 0);
+            timed.times_by_thread();
+            let long: Vec<_> = timed
+                .faults
+                .iter()
+                .filter(|((_, entry_ns), (_, end))| {
+                    end.is_some_and(|end| end.time_ns - entry_ns >= DELAY_MS * 1_000_000)
+                })
+                .collect();
+            assert_eq!(long.len(), 3, "one for each thread that slept: {long:?}");
+            for ((tid, entry_ns), (fault, end)) in long {
+                // It slept in an attempt, and was tried again.
+                let result = end.unwrap().result;
+                assert_ne!(result & uapi::fault_result::RETRY, 0, "{result:#x}");
+                let next = timed.faults.range((*tid, entry_ns + 1)..).next();
+                let ((_, next_ns), (next, end)) = next.expect("a further attempt");
+                assert_eq!(next.address(), fault.address());
+                let tried = next.flags() & fault_flag::TRIED != 0;
+                assert!(tried || fault.flags() & fault_flag::VMA_LOCK != 0);
+                assert!(end.is_some(), "attempts have durations, too: {next_ns}");
+            }
         }
     });
 }
@@ -257,7 +321,7 @@ fn faults_beyond_the_hooks_instances_are_recorded_and_counted() {
         let _module = module::load_idle();
         let threads = (INSTANCES + BEYOND).to_string();
         let mut asleep = Asleep::new(&["--threads", &threads]);
-        let session = session(&asleep.program);
+        let session = session(&asleep.program, session_flag::FTRACE);
         asleep.fall_asleep();
         assert!(session.info().missed_returns >= BEYOND as u64);
         asleep.wake_up();
@@ -273,28 +337,30 @@ fn faults_beyond_the_hooks_instances_are_recorded_and_counted() {
 fn returns_that_find_the_ring_full_are_counted() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let mut program = Program::workload(&["touch", "--pages", "500"], None, None);
-        let session = Session::configured(uapi::Config {
-            ring_bytes: uapi::RING_BYTES_MIN,
-            ..config()
-        });
-        session.add(program.pid()).unwrap();
-        program.go();
-        program.wait().assert_success();
-        session.stop().unwrap();
-        let (totals, info) = (session.totals(), session.info());
-        assert_eq!(totals.hits, totals.recorded + totals.dropped);
-        let mut returns = 0;
-        for cpu in 0..info.cpus {
-            let words = session.drain_words(cpu);
-            let slots = words.chunks_exact(uapi::SLOT_BYTES / 8);
-            returns += slots
-                .filter(|slot| uapi::header_type(slot[0]) == record_type::RETURN)
-                .count() as u64;
+        for hook in HOOKS {
+            let mut program = Program::workload(&["touch", "--pages", "500"], None, None);
+            let session = Session::configured(uapi::Config {
+                ring_bytes: uapi::RING_BYTES_MIN,
+                ..config(hook)
+            });
+            session.add(program.pid()).unwrap();
+            program.go();
+            program.wait().assert_success();
+            session.stop().unwrap();
+            let (totals, info) = (session.totals(), session.info());
+            assert_eq!(totals.hits, totals.recorded + totals.dropped);
+            let mut returns = 0;
+            for cpu in 0..info.cpus {
+                let words = session.drain_words(cpu);
+                let slots = words.chunks_exact(uapi::SLOT_BYTES / 8);
+                returns += slots
+                    .filter(|slot| uapi::header_type(slot[0]) == record_type::RETURN)
+                    .count() as u64;
+            }
+            // All have ended: what is recorded and has no return was missed.
+            assert_eq!(totals.recorded, returns + info.missed_returns);
+            assert!(totals.dropped > 0 && returns > 0);
         }
-        // All have ended: what is recorded and has no return was missed.
-        assert_eq!(totals.recorded, returns + info.missed_returns);
-        assert!(totals.dropped > 0 && returns > 0);
     });
 }
 
@@ -305,66 +371,79 @@ fn only_sessions_that_ask_get_returns_and_only_while_they_run() {
         let _module = module::load_idle();
         let hooked = || module::kprobes().iter().any(|line| line.contains(HOOK));
         let arguments = ["touch", "--pages", "100"];
-        let mut first = Program::workload(&arguments, None, None);
-        let plain = Session::running(Setup::default());
-        plain.add(first.pid()).unwrap();
-        assert!(!hooked(), "{:?}", module::kprobes());
-        let timed = session(&first);
-        assert!(hooked(), "{:?}", module::kprobes());
-        assert_ne!(timed.info().flags & session_flag::LATENCY, 0);
-        first.go();
-        first.wait().assert_success();
-        let timed = finish(&timed);
-        assert!(!hooked(), "{:?}", module::kprobes());
-        timed.assert_balanced();
-        let mut second = Program::workload(&arguments, None, None);
-        plain.add(second.pid()).unwrap();
-        second.go();
-        second.wait().assert_success();
-        // A return among these would be one record of an unknown type.
-        let plain = plain.finish();
-        plain.assert_complete();
-        assert!(plain.len() > timed.faults.len());
-        let of_both = plain
-            .in_time_order()
-            .iter()
-            .filter(|fault| timed.faults.contains_key(&(fault.tid(), fault.time_ns)))
-            .count();
-        assert_eq!(of_both, timed.faults.len(), "both saw the same faults");
+        for hook in HOOKS {
+            let mut first = Program::workload(&arguments, None, None);
+            let plain = Session::running(Setup::default());
+            plain.add(first.pid()).unwrap();
+            assert!(!hooked(), "{:?}", module::kprobes());
+            let timed = session(&first, hook);
+            assert!(hooked(), "{:?}", module::kprobes());
+            assert_ne!(timed.info().flags & session_flag::LATENCY, 0);
+            first.go();
+            first.wait().assert_success();
+            let timed = finish(&timed);
+            assert!(!hooked(), "{:?}", module::kprobes());
+            timed.assert_balanced();
+            let mut second = Program::workload(&arguments, None, None);
+            plain.add(second.pid()).unwrap();
+            second.go();
+            second.wait().assert_success();
+            // A return among these would be one record of an unknown type.
+            let plain = plain.finish();
+            plain.assert_complete();
+            assert!(plain.len() > timed.faults.len());
+            // Each hook takes its own time.
+            let tids: BTreeSet<u32> = timed.faults.keys().map(|(tid, _)| *tid).collect();
+            let mut of_both: Vec<(u32, u64)> = plain
+                .in_time_order()
+                .iter()
+                .filter(|fault| tids.contains(&fault.tid()))
+                .map(|fault| (fault.tid(), fault.address()))
+                .collect();
+            of_both.sort_by_key(|(tid, _)| *tid);
+            let timed: Vec<(u32, u64)> = timed
+                .faults
+                .iter()
+                .map(|((tid, _), (fault, _))| (*tid, fault.address()))
+                .collect();
+            assert_eq!(of_both, timed, "both saw the same faults");
+        }
     });
 }
 
 #[test]
 fn sleeping_faults_outlive_their_session_and_the_module() {
     guest::test(|_| {
-        let module = module::load_idle();
-        let mut asleep = Asleep::new(&["--threads", "20"]);
-        let first = session(&asleep.program);
-        asleep.fall_asleep();
-        // Another takes its place, and is not emitted returns from before its time.
-        drop(first);
-        let second = session(&asleep.program);
-        asleep.wake_up();
-        let timed = finish(&second);
-        timed.assert_balanced();
-        drop(second);
+        for hook in HOOKS {
+            let module = module::load_idle();
+            let mut asleep = Asleep::new(&["--threads", "20"]);
+            let first = session(&asleep.program, hook);
+            asleep.fall_asleep();
+            // Another takes its place, and is not emitted returns from before its time.
+            drop(first);
+            let second = session(&asleep.program, hook);
+            asleep.wake_up();
+            let timed = finish(&second);
+            timed.assert_balanced();
+            drop(second);
 
-        let mut asleep = Asleep::new(&["--threads", "20"]);
-        let first = session(&asleep.program);
-        asleep.fall_asleep();
-        drop(first);
-        module.unload().unwrap();
-        asleep.wake_up();
-        let module = module::load_idle();
-        let mut again = Asleep::new(&["--threads", "20"]);
-        let second = session(&again.program);
-        again.fall_asleep();
-        // What still sleeps when a session stops has no duration, and was not missed.
-        second.stop().unwrap();
-        assert_eq!(second.info().missed_returns, 0);
-        again.wake_up();
-        drop(second);
-        module.unload().unwrap();
+            let mut asleep = Asleep::new(&["--threads", "20"]);
+            let first = session(&asleep.program, hook);
+            asleep.fall_asleep();
+            drop(first);
+            module.unload().unwrap();
+            asleep.wake_up();
+            let module = module::load_idle();
+            let mut again = Asleep::new(&["--threads", "20"]);
+            let second = session(&again.program, hook);
+            again.fall_asleep();
+            // What still sleeps when a session stops has no duration, and was not missed.
+            second.stop().unwrap();
+            assert_eq!(second.info().missed_returns, 0);
+            again.wake_up();
+            drop(second);
+            module.unload().unwrap();
+        }
     });
 }
 

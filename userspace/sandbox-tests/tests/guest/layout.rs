@@ -10,18 +10,38 @@ use sandbox_tests::module;
 const PROBE: &str = include_str!("../../../../fault_tracer/probe.rs");
 
 /// Where it says so of `struct tk_read_base` and `struct clocksource`.
+#[cfg(target_arch = "x86_64")]
 const CLOCK: &str = include_str!("../../../../fault_tracer/arch/x86_64/clock.rs");
 
 /// Where it says so of `struct mount` and `struct fs_struct`.
 const PATH: &str = include_str!("../../../../fault_tracer/path.rs");
+
+/// Where it says how long the kernel's copy of an instruction is.
+#[cfg(target_arch = "x86_64")]
+const ARCH: &str = include_str!("../../../../fault_tracer/arch/x86_64.rs");
+#[cfg(target_arch = "aarch64")]
+const ARCH: &str = include_str!("../../../../fault_tracer/arch/arm64.rs");
+
+/// The lines of a file of the module without those for other processors than this.
+fn lines_for_this_processor(source: &'static str) -> impl Iterator<Item = &'static str> {
+    let mut is_other = false;
+    source.lines().filter(move |line| {
+        if let Some(rest) = line.strip_prefix("#[cfg(target_arch = \"") {
+            is_other = !rest.starts_with(std::env::consts::ARCH);
+        }
+        let keep = !is_other;
+        // What such a line is about ends with the first brace that is not further in.
+        is_other &= *line != "};";
+        keep
+    })
+}
 
 /// The offsets that a file of the module asserts of its own structure, by field.
 fn asserted_offsets(
     source: &'static str,
     structure: &'static str,
 ) -> BTreeMap<&'static str, usize> {
-    source
-        .lines()
+    lines_for_this_processor(source)
         .filter_map(|line| {
             let rest = line.trim().strip_prefix("assert!(offset_of!(")?;
             let rest = rest.strip_prefix(structure)?.strip_prefix(", ")?;
@@ -31,7 +51,19 @@ fn asserted_offsets(
         .collect()
 }
 
-/// The size that the module asserts of its structure, `A + B * C`.
+/// Words of a `struct kprobe`: in `12 + arch::PROBED_INSTRUCTION_WORDS`, the latter is the processor's.
+fn kprobe_words() -> usize {
+    assert!(PROBE.contains("const KPROBE_WORDS: usize = 12 + arch::PROBED_INSTRUCTION_WORDS;"));
+    let words = ARCH.lines().find_map(|line| {
+        line.strip_prefix("pub(crate) const PROBED_INSTRUCTION_WORDS: usize = ")?
+            .strip_suffix(';')?
+            .parse::<usize>()
+            .ok()
+    });
+    12 + words.expect("the processor's file says how long an instruction's copy is")
+}
+
+/// The size that the module asserts of its structure, `A * KPROBE_WORDS + B + C * D`.
 fn asserted_size(structure: &str) -> usize {
     let text = PROBE
         .lines()
@@ -44,7 +76,10 @@ fn asserted_size(structure: &str) -> usize {
     text.split('+')
         .map(|term| {
             term.split('*')
-                .map(|factor| factor.trim().parse::<usize>().expect("a number"))
+                .map(|factor| match factor.trim() {
+                    "KPROBE_WORDS" => kprobe_words(),
+                    number => number.parse::<usize>().expect("a number"),
+                })
                 .product::<usize>()
         })
         .sum()
@@ -103,6 +138,7 @@ fn assert_offsets(
     );
     let (members, size) = kernel_layout(structure);
     for (field, offset) in offsets {
+        let field = name_here(field);
         let (real, _) = members.get(field).unwrap_or_else(|| {
             panic!("the kernel's struct {structure} has no {field}: {members:?}")
         });
@@ -111,6 +147,19 @@ fn assert_offsets(
     size
 }
 
+/// What a field of a return hook is called here: the structures of kernels without rethooks have the same places.
+fn name_here(field: &'static str) -> &'static str {
+    if module::kernel_has("CONFIG_KRETPROBE_ON_RETHOOK") {
+        return field;
+    }
+    match field {
+        "rh" | "rethook" => "rph",
+        "frame" => "fp",
+        other => other,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn the_kernels_clock_is_kept_as_the_module_expects() {
     assert_offsets(CLOCK, "ReadBase", "tk_read_base", 7);
@@ -159,11 +208,18 @@ fn struct_kretprobe_and_its_instances_are_the_kernels() {
         ours >= size,
         "{ours} bytes for a struct kretprobe of {size}"
     );
-    let size = assert_offsets(PROBE, "RawInstance", "rethook_node", 4);
-    assert_eq!(asserted_size("RawInstance"), size);
     // An instance is such a node, and the module's data behind it.
     let (members, _) = kernel_layout("kretprobe_instance");
-    assert_eq!(members["node"], (0, size));
+    let size = asserted_size("RawInstance");
+    if module::kernel_has("CONFIG_KRETPROBE_ON_RETHOOK") {
+        assert_eq!(
+            assert_offsets(PROBE, "RawInstance", "rethook_node", 4),
+            size
+        );
+        assert_eq!(members["node"], (0, size));
+    } else {
+        assert_offsets(PROBE, "RawInstance", "kretprobe_instance", 4);
+    }
     let data = members.iter().find(|(name, _)| name.starts_with("data"));
     let (_, (offset, _)) = data.expect("a kretprobe_instance has data");
     assert_eq!(*offset, size);
