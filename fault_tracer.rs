@@ -25,6 +25,7 @@
 //! | `sideband` | records of mappings and tasks | `ring`, `translation`, `page_cache`, `path` |
 //! | `stack` | the user stack of a fault | `ring`, `arch` |
 //! | `rules` | which processes a session traces by what they are | `process` |
+//! | `rights` | who may trace what | `process`, `targets` |
 //! | `targets` | process id to sessions | `probe`, `rules` |
 //! | `wake` | waking readers from the fault path | nothing |
 //! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe` |
@@ -75,6 +76,8 @@ mod reading;
 mod recorder;
 #[path = "fault_tracer/registry.rs"]
 mod registry;
+#[path = "fault_tracer/rights.rs"]
+mod rights;
 #[expect(unreachable_pub, reason = "shared with the tests on the host")]
 #[path = "fault_tracer/ring.rs"]
 mod ring;

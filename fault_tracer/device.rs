@@ -22,7 +22,7 @@ use kernel::{
 };
 
 use super::{
-    boot, clock, process, registry,
+    boot, clock, registry, rights,
     session::{refuse, Refusal, Session, DEFAULT},
     uapi::{self, target_flag},
 };
@@ -113,11 +113,11 @@ type Private = Pin<KBox<OpenFile>>;
 
 impl OpenFile {
     fn open() -> Result<Private> {
-        if !may_trace() {
-            pr_warn_once!("open refused: tracing needs CAP_PERFMON or CAP_SYS_ADMIN\n");
+        if !rights::may_trace_own() {
+            pr_warn_once!("open refused: tracing needs CAP_PERFMON or CAP_SYS_ADMIN, or, of one's own processes, kernel.perf_event_paranoid=1\n");
             return Err(EPERM);
         }
-        if is_locked_down() {
+        if rights::is_locked_down() {
             pr_warn_once!("open refused: the kernel is locked down for confidentiality, and addresses are to stay unknown\n");
             return Err(EPERM);
         }
@@ -138,7 +138,8 @@ impl OpenFile {
     }
 
     /// Whether the running thread may do this by its own rights. An open file may have been handed to somebody who could
-    /// not have opened it: that one reads what is recorded, and decides nothing.
+    /// not have opened it: that one reads what is recorded, and decides nothing. Which processes are somebody's own, the session
+    /// asks.
     fn check_rights(&self, session: &Session, command: u32) -> Result {
         let decides = match command {
             uapi::FT_IOC_CONFIGURE
@@ -152,7 +153,7 @@ impl OpenFile {
             uapi::FT_IOC_STOP | uapi::FT_IOC_TARGET_REMOVE => self.session.lock().own.is_some(),
             _ => false,
         };
-        if decides && is_locked_down() {
+        if decides && rights::is_locked_down() {
             return Err(refuse!(
                 session,
                 Refusal::Rights,
@@ -160,11 +161,27 @@ impl OpenFile {
                 "call refused: the kernel is locked down for confidentiality meanwhile\n"
             ));
         }
-        if decides && !may_trace() {
+        let is_of_others = match command {
+            // Rules are about all processes.
+            uapi::FT_IOC_RULE_ADD | uapi::FT_IOC_ADOPT => true,
+            _ => self.session.lock().own.is_some(),
+        };
+        let may = if is_of_others {
+            rights::may_trace_all()
+        } else {
+            rights::may_trace_own()
+        };
+        if decides && !may {
+            // Of others, where the caller may trace his own.
+            let error = if rights::may_trace_own() {
+                EACCES
+            } else {
+                EPERM
+            };
             return Err(refuse!(
                 session,
                 Refusal::Rights,
-                EPERM,
+                error,
                 "call refused: whoever has this file needs CAP_PERFMON or CAP_SYS_ADMIN to say what is traced\n"
             ));
         }
@@ -261,17 +278,6 @@ impl PinnedDrop for OpenFile {
             boot::give_back();
         }
     }
-}
-
-/// Whether the running thread may trace processes of others.
-fn may_trace() -> bool {
-    process::has_capability(bindings::CAP_PERFMON) || process::administers_the_machine()
-}
-
-/// Whether the kernel keeps from everybody, root included, what perf could tell (kernel_lockdown(7), confidentiality).
-fn is_locked_down() -> bool {
-    // SAFETY: The call asks the security modules.
-    unsafe { bindings::security_locked_down(bindings::lockdown_reason_LOCKDOWN_PERF) != 0 }
 }
 
 /// Reads a request from user memory.

@@ -10,6 +10,8 @@
 #include <linux/fs_struct.h>
 #include <linux/ftrace.h>
 #include <linux/kprobes.h>
+#include <linux/proc_fs.h>
+#include <linux/sched/exec_state.h>
 #include <linux/stddef.h>
 #include <linux/timekeeper_internal.h>
 
@@ -59,6 +61,10 @@ IS_AT(48, kretprobe_instance, data);
 IS_AT(0, ftrace_ops, func);
 IS_AT(16, ftrace_ops, flags);
 IS_AT(24, ftrace_ops, private);
+
+/* fault_tracer/rights.rs */
+IS_AT(0, proc_fs_info, pid_ns);
+IS_AT(4, task_exec_state, dumpable);
 
 /* fault_tracer/path.rs; struct mount is in no header */
 #if !defined(CONFIG_DEBUG_SPINLOCK) && !defined(CONFIG_DEBUG_LOCK_ALLOC)

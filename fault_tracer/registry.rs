@@ -16,10 +16,11 @@ use super::{
     probe::Kprobe,
     process::{self, Executable, Process},
     recorder,
+    rights::{self, User},
     rings::Rings,
     rules::{self, Facts, Rules},
     targets::{self, Hook, Table},
-    tasks::{self, Hooks, RuleHooks},
+    tasks::{self, Hooks, RightsHook, RuleHooks},
     uapi::{self, session_flag},
     wake::{self, Wake},
 };
@@ -65,6 +66,7 @@ struct Armed {
     /// Whether the kprobe's handler hooks returns.
     kprobe_is_timed: bool,
     rules: Option<RuleHooks>,
+    rights: Option<RightsHook>,
     _clock: Option<Quick>,
     _tasks: Hooks,
     _targets: Table,
@@ -76,6 +78,8 @@ struct Entry {
     rules: Option<KBox<Rules>>,
     config: uapi::Config,
     owner: Owner,
+    /// Who may trace processes of his own alone.
+    user: Option<User>,
     named: u32,
     first: i32,
     started_ns: i64,
@@ -149,17 +153,17 @@ impl Registry {
         free.ok_or(EBUSY)
     }
 
-    /// Arms what a session with these flags and rules needs and is not armed yet, and tells how many faults the kprobe
-    /// has missed.
-    fn arm(&mut self, flags: u32, rules: Option<&Rules>) -> Result<u64> {
-        let result = self.arm_each(flags, rules);
+    /// Arms what a session with these flags and rules, and of a user of few rights, needs and is not armed yet, and tells how
+    /// many faults the kprobe has missed.
+    fn arm(&mut self, flags: u32, rules: Option<&Rules>, user: Option<User>) -> Result<u64> {
+        let result = self.arm_each(flags, rules, user);
         if result.is_err() {
             self.disarm_unwanted(None);
         }
         result.map(|()| self.missed())
     }
 
-    fn arm_each(&mut self, flags: u32, rules: Option<&Rules>) -> Result {
+    fn arm_each(&mut self, flags: u32, rules: Option<&Rules>, user: Option<User>) -> Result {
         if self.armed.is_none() {
             let table = Table::new()?;
             let tasks = Hooks::new()?;
@@ -170,6 +174,7 @@ impl Registry {
                 latency: None,
                 kprobe_is_timed: false,
                 rules: None,
+                rights: None,
                 _clock: clock::quick(),
                 _tasks: tasks,
                 _targets: table,
@@ -188,6 +193,9 @@ impl Registry {
             if rules.ask_for_cgroups() && !hears {
                 return Err(ENOENT);
             }
+        }
+        if user.is_some() && armed.rights.is_none() {
+            armed.rights = Some(RightsHook::new()?);
         }
         let hook = Hook::of(flags);
         if hook == Hook::TimedFtrace && !arch::RETURNS_AFTER_FTRACE {
@@ -232,6 +240,9 @@ impl Registry {
         let any_by = |hook| left().any(|entry| Hook::of(entry.config.flags) == hook);
         if !left().any(|entry| entry.rules.is_some()) {
             armed.rules = None;
+        }
+        if !left().any(|entry| entry.user.is_some()) {
+            armed.rights = None;
         }
         let timed_kprobe = session_flag::LATENCY;
         let both = session_flag::LATENCY | session_flag::FTRACE;
@@ -349,6 +360,8 @@ impl Registry {
             unsafe { bindings::synchronize_rcu_expedited() };
             targets::forget(slot);
         }
+        // Behind the last that asks of its targets.
+        rights::end(slot);
         if let Some(entry) = self.running[slot].take() {
             entry.rings.emit_losses();
         }
@@ -383,7 +396,7 @@ pub(crate) struct Named {
 ///
 /// # Errors
 ///
-/// `ESRCH` if it has ended; `ENOSPC` if too many wait.
+/// `ESRCH` if it has ended; `ENOSPC` if too many wait; `EACCES` if it is another's, in a session of one's own processes.
 fn target_named(slot: usize, named: &Named) -> Result<i32> {
     if !named.on_exec {
         return target(slot, &named.process);
@@ -402,7 +415,7 @@ fn target_named(slot: usize, named: &Named) -> Result<i32> {
 ///
 /// # Errors
 ///
-/// `ESRCH` if it has ended.
+/// `ESRCH` if it has ended; `EACCES` if it is another's, in a session of one's own processes.
 fn target(slot: usize, process: &Process) -> Result<i32> {
     let id = process.live_id().ok_or(ESRCH)?;
     // Before the process is in the table: nobody saw its end.
@@ -413,6 +426,13 @@ fn target(slot: usize, process: &Process) -> Result<i32> {
     if process.live_id().is_none() {
         targets::remove(slot, id);
         return Err(ESRCH);
+    }
+    // Or have become another's, likewise.
+    // SAFETY: `with_leader` gives a task that it has found under RCU, and calls under it.
+    let foreign = process.with_leader(|leader| unsafe { rights::foreign_to(1 << slot, leader) });
+    if foreign.is_some_and(|foreign| foreign != 0) {
+        targets::remove(slot, id);
+        return Err(EACCES);
     }
     let executable = process.executable();
     let file = executable.as_ref().map_or(null(), Executable::as_ptr);
@@ -487,6 +507,7 @@ pub(crate) fn emit_alive(slot: usize) {
 /// not hear, `ENOSPC` if too many processes wait for an exec, `EINTR` if the caller is being killed, `ENOMEM`, and those of the probes.
 pub(crate) unsafe fn join(
     config: &uapi::Config,
+    user: Option<User>,
     rings: &Arc<Rings>,
     wake: &Wake,
     processes: &[Named],
@@ -495,13 +516,14 @@ pub(crate) unsafe fn join(
     let mut registry = REGISTRY.lock();
     let owner = Owner::current();
     let slot = registry.free_slot(&owner)?;
-    let missed_before = registry.arm(config.flags, rules.as_deref())?;
+    let missed_before = registry.arm(config.flags, rules.as_deref(), user)?;
     let heard = registry.hears(config.flags, PATIENCE);
     if !matches!(heard, Ok(true)) {
         registry.disarm_unwanted(None);
         return Err(heard.err().unwrap_or(EIO));
     }
     latency::begin(slot, config.flags & session_flag::LATENCY != 0);
+    rights::begin(slot, user);
     let all = config.flags & session_flag::ALL != 0;
     targets::begin(
         slot,
@@ -524,6 +546,7 @@ pub(crate) unsafe fn join(
         rules,
         config: *config,
         owner,
+        user,
         named: processes.len() as u32,
         first: 0,
         started_ns: now(),
@@ -566,7 +589,8 @@ fn target_each(slot: usize, processes: &[Named]) -> Result {
                 }
             }
             Ok(_) => {}
-            Err(error) if error == ESRCH => {}
+            // One that is another's by now is not traced, either.
+            Err(error) if error == ESRCH || error == EACCES => {}
             Err(error) => return Err(error),
         }
         if process::is_being_killed() {

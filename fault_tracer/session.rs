@@ -16,10 +16,11 @@ use kernel::{
 };
 
 use super::{
-    compat,
+    arch, compat,
     filter::Filter,
     process::{self, Process},
     registry::{self, Deaf, Named},
+    rights::{self, User},
     ring::{self, SLOT_WORDS},
     rings::{self, Rings, Shape},
     rules::{Rule, Rules},
@@ -161,6 +162,9 @@ impl Session {
                 "a session can only be configured before it is started\n"
             ));
         }
+        if config.flags & session_flag::ALL != 0 && !rights::may_trace_all() {
+            return Err(self.is_of_others());
+        }
         if config.flags & session_flag::ALL != 0 && !process::in_initial_namespace() {
             return Err(refuse!(
                 self,
@@ -190,6 +194,14 @@ impl Session {
     pub(crate) fn add_target(&self, id: i32, on_exec: bool) -> Result {
         let mut inner = self.inner.lock();
         let process = self.find(id)?;
+        // Of a session that traces processes of others, whoever may trace his own alone decides nothing.
+        let decides = match inner.state {
+            State::Running(slot) => rights::is_own(slot),
+            _ => true,
+        };
+        if User::current().is_some() && !(decides && rights::may_look_at(&process)?) {
+            return Err(self.is_of_others());
+        }
         let named = Named { process, on_exec };
         match &mut inner.state {
             State::Idle(chosen) if !chosen.rules.is_empty() => Err(refuse!(
@@ -222,6 +234,7 @@ impl Session {
             State::Running(slot) => registry::add(*slot, &named).map_err(|error| {
                 let why = match error {
                     ENOSPC => TOO_MANY_WAIT,
+                    EACCES => "it is another user's",
                     _ => "it has ended",
                 };
                 refuse!(
@@ -366,6 +379,15 @@ impl Session {
         })
     }
 
+    fn is_of_others(&self) -> Error {
+        refuse!(
+            self,
+            Refusal::Rights,
+            EACCES,
+            "call refused: without CAP_PERFMON or CAP_SYS_ADMIN one may trace one's own processes alone, those that ptrace lets one look at\n"
+        )
+    }
+
     fn is_stopped(&self) -> Error {
         refuse!(
             self,
@@ -387,10 +409,27 @@ impl Session {
                 "the session was already started\n"
             ));
         };
+        let user = User::current();
+        if user.is_some() {
+            // Whoever has named them may have had more rights; and they may have executed other programs since.
+            let others = config.flags & session_flag::ALL != 0 || !chosen.rules.is_empty();
+            for named in &chosen.processes {
+                match rights::may_look_at(&named.process) {
+                    Ok(true) => {}
+                    // That of one that has ended is found out below.
+                    Err(error) if error == ESRCH => {}
+                    Ok(false) => return Err(self.is_of_others()),
+                    Err(error) => return Err(error),
+                }
+            }
+            if others {
+                return Err(self.is_of_others());
+            }
+        }
         let rules = self.rules(config, chosen)?;
         let filter = self.filter(config, chosen)?;
         let slot = self
-            .begin(config, &chosen.processes, rules, filter)
+            .begin(config, user, &chosen.processes, rules, filter)
             .map_err(|error| {
                 refuse!(
                     self,
@@ -442,6 +481,7 @@ impl Session {
     fn begin(
         &self,
         config: &uapi::Config,
+        user: Option<User>,
         processes: &[Named],
         rules: Option<KBox<Rules>>,
         filter: Option<KBox<Filter>>,
@@ -464,7 +504,7 @@ impl Session {
         let rings = Rings::new(shape, filter)?;
         let rings = Arc::new(rings, GFP_KERNEL)?;
         // SAFETY: `wake` lives as long as the session, which leaves the registry when it is dropped.
-        let slot = unsafe { registry::join(config, &rings, &self.wake, processes, rules) }?;
+        let slot = unsafe { registry::join(config, user, &rings, &self.wake, processes, rules) }?;
         self.rings.populate(rings);
         Ok(slot)
     }
@@ -630,7 +670,7 @@ fn why_not(error: Error) -> &'static str {
     } else if error == registry::over_share() {
         "this user has half of all sessions already, which is the share of one; end others of yours"
     } else if error == ESRCH {
-        "none of the processes is alive any more"
+        "none of the processes is alive any more, or the user's own"
     } else if error == EIO {
         DEAF
     } else if error == EAGAIN {
@@ -680,6 +720,9 @@ fn check_stack(config: &uapi::Config) -> Result<(), &'static str> {
     let asked = config.flags & both;
     if asked == both {
         return Err("stacks are recorded by frame pointers or as copies, not both");
+    }
+    if asked == session_flag::STACK_COPY && !arch::STACKS_CAN_BE_COPIED {
+        return Err("stacks of this processor are recorded by frame pointers alone");
     }
     let fits = match asked {
         0 => config.stack == 0,

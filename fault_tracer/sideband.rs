@@ -17,6 +17,7 @@ use core::{
 use kernel::{bindings, page::PAGE_SIZE, prelude::*};
 
 use super::{
+    arch,
     elf::Described,
     filter::Filter,
     page_cache,
@@ -217,7 +218,7 @@ impl Side {
                 (*self.known.get()).get_unchecked(slot_of(start, pid));
             (seen.vma == vma as u64
                 && seen.pid == pid
-                && seen.memory == (*mm).__bindgen_anon_1.context.ctx_id
+                && arch::memory_id(mm) == Some(seen.memory)
                 && seen.changes == changes(mm)
                 && seen.renames == renames()
                 // The same mapping has the same file, which keeps its name.
@@ -275,14 +276,17 @@ impl Side {
                 has_pages_of_a_file(&*vma),
             )
         };
-        if is_only && slot == number && vm_flags & (VM_HUGETLB | translation::UFFD) == 0 {
+        // SAFETY: The memory of a locked mapping is alive.
+        let memory = unsafe { arch::memory_id((*vma).vm_mm) };
+        let can_be_plain =
+            is_only && slot == number && vm_flags & (VM_HUGETLB | translation::UFFD) == 0;
+        if let (true, Some(memory)) = (can_be_plain, memory) {
             let set = |flag, is| if is { flag } else { 0 };
             let flags = set(fault_flag::SHARED, vm_flags & VM_MAYSHARE != 0)
                 | set(fault_flag::FILE, of_a_file);
             known.seen = Seen {
                 vma: vma as u64,
-                // SAFETY: The memory of a locked mapping is alive.
-                memory: unsafe { (*(*vma).vm_mm).__bindgen_anon_1.context.ctx_id },
+                memory,
                 changes,
                 renames,
                 pid: identity.pid as u32,

@@ -12,11 +12,12 @@ use kernel::{bindings, prelude::*, str::CStrExt};
 use super::{
     arch,
     probe::{Kprobe, RawKprobe, Tracepoint},
-    process, recorder,
+    process, recorder, rights,
     rules::{self, Facts},
     sideband::{self, TaskRecord},
     targets,
     uapi::task_event,
+    wake,
 };
 
 /// Keeps this thread on its CPU and others off it: a ring has one producer. No lock, since hooks may run where an
@@ -287,6 +288,7 @@ unsafe extern "C" fn on_exec(
         reconsider(&Facts::of((*task).group_leader, executable));
         // Who has waited for this was there when the session began.
         let executed = targets::executed((*task).tgid);
+        leave_foreign(task);
         tell(
             || executed & sessions_of((*task).tgid),
             task,
@@ -404,6 +406,59 @@ impl RuleHooks {
     pub(crate) fn hear_of_cgroups(&self) -> bool {
         self.cgroup.is_some()
     }
+}
+
+/// Ends the tracing of a process by those sessions whose user may not trace it any more.
+///
+/// # Safety
+///
+/// `task` is running, and executes a program.
+unsafe fn leave_foreign(task: *const bindings::task_struct) {
+    // A session that ends waits for this before it forgets its targets.
+    let _guard = kernel::sync::rcu::read_lock();
+    // SAFETY: By the contract; by its exec it is the only thread of its process.
+    unsafe {
+        let pid = (*task).tgid;
+        for session in targets::each(rights::foreign_to(targets::sessions_of(pid), task)) {
+            emit_left(session, task);
+            targets::remove(session, pid);
+            // It may have been the last.
+            wake::raise(session);
+        }
+    }
+}
+
+/// The hook by which processes leave sessions whose user may not trace them any more, before their new memory is touched.
+pub(crate) struct RightsHook {
+    _committed: Kprobe,
+}
+
+impl RightsHook {
+    /// Attaches it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where this kernel lacks what it attaches to.
+    pub(crate) fn new() -> Result<Self> {
+        // The kernel takes perf's events away just before (`begin_new_exec` of `fs/exec.c`).
+        Ok(Self {
+            _committed: Kprobe::at_entry(c"security_bprm_committed_creds", on_committed)?,
+        })
+    }
+}
+
+/// Kprobe on `security_bprm_committed_creds`: the running thread executes a program, and has its credentials.
+///
+/// # Safety
+///
+/// Called by that kprobe alone.
+unsafe extern "C" fn on_committed(
+    _probe: *mut RawKprobe,
+    _registers: *mut bindings::pt_regs,
+) -> c_int {
+    // SAFETY: By this function's contract.
+    unsafe { leave_foreign(arch::current_task()) };
+    0
 }
 
 /// Looks at the rules again, until nothing changes or this often: whoever changes a process at the same moment looks, too.

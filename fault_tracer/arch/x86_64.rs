@@ -125,6 +125,17 @@ pub(crate) unsafe fn preempt_enable() {
     }
 }
 
+/// A number that no other memory of a process has, had or will have.
+///
+/// # Safety
+///
+/// `mm` is alive.
+#[inline(always)]
+pub(crate) unsafe fn memory_id(mm: *const bindings::mm_struct) -> Option<u64> {
+    // SAFETY: By the contract; `init_new_context` of `arch/x86/include/asm/mmu_context.h` gives it, once.
+    Some(unsafe { (*mm).__bindgen_anon_1.context.ctx_id })
+}
+
 /// Where a page lies in the kernel's own map of all memory: `page_to_virt`.
 ///
 /// # Safety
@@ -196,6 +207,9 @@ const THREAD_SIZE: usize = 1 << (bindings::PAGE_SHIFT + bindings::THREAD_SIZE_OR
 /// Whether the registers that an ftrace hook gets have what it takes to hook the function's return: the stack pointer, at which
 /// the return address is (`ftrace_caller` of `arch/x86/kernel/ftrace_64.S`).
 pub(crate) const RETURNS_AFTER_FTRACE: bool = true;
+
+/// Whether a copy of a user stack and two registers are all that it takes to unwind it.
+pub(crate) const STACKS_CAN_BE_COPIED: bool = true;
 
 /// Words of the kernel's `struct arch_specific_insn`, and what it calls an instruction (`arch/x86/include/asm/kprobes.h`).
 pub(crate) const PROBED_INSTRUCTION_WORDS: usize = 4;

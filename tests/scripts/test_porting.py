@@ -14,6 +14,8 @@ NAMES = {
     "RawKretprobe": ("kretprobe",),
     "RawInstance": ("rethook_node", "kretprobe_instance"),
     "RawOps": ("ftrace_ops",),
+    "RawProcInfo": ("proc_fs_info",),
+    "RawExecState": ("task_exec_state",),
     "ReadBase": ("tk_read_base",),
     "ClockSource": ("clocksource",),
 }

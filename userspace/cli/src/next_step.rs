@@ -104,7 +104,9 @@ fn where_not_permitted(root: &Path, device: &Path) -> String {
             "run it with sudo; or join the group: sudo usermod --append --groups {GROUP} $USER, and log in again"
         );
     }
-    "run it with sudo; or give the program the right to trace: sudo setcap cap_perfmon,cap_ipc_lock=ep \"$(command -v fault-tracer)\"".into()
+    "run it with sudo; or let everybody trace processes of their own: sudo sysctl kernel.perf_event_paranoid=1; or give the program \
+     the right to trace all: sudo setcap cap_perfmon,cap_ipc_lock=ep \"$(command -v fault-tracer)\""
+        .into()
 }
 
 /// The id of [`GROUP`], by the text of `/etc/group`; see group(5).

@@ -21,7 +21,8 @@ pub enum Error {
     },
     /// The module is there, but the caller may not use it.
     #[error(
-        "{path} may not be opened: tracing needs root, or CAP_PERFMON and access to that file"
+        "{path} may not be opened: tracing needs root, or access to that file and CAP_PERFMON; one's own processes need \
+         kernel.perf_event_paranoid=1 instead"
     )]
     NotPermitted {
         /// The device's path.
@@ -35,6 +36,11 @@ pub enum Error {
         /// The device's path.
         path: String,
     },
+    /// Processes of others are to be traced by a user who may not.
+    #[error(
+        "this user may trace processes of their own alone: those of others, or that have other rights, need root or CAP_PERFMON"
+    )]
+    NotOwn,
     /// All processes are to be traced from within a container.
     #[error(
         "all processes can be traced from the initial pid namespace alone: in a container, name them with --pid"

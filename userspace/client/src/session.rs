@@ -319,6 +319,7 @@ impl Session {
             stack,
         };
         set!(self, uapi::FT_IOC_CONFIGURE, config).map_err(|errno| match errno {
+            Errno::ACCESS => Error::NotOwn,
             Errno::PERM => Error::NotInitialNamespace,
             other => refused("configure the session", other),
         })
@@ -372,8 +373,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::NoProcess`]; [`Error::TooManyTargets`]; [`Error::Refused`] where the id is not positive, the session
-    /// stopped, or the caller without rights.
+    /// [`Error::NoProcess`]; [`Error::TooManyTargets`]; [`Error::NotOwn`]; [`Error::Refused`] where the id is not positive, the
+    /// session stopped, or the caller without rights.
     pub fn add_target(&self, pid: i32) -> Result<()> {
         self.add(uapi::Target { pid, flags: 0 })
     }
@@ -393,6 +394,7 @@ impl Session {
         set!(self, uapi::FT_IOC_TARGET_ADD, target).map_err(|errno| match errno {
             Errno::SRCH => Error::NoProcess { pid },
             Errno::NOSPC => Error::TooManyTargets { pid },
+            Errno::ACCESS => Error::NotOwn,
             other => refused("add the process", other),
         })
     }
@@ -432,6 +434,7 @@ impl Session {
         };
         set!(self, uapi::FT_IOC_RULE_ADD, request).map_err(|errno| match (errno, rule.kind) {
             (Errno::SRCH, RuleKind::Process(pid)) => Error::NoProcess { pid },
+            (Errno::ACCESS, _) => Error::NotOwn,
             (Errno::PERM, _) => Error::RulesNotInitialNamespace,
             (Errno::NOSPC, _) => Error::TooManyRules,
             (other, _) => refused("choose processes so", other),
@@ -507,6 +510,7 @@ impl Session {
             Errno::BUSY => Error::TooManySessions {
                 max: self.max_sessions,
             },
+            Errno::ACCESS => Error::NotOwn,
             Errno::SRCH => Error::TargetsEnded,
             Errno::OPNOTSUPP => Error::NoFtraceHook,
             Errno::IO => Error::Deaf,

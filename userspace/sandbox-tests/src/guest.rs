@@ -55,8 +55,8 @@ pub fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
 }
 
-/// `nobody`
-const NOBODY: libc::uid_t = 65534;
+/// The user `nobody`.
+pub const NOBODY: libc::uid_t = 65534;
 
 /// Runs something in a thread of another user that has these rights alone.
 pub fn as_nobody<T: Send>(rights: CapabilitySet, run: impl FnOnce() -> T + Send) -> T {

@@ -136,9 +136,16 @@ pub fn rotation(text: &str) -> Result<Rotation, String> {
 }
 
 /// Bytes of a stack that are copied unless said otherwise, as of perf.
-pub const STACK_BYTES_DEFAULT: u32 = 8192;
+const STACK_BYTES_DEFAULT: u32 = 8192;
 /// Return addresses that are recorded at most unless said otherwise, as of perf.
 const STACK_FRAMES_DEFAULT: u32 = 127;
+
+/// How `-g` has stacks recorded: by copies where the module makes them.
+pub const STACKS_DEFAULT: Stacks = if cfg!(target_arch = "x86_64") {
+    Stacks::Copy(STACK_BYTES_DEFAULT)
+} else {
+    Stacks::Frames(STACK_FRAMES_DEFAULT)
+};
 
 /// Reads how stacks are recorded: `fp`, `fp,64`, `dwarf`, `dwarf,16384`.
 pub fn stacks(text: &str) -> Result<Stacks, String> {
@@ -155,6 +162,10 @@ pub fn stacks(text: &str) -> Result<Stacks, String> {
     };
     match how.trim() {
         "fp" => size("FRAMES", STACK_FRAMES_DEFAULT, uapi::STACK_FRAMES_MAX).map(Stacks::Frames),
+        "dwarf" if matches!(STACKS_DEFAULT, Stacks::Frames(_)) => Err(
+            "this processor's stacks are recorded by frame pointers alone: use fp or fp,FRAMES"
+                .into(),
+        ),
         "dwarf" => {
             let bytes = size("BYTES", STACK_BYTES_DEFAULT, uapi::STACK_BYTES_MAX)?;
             // Words alone can be copied.

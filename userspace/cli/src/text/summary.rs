@@ -6,7 +6,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::anyhow;
 use fault_tracer_analysis::{DurationsByKind, Tally};
-use fault_tracer_trace::{Access, Account, Fate, Kind, Row, Stacks};
+use fault_tracer_trace::{Access, Account, Fate, Kind, Row, Stacks, ThreadEvent};
 
 use super::numbers::{counted, duration, grouped};
 use crate::args::values::size;
@@ -19,6 +19,8 @@ pub struct RowCounts {
     kinds: [u64; Kind::ALL.len()],
     fates: [u64; Fate::ALL.len()],
     gaps: u64,
+    /// Processes that went on without being traced.
+    left: u64,
     /// In recordings with durations.
     pub durations: Option<DurationsByKind>,
     /// In recordings with stacks.
@@ -64,6 +66,7 @@ impl RowCounts {
             kinds: [0; Kind::ALL.len()],
             fates: [0; Fate::ALL.len()],
             gaps: 0,
+            left: 0,
             durations: durations.then(DurationsByKind::default),
             stacks: stacks.then(StackCounts::default),
         }
@@ -89,6 +92,9 @@ impl RowCounts {
                 }
             }
             Row::Gap(gap) => self.gaps += gap.count,
+            Row::Thread(row) if row.event == ThreadEvent::Left && row.tid == row.pid => {
+                self.left += 1;
+            }
             _ => {}
         }
     }
@@ -134,6 +140,13 @@ impl RowCounts {
             ));
         }
         lines.extend(self.stacks.as_ref().map(StackCounts::line));
+        if self.left != 0 {
+            lines.push(format!(
+                "{} left the recording and went on: the options did not name them any more, or they executed a program that \
+                 this user may not trace (set-uid, or not readable)",
+                counted(self.left, "process", "processes")
+            ));
+        }
         if self.gaps != 0 {
             lines.push(format!(
                 "the counters of the threads show {} that are not in the trace (see fault-tracer verify)",

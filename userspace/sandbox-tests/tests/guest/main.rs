@@ -31,6 +31,7 @@ mod numbers;
 mod on_demand;
 mod on_exec;
 mod order;
+mod own;
 mod realtime;
 mod record;
 mod recorder;
