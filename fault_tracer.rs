@@ -129,7 +129,7 @@ module! {
         },
         ring_kib: i32 {
             default: 1024,
-            description: "Ring for the process's faults, KiB per CPU, a power of two from 4 to 1048576; the newest faults are kept",
+            description: "Ring for the process's faults, KiB per CPU, a power of two from 4, or a page, to 1048576; the newest faults are kept",
         },
     },
 }

@@ -8,6 +8,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::{
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         lock::{mutex::MutexBackend, Guard},
@@ -577,6 +578,7 @@ impl Session {
             missed_returns: self.rings().map_or(0, Rings::missed_returns),
             deaf: deaf.times,
             heard_ns: deaf.heard_ns,
+            page_bytes: PAGE_SIZE as u32,
             reserved: 0,
         }
     }
@@ -744,8 +746,10 @@ pub(crate) fn check_ring_bytes(bytes: u64) -> Result<(), &'static str> {
     if !bytes.is_power_of_two() {
         return Err("the ring's size must be a power of two");
     }
-    if !(uapi::RING_BYTES_MIN..=uapi::RING_BYTES_MAX).contains(&bytes) {
-        return Err("the ring's size must lie between 4 KiB and 1 GiB per CPU");
+    // A ring is mapped by the page.
+    let least = uapi::RING_BYTES_MIN.max(PAGE_SIZE as u64);
+    if !(least..=uapi::RING_BYTES_MAX).contains(&bytes) {
+        return Err("the ring's size must lie between one page and 1 GiB per CPU");
     }
     Ok(())
 }

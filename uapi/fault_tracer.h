@@ -22,7 +22,7 @@
 #define FT_PID_BITS			22
 #define FT_PID_MASK			((1ULL << FT_PID_BITS) - 1)
 
-/* Bytes of a CPU's ring: a power of two. */
+/* Bytes of a CPU's ring: a power of two, and a page or more (ft_info.page_bytes). */
 #define FT_RING_BYTES_MIN		4096ULL
 #define FT_RING_BYTES_MAX		(1ULL << 30)
 
@@ -283,7 +283,8 @@ struct ft_info {
 	__u64 missed_returns;
 	__u64 deaf;		/* times that the probe was found not to hear */
 	__u64 heard_ns;		/* when it was found to hear, before that */
-	__u64 reserved;
+	__u32 page_bytes;	/* of the kernel's pages; 0: 4096 */
+	__u32 reserved;
 };
 
 struct ft_config {

@@ -34,7 +34,8 @@ pub const PID_BITS: u32 = 22;
 /// Mask of [`PID_BITS`] bits.
 pub const PID_MASK: u64 = (1 << PID_BITS) - 1;
 
-/// Smallest ring, in bytes per CPU: one page.
+/// Smallest ring, in bytes per CPU: one page of 4 KiB. Rings are whole pages: where the kernel's pages are larger
+/// ([`Info::page_bytes`]), the smallest ring is one of them.
 pub const RING_BYTES_MIN: u64 = 4096;
 
 /// Largest ring, in bytes per CPU.
@@ -670,15 +671,18 @@ pub struct Info {
     pub deaf: u64,
     /// When the probe was last found to hear before the first time that it was not; `CLOCK_MONOTONIC`.
     pub heard_ns: u64,
+    /// Size of the kernel's pages, in bytes: a power of two, 4096 or more. 0 from a module that does not tell it: 4096.
+    pub page_bytes: u32,
     /// Zero.
-    pub reserved: u64,
+    pub reserved: u32,
 }
 
 /// `FT_IOC_CONFIGURE`: how an idle session shall record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes of each CPU's ring: a power of two between [`RING_BYTES_MIN`] and [`RING_BYTES_MAX`].
+    /// Bytes of each CPU's ring: a power of two between [`RING_BYTES_MIN`], or a page where that is larger, and
+    /// [`RING_BYTES_MAX`].
     pub ring_bytes: u64,
     /// See [`mode`].
     pub mode: u32,

@@ -544,7 +544,7 @@ pub struct TargetArgs {
     #[arg(long, value_enum, requires = "target")]
     pub mode: Option<ModeName>,
 
-    /// Ring for each CPU, a power of two from 4K to 1G; a number alone is in KiB [default: 4M] [with stacks: up to 64M,
+    /// Ring for each CPU, a power of two from 4K, or a page, to 1G; a number alone is in KiB [default: 4M] [with stacks: up to 64M,
     /// by frame pointers 16M]
     #[arg(
         long = "ring-size",

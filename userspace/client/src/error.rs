@@ -181,13 +181,14 @@ pub enum Error {
     Deaf,
     /// A size of rings that the module does not take.
     #[error(
-        "rings of {bytes} bytes are refused: the size must be a power of two from {} to {} bytes",
-        uapi::RING_BYTES_MIN,
+        "rings of {bytes} bytes are refused: the size must be a power of two from {least} to {} bytes",
         uapi::RING_BYTES_MAX
     )]
     RingSize {
         /// The size that was asked for.
         bytes: u64,
+        /// The smallest that there is.
+        least: u64,
     },
     /// A call that failed for a reason that the kernel log tells.
     #[error("the module refused to {action} (the kernel log, dmesg, may say why)")]

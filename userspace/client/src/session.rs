@@ -115,8 +115,8 @@ pub enum RuleKind<'a> {
 /// How a session shall record.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Bytes of each CPU's ring: a power of two from [`uapi::RING_BYTES_MIN`] to
-    /// [`uapi::RING_BYTES_MAX`].
+    /// Bytes of each CPU's ring: a power of two from [`uapi::RING_BYTES_MIN`], or [`Session::page_bytes`] where that
+    /// is more, to [`uapi::RING_BYTES_MAX`].
     pub ring_bytes: u64,
     /// What happens when a ring is full.
     pub mode: Mode,
@@ -174,6 +174,7 @@ pub struct Session {
     file: OwnedFd,
     cpus: u32,
     max_sessions: u32,
+    page_bytes: u64,
 }
 
 /// Makes a call that has no argument.
@@ -256,6 +257,7 @@ impl Session {
             file,
             cpus: info.cpus,
             max_sessions: info.max_sessions,
+            page_bytes: page_bytes(&info),
         })
     }
 
@@ -276,6 +278,11 @@ impl Session {
     /// Most sessions that can run at the same time.
     pub fn max_sessions(&self) -> u32 {
         self.max_sessions
+    }
+
+    /// Size of the kernel's pages, in bytes.
+    pub fn page_bytes(&self) -> u64 {
+        self.page_bytes
     }
 
     /// Sets up the idle session.
@@ -299,9 +306,13 @@ impl Session {
             retell,
         } = settings;
         let (stack_flag, stack) = stacks.config();
-        let range = uapi::RING_BYTES_MIN..=uapi::RING_BYTES_MAX;
+        let least = self.page_bytes().max(uapi::RING_BYTES_MIN);
+        let range = least..=uapi::RING_BYTES_MAX;
         if !ring_bytes.is_power_of_two() || !range.contains(&ring_bytes) {
-            return Err(Error::RingSize { bytes: ring_bytes });
+            return Err(Error::RingSize {
+                bytes: ring_bytes,
+                least,
+            });
         }
         let flag = |wanted, flag| if wanted { flag } else { 0 };
         let config = uapi::Config {
@@ -660,6 +671,15 @@ fn read_info(file: std::os::fd::BorrowedFd<'_>) -> std::result::Result<uapi::Inf
 }
 
 /// Whether this program and the module are made for each other.
+/// See [`Session::page_bytes`].
+fn page_bytes(info: &uapi::Info) -> u64 {
+    match info.page_bytes {
+        // Modules that do not tell it are for x86-64 alone.
+        0 => 4096,
+        bytes => bytes.into(),
+    }
+}
+
 fn check(info: &uapi::Info) -> Result<()> {
     if info.abi_version != uapi::ABI_VERSION {
         return Err(Error::Version {

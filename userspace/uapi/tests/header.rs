@@ -143,7 +143,7 @@ fn table() -> Table {
             structure!(StackRecord: header, time_ns, count, flags, sp),
             structure!(Info: abi_version, fault_record_bytes, slot_bytes, cpus, state, mode, flags,
                 live_targets, ring_bytes, missed, ring_stride, producer_offset, consumer_offset,
-                data_offset, max_sessions, missed_returns, deaf, heard_ns, reserved),
+                data_offset, max_sessions, missed_returns, deaf, heard_ns, page_bytes, reserved),
             structure!(Config: ring_bytes, mode, flags, watermark_bytes, clock, stack),
             structure!(Target: pid, flags),
             structure!(Rule: kind, flags, value, name),

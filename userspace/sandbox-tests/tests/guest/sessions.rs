@@ -345,8 +345,11 @@ fn info_tells_the_abi_and_the_geometry() {
         assert_eq!(info.cpus, last.parse::<u32>().unwrap() + 1, "{possible}");
         // Whole pages each, the consumer's first: the rest can be mapped read-only in one piece.
         assert_eq!(info.consumer_offset, 0);
-        assert_eq!(info.producer_offset, 4096);
-        assert_eq!(info.data_offset, 2 * 4096);
+        // CAST: at most 64 KiB.
+        let page = rustix::param::page_size() as u32;
+        assert_eq!(info.page_bytes, page);
+        assert_eq!(info.producer_offset, page);
+        assert_eq!(info.data_offset, 2 * page);
         assert_eq!(
             info.ring_stride,
             u64::from(info.data_offset) + info.ring_bytes
