@@ -81,9 +81,6 @@ const FILE_HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 const NOTE_HEADER: usize = 12;
 
-/// Of the smallest pages that there are.
-const PAGE_MASK: u64 = 0xfff;
-
 /// What a file says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Described {
@@ -94,9 +91,13 @@ pub struct Described {
     pub bias: Option<u64>,
 }
 
-/// What a file says of itself and of its code in the page at `offset`. `read` copies the bytes from an offset on, if
+/// What a file says of itself and of its code in the page at `offset`; pages have `page_bytes`, a power of two. `read` copies the bytes from an offset on, if
 /// they are in memory. `None` where nothing can be said: a part of the file is not in memory, or it is an unusual one.
-pub fn describe(offset: u64, mut read: impl FnMut(u64, &mut [u8]) -> bool) -> Option<Described> {
+pub fn describe(
+    offset: u64,
+    page_bytes: u64,
+    mut read: impl FnMut(u64, &mut [u8]) -> bool,
+) -> Option<Described> {
     let mut found = Described {
         build_id: NONE,
         bias: None,
@@ -129,7 +130,7 @@ pub fn describe(offset: u64, mut read: impl FnMut(u64, &mut [u8]) -> bool) -> Op
         match word(&segment, 0)? {
             PT_LOAD if word(&segment, layout.flags)? & PF_X != 0 => {
                 // Code is mapped from the page on that it begins in.
-                let has_it = offset >= start & !PAGE_MASK && offset < end;
+                let has_it = offset >= start & page_bytes.wrapping_neg() && offset < end;
                 if has_it && found.bias.is_none() {
                     let address = layout.word(&segment, layout.address)?;
                     found.bias = Some(address.wrapping_sub(start));

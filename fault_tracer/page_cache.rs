@@ -38,7 +38,7 @@ pub(crate) unsafe fn describe(file: *const bindings::file, offset: u64) -> Optio
         number: 0,
         page: null(),
     };
-    elf::describe(offset, |from, to| cached.read(from, to))
+    elf::describe(offset, PAGE_SIZE as u64, |from, to| cached.read(from, to))
 }
 
 /// The pages of a file, of which one is held.

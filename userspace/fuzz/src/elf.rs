@@ -167,6 +167,7 @@ pub fn program(is_64: bool, with_build_id: bool) -> Vec<u8> {
 mod tests {
     use super::*;
     use fault_tracer_symbols::Elf;
+    use fault_tracer_trace::PageSize;
     use std::{fs, process::Command};
 
     /// The inputs lead to where symbols are found and demangled.
@@ -197,7 +198,7 @@ mod tests {
             fs::write(&path, program(is_64, with_build_id)).unwrap();
             let elf = Elf::read(&fs::File::open(&path).unwrap()).unwrap().unwrap();
             assert_eq!(elf.build_id.is_some(), with_build_id);
-            assert_eq!(elf.bias(CODE), Some(ADDRESS - CODE));
+            assert_eq!(elf.bias(CODE, PageSize::default()), Some(ADDRESS - CODE));
             let nm = Command::new("nm").arg(&path).output().unwrap();
             let text = String::from_utf8(nm.stdout).unwrap();
             for (n, function) in FUNCTIONS.iter().enumerate() {

@@ -5,7 +5,7 @@
 use crate::elf::program;
 use fault_tracer_client::{Merge, Record, Records};
 use fault_tracer_recorder::Resolver;
-use fault_tracer_trace::{csv, file::Writer, Account, Fault, Metadata, Row};
+use fault_tracer_trace::{csv, file::Writer, Account, Fault, Metadata, PageSize, Row};
 use fault_tracer_uapi::{self as uapi, record_type, task_event};
 
 /// The inputs of a target, by name.
@@ -178,6 +178,7 @@ fn csv_of_two() -> Vec<u8> {
         clock: "CLOCK_MONOTONIC".into(),
         wall_offset_ns: 0,
         wall_error_ns: 0,
+        page_size: PageSize::default(),
     };
     let write = || {
         let mut writer = csv::Writer::new(Vec::new(), Some(&preamble))?;

@@ -22,8 +22,8 @@ use fault_tracer_recorder::{parse_maps, Files, Resolver};
 use fault_tracer_trace::{
     file::{compact, Changeable, Destination, Writer},
     Access, Account, Code, Counter, CounterRow, Fate, Fault, FrameRow, GapRow, Kind, Loss, LostRow,
-    Metadata, Name, Nodes, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, FIRST_FRAME,
-    OUTERMOST, UNKNOWN_CALLER,
+    Metadata, Name, Nodes, PageSize, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
+    FIRST_FRAME, OUTERMOST, UNKNOWN_CALLER,
 };
 use fault_tracer_uapi::{fault_flag, FaultRecord};
 
@@ -248,6 +248,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         attempts_apart: false,
         selection: String::new(),
         nodes: Nodes::parse("0:0 1:1").ok_or("no nodes")?,
+        page_size: PageSize::default(),
         account: None,
     };
     let mut writer = Writer::new(file, &metadata)?;

@@ -16,7 +16,7 @@ use fault_tracer_uapi::mapping_flag;
 use rustix::fs::{major, minor};
 
 use crate::{
-    files::{below, generation},
+    files::{below, generation, page_size},
     mapped_code,
     maps::code,
     parse_maps, Files, LookAtFile as _,
@@ -84,7 +84,7 @@ fn mappings_of_this_process_name_its_files() {
     let elf = elf(&me);
     let digits = place.build_id.digits().expect("a build id");
     assert_eq!(Some(&**digits), elf.build_id.as_deref());
-    assert_eq!(place.bias, elf.bias(mapping.offset));
+    assert_eq!(place.bias, elf.bias(mapping.offset, page_size()));
     assert!(place.bias.is_some() && place.changed_ns.is_some());
     // A process that has ended.
     let ended = Mapping {

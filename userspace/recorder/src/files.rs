@@ -19,7 +19,7 @@ use std::{
 
 use fault_tracer_client::{MappedFile, Mapping};
 use fault_tracer_symbols::{changed_ns, is_file_of, Elf, UnwindTable};
-use fault_tracer_trace::BuildId;
+use fault_tracer_trace::{BuildId, PageSize};
 use fault_tracer_uapi::names::{escape, unescape};
 use rustix::fs::OFlags;
 
@@ -85,7 +85,7 @@ impl LookAtFile for Files {
         let build_id = elf.build_id.as_deref();
         ElfPlace {
             build_id: build_id.map_or(BuildId::Absent, |digits| BuildId::Of(digits.into())),
-            bias: elf.bias(mapping.offset),
+            bias: elf.bias(mapping.offset, page_size()),
             changed_ns: Some(changed_ns),
             unwind,
         }
@@ -112,6 +112,11 @@ impl LookAtFile for Files {
         let root = std::fs::read_link(format!("/proc/{pid}/root")).ok()?;
         below(&escape(root.as_os_str().as_bytes()), path)
     }
+}
+
+/// That of this machine, whose files and processes these are.
+pub(crate) fn page_size() -> PageSize {
+    PageSize::of_bytes(rustix::param::page_size() as u64).unwrap_or_default()
 }
 
 /// A path below a root that is not the root of all.

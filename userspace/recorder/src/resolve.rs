@@ -23,8 +23,8 @@ use std::{collections::hash_map::Entry, sync::Arc};
 
 use fault_tracer_client::{Exit, Lost, Mapping, Overrun, Record, Return, Task, TaskEvent};
 use fault_tracer_trace::{
-    permissions, Fate, Fault, GapRow, Kind, Loss, LostRow, Name, Place, ResolvedFault, Row,
-    ThreadEvent, ThreadRow, ANONYMOUS,
+    permissions, Fate, Fault, GapRow, Kind, Loss, LostRow, Name, PageSize, Place, ResolvedFault,
+    Row, ThreadEvent, ThreadRow, ANONYMOUS,
 };
 use fault_tracer_uapi::{self as uapi, fault_flag, mapping_flag, FaultRecord};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -35,22 +35,19 @@ use crate::{
     stacks::Stacks,
 };
 
-/// Pages are not smaller than this: attempts of one fault are of the same page.
-const PAGE_SHIFT: u32 = 12;
-
 /// When more names than this are kept, those that nothing refers to are forgotten.
 const NAMES_MOST: usize = 1 << 16;
 
 /// Bytes of the page that a fault of a kind has mapped, as its return tells them. Where memory is filled, all of a folio
 /// is mapped at once; else the page alone.
-fn page_bytes(kind: Kind, page: u32) -> Option<u64> {
+fn page_bytes(kind: Kind, page: u32, page_size: PageSize) -> Option<u64> {
     let (shift, folio_shift) = (page & 0xff, page >> 8 & 0xff);
     let shift = match kind {
         Kind::ZeroFill | Kind::SwapIn => shift.max(folio_shift),
         _ => shift,
     };
-    // The module tells no other.
-    (PAGE_SHIFT..48).contains(&shift).then(|| 1 << shift)
+    // The module tells no other: none is smaller than a page.
+    (page_size.shift()..48).contains(&shift).then(|| 1 << shift)
 }
 
 /// The NUMA node of that page, where it is known.
@@ -71,6 +68,7 @@ pub struct Resolver {
     /// Whether the records are a selection of the faults: then the counters say nothing of what lies between two of them,
     /// and returns alone tell what became of a fault.
     is_selection: bool,
+    page_size: PageSize,
     /// Of a snapshot of the newest records.
     snapshot: Option<Box<Snapshot>>,
     codes: Codes,
@@ -172,6 +170,11 @@ impl Resolver {
             codes: Codes::looking(look),
             ..Self::default()
         }
+    }
+
+    /// Takes how large the machine's pages are; without it, 4 KiB.
+    pub fn set_page_size(&mut self, page_size: PageSize) {
+        self.page_size = page_size;
     }
 
     /// Makes each attempt of a fault a row of its own.
@@ -327,7 +330,11 @@ impl Resolver {
         if thread.has_left || self.is_selection {
             thread.counters = None;
         }
-        let counters = thread.advance(Some(&fault), &fault, &before, joins, out);
+        let goes_on = thread
+            .held
+            .as_ref()
+            .is_some_and(|held| goes_on(&held.last, &fault, self.page_size));
+        let counters = thread.advance(goes_on, &fault, &before, joins, out);
         thread.counters = Some(counters);
         thread.time_ns = fault.time_ns;
         if let Some(held) = &mut thread.held {
@@ -391,7 +398,7 @@ impl Resolver {
                 let fault = &mut held.fault;
                 fault.duration_ns = Some(end.time_ns.saturating_sub(fault.fault.time_ns));
                 fault.returns += 1;
-                fault.page_bytes = page_bytes(fault.kind, end.page);
+                fault.page_bytes = page_bytes(fault.kind, end.page, self.page_size);
                 fault.page_node = page_node(end.page);
                 if self.is_selection {
                     fault.fate = fate_of(u64::from(held.last.flags), end.result);
@@ -479,7 +486,7 @@ impl Resolver {
             if let Some(mut old) = self.threads.remove(&task.from_id) {
                 match self.threads.get(&task.tid).and_then(|new| new.first) {
                     Some(first) => {
-                        old.advance(None, &end(task.from_id), &first, false, out);
+                        old.advance(false, &end(task.from_id), &first, false, out);
                     }
                     None => {
                         if let Some(dead) = self.threads.insert(task.tid, old) {
@@ -532,7 +539,7 @@ impl Resolver {
             thread.counters = None;
         }
         if advances {
-            thread.advance(None, &end(task.tid), &counters, false, out);
+            thread.advance(false, &end(task.tid), &counters, false, out);
             thread.counters = Some(counters);
             thread.time_ns = task.time_ns;
         } else if let Some(known) = known {
@@ -579,7 +586,7 @@ impl Resolver {
         if self.is_selection {
             thread.counters = None;
         }
-        thread.advance(None, &end, &counters, false, out);
+        thread.advance(false, &end, &counters, false, out);
         out.push(Row::Thread(Box::new(ThreadRow {
             event: ThreadEvent::Exit,
             time_ns: exit.time_ns,
@@ -642,22 +649,22 @@ impl Held {
 
 impl Thread {
     /// Gives out the fault that was held, now that the thread's next record tells how the counters stand,
-    /// and a gap where they have risen by more. `next` is that record if it is a fault, `end` when and
-    /// where it was written. Returns the counters at the next record.
+    /// and a gap where they have risen by more. `goes_on` is whether that record is a fault that goes on with the one held,
+    /// `end` when and where it was written. Returns the counters at the next record.
     ///
-    /// With `joins`, a fault that `next` goes on with stays held.
+    /// With `joins`, a fault that the next one goes on with stays held.
     fn advance(
         &mut self,
-        next: Option<&Fault>,
+        goes_on: bool,
         end: &Fault,
         counters: &Counters,
         joins: bool,
         out: &mut Vec<Row>,
     ) -> Counters {
         let held = self.held.take();
-        if let (None, Some(waiting), Some(next)) = (self.counters, &held, next) {
+        if let (None, Some(waiting), true) = (self.counters, &held, goes_on) {
             // Of a selection of the faults.
-            if joins && waiting.fault.fate == Fate::Retried && goes_on(&waiting.last, next) {
+            if joins && waiting.fault.fate == Fate::Retried {
                 self.held = held;
                 return *counters;
             }
@@ -671,7 +678,7 @@ impl Thread {
         let (mut pid, mut tid) = (end.pid, end.tid);
         let mut gap = risen.0.saturating_add(risen.1);
         if let Some(held) = held {
-            let goes_on = risen == (0, 0) && next.is_some_and(|next| goes_on(&held.last, next));
+            let goes_on = goes_on && risen == (0, 0);
             if goes_on && joins {
                 self.held = Some(held);
                 return known.carried_to(counters);
@@ -734,10 +741,10 @@ fn share(shared: &mut Option<Name>, name: Option<&Name>) {
     }
 }
 
-/// Whether a fault is a further attempt of the one before, which did not complete.
-fn goes_on(before: &Fault, next: &Fault) -> bool {
+/// Whether a fault is a further attempt of the one before, which did not complete: of the same page.
+fn goes_on(before: &Fault, next: &Fault, page_size: PageSize) -> bool {
     let is = |fault: &Fault, flag| u64::from(fault.flags) & flag != 0;
-    before.address >> PAGE_SHIFT == next.address >> PAGE_SHIFT
+    page_size.page_of(before.address) == page_size.page_of(next.address)
         && (is(next, fault_flag::TRIED)
             || (is(before, fault_flag::VMA_LOCK) && !is(next, fault_flag::VMA_LOCK)))
 }

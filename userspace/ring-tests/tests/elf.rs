@@ -12,20 +12,33 @@ use std::{
 };
 
 use fault_tracer_symbols::Elf;
+use fault_tracer_trace::PageSize;
 use proptest::prelude::*;
 use ring_tests::elf::{describe, BuildId, Described, BUILD_ID_BYTES};
 
 const PAGE: u64 = 4096;
 
-/// What the module finds, if it sees the pages that `is_cached` says: the last of them is zeros behind the file's end.
-fn found(file: &[u8], is_cached: impl Fn(u64) -> bool) -> Option<BuildId> {
-    Some(described(file, 0, is_cached)?.build_id)
+/// The sizes that pages have.
+const SIZES: [u64; 3] = [PAGE, 16 << 10, 64 << 10];
+
+fn known_bias(elf: &Elf, offset: u64, page_bytes: u64) -> Option<u64> {
+    elf.bias(offset, PageSize::of_bytes(page_bytes).unwrap())
 }
 
-/// And of its code at an offset.
-fn described(file: &[u8], at: u64, is_cached: impl Fn(u64) -> bool) -> Option<Described> {
+/// What the module finds, if it sees the pages that `is_cached` says: the last of them is zeros behind the file's end.
+fn found(file: &[u8], is_cached: impl Fn(u64) -> bool) -> Option<BuildId> {
+    Some(described(file, 0, PAGE, is_cached)?.build_id)
+}
+
+/// And of its code at an offset, where pages have so many bytes.
+fn described(
+    file: &[u8],
+    at: u64,
+    page_bytes: u64,
+    is_cached: impl Fn(u64) -> bool,
+) -> Option<Described> {
     let reads = Cell::new(0);
-    describe(at, |offset, to| {
+    describe(at, page_bytes, |offset, to| {
         reads.set(reads.get() + 1);
         assert!(reads.get() < 300, "it reads for ever");
         let Some(end) = offset.checked_add(to.len() as u64) else {
@@ -89,8 +102,10 @@ fn the_linkers_options_are_read() {
     let known = known.unwrap().unwrap();
     assert_eq!(digits(&found(&file, |_| true).unwrap()), known.build_id);
     for offset in (0..file.len() as u64).step_by(PAGE as usize) {
-        let said = described(&file, offset, |_| true).unwrap();
-        assert_eq!(said.bias, known.bias(offset));
+        for size in SIZES {
+            let said = described(&file, offset, size, |_| true).unwrap();
+            assert_eq!(said.bias, known_bias(&known, offset, size));
+        }
     }
     // No ELF file: it has none.
     assert_eq!(found(b"#!/bin/sh\n", |_| true).map(|id| id.length), Some(0));
@@ -119,9 +134,11 @@ fn programs_and_libraries_have_what_the_recorder_reads() {
         let known = Elf::read(&File::open(&path).unwrap()).unwrap();
         let file = fs::read(&path).unwrap();
         for offset in (0..file.len() as u64 + PAGE).step_by(16 * PAGE as usize) {
-            let bias = described(&file, offset, |_| true).and_then(|said| said.bias);
-            let known = known.as_ref().and_then(|elf| elf.bias(offset));
-            assert_eq!(bias, known, "{} at {offset:#x}", path.display());
+            for size in SIZES {
+                let bias = described(&file, offset, size, |_| true).and_then(|said| said.bias);
+                let known = known.as_ref().and_then(|elf| known_bias(elf, offset, size));
+                assert_eq!(bias, known, "{} at {offset:#x}, {size}", path.display());
+            }
         }
         let expected = known.and_then(|elf| elf.build_id);
         let id = found(&file, |_| true);

@@ -5,6 +5,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
+use fault_tracer_trace::PageSize;
 use object::{
     elf,
     read::elf::{FileHeader, NoteIterator, ProgramHeader},
@@ -15,8 +16,6 @@ use object::{
 const HEAD_BYTES: usize = 4096;
 /// Program headers and notes beyond this are not looked at.
 const MOST_BYTES: usize = 1 << 16;
-/// As of the kernel's mappings.
-const PAGE_BYTES: u64 = 4096;
 
 /// What an ELF file says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,10 +49,10 @@ impl Elf {
     }
 
     /// What is to be added (modulo 2^64) to an offset in the file, of code or of the page that code begins
-    /// in, to get the address that the file's symbols use.
-    pub fn bias(&self, offset: u64) -> Option<u64> {
+    /// in where pages have that size, to get the address that the file's symbols use.
+    pub fn bias(&self, offset: u64, page_size: PageSize) -> Option<u64> {
         let within = |segment: &&Segment| {
-            let start = segment.offset & !(PAGE_BYTES - 1);
+            let start = page_size.start_of(segment.offset);
             offset >= start && offset < segment.offset.saturating_add(segment.bytes)
         };
         let segment = self.code.iter().find(within)?;

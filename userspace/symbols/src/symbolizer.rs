@@ -22,7 +22,7 @@ use blazesym::symbolize::{
 };
 use fault_tracer_trace::{
     export::{Symbol, Symbols},
-    BuildId, Code, FileId, Metadata, Name, Object, ThreadRow,
+    BuildId, Code, FileId, Metadata, Name, Object, PageSize, ThreadRow,
 };
 use fault_tracer_uapi::names::unescape;
 
@@ -40,6 +40,8 @@ pub struct Symbolizer {
     /// Reads DWARF as well. Made when the first line is asked for: it takes memory for all of a file's lines.
     lines: Option<Blazesym>,
     debug_dirs: Vec<PathBuf>,
+    /// Of the machine where the code ran.
+    page_size: PageSize,
     /// Where the trace is from, if it is of another machine: most of its files are not the ones here.
     other_host: Option<String>,
     objects: HashMap<Arc<Object>, Known>,
@@ -66,6 +68,7 @@ struct Found {
     with_lines: Source<'static>,
     /// Of the file, where the trace does not tell an offset's address.
     elf: Elf,
+    page_size: PageSize,
 }
 
 impl Symbolizer {
@@ -85,6 +88,7 @@ impl Symbolizer {
                 .build(),
             lines: None,
             debug_dirs: dirs,
+            page_size: metadata.page_size,
             other_host: (!is_ours).then(|| metadata.host.clone()),
             jit_files: JitFiles::new(
                 debug_dirs,
@@ -174,7 +178,7 @@ impl Symbolizer {
             for path in paths {
                 if let Ok(Some(elf)) = read(&path) {
                     if elf.build_id.as_deref() == Some(build_id) {
-                        return Ok(Found::new(path, elf));
+                        return Ok(Found::new(path, elf, self.page_size));
                     }
                 }
             }
@@ -186,7 +190,7 @@ impl Symbolizer {
         );
         match read(path) {
             Ok(Some(elf)) if elf.build_id.as_deref() == Some(build_id) => {
-                Ok(Found::new(path.into(), elf))
+                Ok(Found::new(path.into(), elf, self.page_size))
             }
             Ok(_) => Err(format!("it was replaced since the recording ({advice})")),
             Err(error) => Err(format!("{error} ({advice})")),
@@ -218,7 +222,7 @@ impl Symbolizer {
             Ok(Some(elf)) if elf.build_id.is_some() => {
                 Err("it has a build id now, and had none when it ran".into())
             }
-            Ok(Some(elf)) => Ok(Found::new(path.into(), elf)),
+            Ok(Some(elf)) => Ok(Found::new(path.into(), elf, self.page_size)),
             Ok(None) => Err("it is no ELF file".into()),
             Err(error) => Err(error.to_string()),
         }
@@ -234,7 +238,7 @@ fn read(path: &Path) -> io::Result<Option<Elf>> {
 }
 
 impl Found {
-    fn new(path: PathBuf, elf: Elf) -> Self {
+    fn new(path: PathBuf, elf: Elf, page_size: PageSize) -> Self {
         let with_lines = Source::Elf(source::Elf::new(path.clone()));
         let mut source = source::Elf::new(path.clone());
         // DWARF tells nothing that the symbol table does not.
@@ -244,13 +248,19 @@ impl Found {
             source: Source::Elf(source),
             with_lines,
             elf,
+            page_size,
         }
+    }
+
+    /// The address that the file's symbols use for the code at an offset.
+    fn address(&self, object: &Object, offset: u64) -> Option<u64> {
+        let of_file = || self.elf.bias(offset, self.page_size);
+        Some(offset.wrapping_add(object.bias.or_else(of_file)?))
     }
 
     /// `file:line`, and the innermost inlined function that it is in.
     fn line(&self, blazesym: &Blazesym, object: &Object, offset: u64) -> Option<Name> {
-        let bias = object.bias.or_else(|| self.elf.bias(offset))?;
-        let address = offset.wrapping_add(bias);
+        let address = self.address(object, offset)?;
         let symbolized = blazesym.symbolize_single(&self.with_lines, Input::VirtOffset(address));
         // A file that blazesym cannot read has no lines.
         let Ok(Symbolized::Sym(symbol)) = symbolized else {
@@ -269,8 +279,7 @@ impl Found {
     }
 
     fn symbol(&self, blazesym: &Blazesym, object: &Object, offset: u64) -> Option<Symbol> {
-        let bias = object.bias.or_else(|| self.elf.bias(offset))?;
-        let address = offset.wrapping_add(bias);
+        let address = self.address(object, offset)?;
         // A file that blazesym cannot read has no symbols.
         match blazesym.symbolize_single(&self.source, Input::VirtOffset(address)) {
             // At address 0 stand symbols that are no places, such as the names of versions. A damaged table

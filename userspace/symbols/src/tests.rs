@@ -14,7 +14,7 @@ use std::{
 
 use fault_tracer_trace::{
     export::{Symbol, Symbols as _},
-    BuildId, Code, FileId, Metadata, Name, Object,
+    BuildId, Code, FileId, Metadata, Name, Object, PageSize,
 };
 use fault_tracer_uapi::names::escape;
 use proptest::prelude::*;
@@ -89,7 +89,9 @@ impl Program {
         let address = u64::from_str_radix(address, 16).unwrap();
         let offset = (0..address + 1)
             .rev()
-            .find(|&offset| elf.bias(offset).map(|bias| bias.wrapping_add(offset)) == Some(address))
+            .find(|&offset| {
+                bias(&elf, offset).map(|bias| bias.wrapping_add(offset)) == Some(address)
+            })
             .expect("an offset");
         Code {
             object: Arc::new(Object {
@@ -98,7 +100,7 @@ impl Program {
                     .build_id
                     .as_deref()
                     .map_or(BuildId::Absent, |digits| BuildId::Of(digits.into())),
-                bias: elf.bias(offset),
+                bias: bias(&elf, offset),
                 file: Some(self.file()),
             }),
             offset,
@@ -118,6 +120,24 @@ impl Program {
             .arg(&debug));
         debug
     }
+}
+
+/// As programs of this machine are mapped.
+fn bias(elf: &Elf, offset: u64) -> Option<u64> {
+    elf.bias(offset, PageSize::default())
+}
+
+#[test]
+fn code_is_mapped_from_the_page_on_that_it_begins_in() {
+    let program = Program::new("wanted", 0);
+    program.build("wanted", 0, &["-Wl,-z,separate-code"]);
+    let elf = program.elf();
+    let code = (0..16).find(|page| bias(&elf, page << 12).is_some());
+    // What stands before it is in the same page, if pages are large.
+    let code = code.expect("code in the first 64 KiB") << 12;
+    assert!(code != 0, "the file begins with its header");
+    let large = PageSize::of_bytes(64 << 10).unwrap();
+    assert_eq!(elf.bias(0, large), bias(&elf, code));
 }
 
 /// The device of a file, as a mapping of it has it where `stat` tells that of the superblock.
@@ -434,7 +454,7 @@ proptest! {
         let path = folder.path().join("file");
         fs::write(&path, bytes).unwrap();
         if let Some(elf) = Elf::read(&File::open(path).unwrap()).unwrap() {
-            let _ = elf.bias(offset);
+            let _ = bias(&elf, offset);
         }
     }
 }

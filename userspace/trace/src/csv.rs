@@ -17,6 +17,7 @@
 //! # clock: CLOCK_MONOTONIC
 //! # wall_offset_ns: 1763714611000000000
 //! # wall_error_ns: 200
+//! # page_bytes: 4096
 //! …
 //! # hits=1 recorded=1 dropped=0 overwritten=0 missed=0
 //! # lost: dropped=0 overwritten=0 missed=0
@@ -37,7 +38,7 @@ use std::{
 
 use fault_tracer_uapi::{entry, fault_flag};
 
-use crate::{fault::ACCESS_FLAGS, Access, Account, Fault};
+use crate::{fault::ACCESS_FLAGS, Access, Account, Fault, PageSize};
 
 /// The line above the faults.
 pub const HEADER: &str = "time_ns,cpu,pid,tid,address,ip,access,flags";
@@ -67,6 +68,8 @@ pub struct Preamble {
     pub wall_offset_ns: i64,
     /// See [`crate::Metadata::wall_error_ns`].
     pub wall_error_ns: u64,
+    /// See [`crate::Metadata::page_size`].
+    pub page_size: PageSize,
 }
 
 /// Bytes that the writer gathers before it writes them out.
@@ -169,11 +172,12 @@ pub(crate) fn write_preamble(
         clock,
         wall_offset_ns,
         wall_error_ns,
+        page_size,
     } = preamble;
     writeln!(
         out,
         "# fault-tracer {}\n# kernel: {}\n# command: {}\n# clock: {}\n\
-         # wall_offset_ns: {wall_offset_ns}\n# wall_error_ns: {wall_error_ns}",
+         # wall_offset_ns: {wall_offset_ns}\n# wall_error_ns: {wall_error_ns}\n# page_bytes: {page_size}",
         one_line(version),
         one_line(kernel),
         one_line(command),
@@ -635,6 +639,7 @@ mod tests {
             clock: "CLOCK_MONOTONIC".into(),
             wall_offset_ns: -7,
             wall_error_ns: 2,
+            page_size: PageSize::of_bytes(16 << 10).unwrap(),
         }
     }
 
@@ -695,6 +700,7 @@ mod tests {
              # clock: CLOCK_MONOTONIC\n\
              # wall_offset_ns: -7\n\
              # wall_error_ns: 2\n\
+             # page_bytes: 16384\n\
              time_ns,cpu,pid,tid,address,ip,access,flags\n\
              48120033187,1,412,413,0x7f0c5a2c4f90,0x0,w,user|vma-lock\n\
              # hits=6 recorded=1 dropped=2 overwritten=3 missed=4\n\

@@ -12,12 +12,14 @@ mod fault;
 pub mod file;
 mod kind;
 mod nodes;
+mod page_size;
 mod row;
 mod stacks;
 
 pub use fault::{Access, Account, Fault};
 pub use kind::{permissions, Fate, Kind};
 pub use nodes::Nodes;
+pub use page_size::PageSize;
 pub use row::{
     BuildId, Code, Counter, CounterRow, FileId, FrameRow, GapRow, Loss, LostRow, Metadata, Name,
     Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow, ANONYMOUS, EVENTS,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::{Account, Fate, Fault, Kind, Nodes};
+use crate::{Account, Fate, Fault, Kind, Nodes, PageSize};
 
 /// A name that many rows share.
 pub type Name = Arc<str>;
@@ -535,6 +535,8 @@ pub struct Metadata {
     pub selection: String,
     /// The NUMA nodes of the machine's CPUs; empty where they are not known.
     pub nodes: Nodes,
+    /// How large the machine's pages are; 4 KiB where the trace does not tell.
+    pub page_size: PageSize,
     /// What was recorded and lost; `None` until the end of the recording.
     pub account: Option<Account>,
 }

@@ -12,8 +12,8 @@ use std::{fs::File, process::ExitCode, sync::Arc};
 
 use fault_tracer_trace::{
     file::Writer, Access, Account, BuildId, Code, Counter, CounterRow, Fate, Fault, FrameRow,
-    GapRow, Kind, Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow,
-    ThreadEvent, ThreadRow, FIRST_FRAME, OUTERMOST,
+    GapRow, Kind, Loss, LostRow, Metadata, Name, Nodes, Object, PageSize, Place, ResolvedFault,
+    Row, TextRow, ThreadEvent, ThreadRow, FIRST_FRAME, OUTERMOST,
 };
 
 /// A generator of numbers that look random: xorshift64*.
@@ -55,6 +55,7 @@ impl Trace {
             wall_error_ns: 40,
             latency: true,
             nodes: Nodes::default(),
+            page_size: PageSize::default(),
             account: None,
             attempts_apart: false,
             selection: String::new(),

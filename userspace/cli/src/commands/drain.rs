@@ -58,6 +58,7 @@ fn drain(live: &mut Live, output: &mut Output, comments: bool) -> Result<Ended, 
         clock: HOW.clock.name().into(),
         wall_offset_ns: wall.offset_ns,
         wall_error_ns: wall.error_ns,
+        page_size: live.page_size(),
     };
     let writer = output
         .begin()

@@ -21,7 +21,7 @@ use std::{
 use anyhow::{anyhow, Context as _};
 use fault_tracer_client::{uapi, Clock, Error, Hook, Mode, Session, Settings, Stacks};
 use fault_tracer_recorder::Failure;
-use fault_tracer_trace::Nodes;
+use fault_tracer_trace::{Nodes, PageSize};
 
 mod asking;
 mod choice;
@@ -186,8 +186,12 @@ impl Launch {
                 None
             }
         };
+        let page_bytes = session.page_bytes();
         Ok(Live {
             ring_bytes: session.info()?.ring_bytes,
+            page_size: PageSize::of_bytes(page_bytes).with_context(|| {
+                format!("pages of {page_bytes} bytes, as this kernel has, are not known to this program")
+            })?,
             session: Rc::new(session),
             what,
             adopted,
@@ -275,6 +279,7 @@ pub struct Live {
     started: Instant,
     deadline: Option<Instant>,
     ring_bytes: u64,
+    page_size: PageSize,
     /// When the next round is due; `None` before the first.
     next_due: Option<Instant>,
     /// The round that was asked for last takes the last of all targets.
@@ -293,6 +298,11 @@ impl Live {
     /// Bytes of each CPU's ring.
     pub fn ring_bytes(&self) -> u64 {
         self.ring_bytes
+    }
+
+    /// How large the machine's pages are.
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
     }
 
     /// Whether it has a command, which shares the terminal.

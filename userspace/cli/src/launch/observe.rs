@@ -64,7 +64,8 @@ pub fn observe<C: Consumer>(
     let _priority = Priority::keep();
     let session = live.session();
     let rings = Rings::by_mapping(&session)?;
-    let resolver = Resolver::looking(Box::new(Files::new()));
+    let mut resolver = Resolver::looking(Box::new(Files::new()));
+    resolver.set_page_size(live.page_size());
     let rows = Rows::new(resolver, consumer);
     let mut recording = Recording::new(&session, rings, how.clock, rows)?;
     while let Some(due) = live.next_round(period)? {

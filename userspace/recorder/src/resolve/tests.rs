@@ -209,20 +209,47 @@ fn the_next_record_tells_the_fate() {
 }
 
 #[test]
+fn attempts_of_a_fault_are_of_one_page() {
+    let records = || {
+        [
+            task(0, TID, TaskEvent::Fork, "x", 0, 0),
+            fault(10, TID, 0x1_0000, fault_flag::VMA_LOCK, 0, 0),
+            fault(20, TID, 0x1_3fff, fault_flag::TRIED, 0, 0),
+            exit(30, TID, 1, 0),
+        ]
+        .map(|record| (0, record))
+    };
+    for (bytes, expected) in [(4 << 10, 2), (16 << 10, 1), (64 << 10, 1)] {
+        let mut resolver = Resolver::new();
+        resolver.set_page_size(PageSize::of_bytes(bytes).unwrap());
+        let rows = resolve_with(resolver, records());
+        assert_eq!(faults(&rows).len(), expected, "{bytes}");
+    }
+}
+
+#[test]
 fn the_page_of_a_fault_is_what_it_has_mapped() {
+    let small = PageSize::default();
     // A page, a page in a folio of 64 KiB, a huge page; what is no size.
-    assert_eq!(page_bytes(Kind::ZeroFill, 12), Some(4096));
-    assert_eq!(page_bytes(Kind::ZeroFill, 12 | 3 << 16), Some(4096));
+    assert_eq!(page_bytes(Kind::ZeroFill, 12, small), Some(4096));
+    assert_eq!(page_bytes(Kind::ZeroFill, 12 | 3 << 16, small), Some(4096));
     assert_eq!(
         [12, 12 | 1 << 16, 12 | 3 << 16].map(page_node),
         [None, Some(0), Some(2)]
     );
-    assert_eq!(page_bytes(Kind::ZeroFill, 12 | 16 << 8), Some(65536));
-    assert_eq!(page_bytes(Kind::CopyOnWrite, 12 | 16 << 8), Some(4096));
-    assert_eq!(page_bytes(Kind::ZeroFill, 21), Some(2 << 20));
+    assert_eq!(page_bytes(Kind::ZeroFill, 12 | 16 << 8, small), Some(65536));
+    assert_eq!(
+        page_bytes(Kind::CopyOnWrite, 12 | 16 << 8, small),
+        Some(4096)
+    );
+    assert_eq!(page_bytes(Kind::ZeroFill, 21, small), Some(2 << 20));
     for unknown in [0, 3, 0xff, 16 << 8] {
-        assert_eq!(page_bytes(Kind::FileRead, unknown), None);
+        assert_eq!(page_bytes(Kind::FileRead, unknown, small), None);
     }
+    // None is smaller than a page.
+    let large = PageSize::of_bytes(64 << 10).unwrap();
+    let sizes = [15, 16, 29].map(|shift| page_bytes(Kind::FileRead, shift, large));
+    assert_eq!(sizes, [None, Some(64 << 10), Some(512 << 20)]);
     let back = |time_ns, entry_ns, page| {
         Record::Return(Return {
             time_ns,

@@ -80,6 +80,7 @@ impl Csv {
                 clock,
                 wall_offset_ns,
                 wall_error_ns,
+                page_size,
                 ..
             } = metadata.clone();
             let preamble = Preamble {
@@ -89,6 +90,7 @@ impl Csv {
                 clock,
                 wall_offset_ns,
                 wall_error_ns,
+                page_size,
             };
             write_preamble(out, &preamble)?;
         }

@@ -11,10 +11,11 @@ use std::{
 };
 
 use super::{unknown_in, Caller, Export, Names, Weight, CUT_OFF};
-use crate::{Fate, Name, ResolvedFault, Row};
+use crate::{Fate, Name, PageSize, ResolvedFault, Row};
 
 pub struct Folded {
     weight: Weight,
+    page_size: PageSize,
     counts: BTreeMap<Vec<Name>, Count>,
 }
 
@@ -25,13 +26,11 @@ struct Count {
     pages: HashSet<(u32, u64)>,
 }
 
-/// Bits of an address within a page.
-const PAGE_SHIFT: u32 = 12;
-
 impl Folded {
-    pub fn new(weight: Weight) -> Self {
+    pub fn new(weight: Weight, page_size: PageSize) -> Self {
         Self {
             weight,
+            page_size,
             counts: BTreeMap::new(),
         }
     }
@@ -59,8 +58,8 @@ impl Folded {
             Weight::Time => count.sum += fault.duration_ns.unwrap_or(0),
             Weight::Pages if fault.fate == Fate::Failed => {}
             Weight::Pages => {
-                let page = (fault.fault.pid, fault.fault.address >> PAGE_SHIFT);
-                count.sum += u64::from(count.pages.insert(page));
+                let page = self.page_size.page_of(fault.fault.address);
+                count.sum += u64::from(count.pages.insert((fault.fault.pid, page)));
             }
         }
     }

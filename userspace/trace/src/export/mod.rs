@@ -346,7 +346,7 @@ pub fn export<E>(
         let mut export: Box<dyn Export> = match format {
             Format::Csv => Box::new(csv::Csv::begin(metadata, columns, options.comments, out)?),
             Format::Jsonl => Box::new(jsonl::Jsonl::new(metadata, options.events)),
-            Format::Folded => Box::new(folded::Folded::new(options.weight)),
+            Format::Folded => Box::new(folded::Folded::new(options.weight, metadata.page_size)),
             Format::Perfetto => Box::new(perfetto::Perfetto::begin(metadata, out)?),
             Format::PerfScript => Box::new(perf_script::PerfScript),
             Format::Parquet => Box::new(parquet::Parquet::begin(metadata, columns)?),

@@ -48,6 +48,7 @@ impl Perfetto {
             attempts_apart: _,
             selection,
             nodes,
+            page_size,
             account,
         } = metadata;
         let mut metadata = json!({
@@ -59,6 +60,7 @@ impl Perfetto {
             "wall_offset_ns": wall_offset_ns,
             "wall_error_ns": wall_error_ns,
             "nodes": nodes.to_string(),
+            "page_bytes": page_size.bytes(),
             "selection": selection,
         });
         if let Some(account) = account {

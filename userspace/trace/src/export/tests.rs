@@ -25,8 +25,8 @@ use serde_json::{json, Value};
 use super::{export, Band, Bands, Ended, Format, Options, Symbol, Symbols, Weight};
 use crate::{
     csv, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, FrameRow, Kind, Loss,
-    LostRow, Metadata, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent, ThreadRow,
-    OUTERMOST, UNKNOWN_CALLER,
+    LostRow, Metadata, Object, PageSize, Place, ResolvedFault, Row, TextRow, ThreadEvent,
+    ThreadRow, OUTERMOST, UNKNOWN_CALLER,
 };
 
 fn metadata() -> Metadata {
@@ -712,4 +712,49 @@ fn folded_stacks_have_other_weights() {
     // One of them has a duration.
     assert_eq!(weighed(Weight::Time), [1500]);
     assert_eq!(weighed(Weight::Pages), [1, 1, 1]);
+}
+
+#[test]
+fn pages_are_those_of_the_traced_machine() {
+    // Sixteen addresses, 4 KiB apart.
+    let rows = || {
+        (0..16).map(|page| {
+            let mut row = fault(2, Some("[heap]"), Fate::Minor);
+            if let Row::Fault(fault) = &mut row {
+                fault.fault.address = 0x7f00_0000_0000 + (page << 12);
+            }
+            Ok::<_, ()>(row)
+        })
+    };
+    for (bytes, pages) in [(4 << 10, 16), (16 << 10, 4), (64 << 10, 1)] {
+        let metadata = Metadata {
+            page_size: PageSize::of_bytes(bytes).unwrap(),
+            ..metadata()
+        };
+        let written = |format, options| {
+            let mut out = Vec::new();
+            let ended = export(format, options, &metadata, rows(), &mut One, None, &mut out);
+            assert!(matches!(ended, Ended::Rows(None)));
+            out
+        };
+        let options = Options {
+            weight: Weight::Pages,
+            comments: true,
+            ..FAULTS
+        };
+        let text = |format| String::from_utf8(written(format, options)).unwrap();
+        let folded = text(Format::Folded);
+        assert!(folded.ends_with(&format!(" {pages}\n")), "{folded}");
+        let csv = text(Format::Csv);
+        assert!(csv.contains(&format!("\n# page_bytes: {bytes}\n")), "{csv}");
+        let perfetto: Value = serde_json::from_str(&text(Format::Perfetto)).unwrap();
+        assert_eq!(perfetto["otherData"]["page_bytes"], bytes);
+        let parquet = bytes::Bytes::from(written(Format::Parquet, options));
+        let parquet = ParquetRecordBatchReaderBuilder::try_new(parquet).unwrap();
+        let arrow = io::Cursor::new(written(Format::Arrow, options));
+        let arrow = FileReader::try_new(arrow, None).unwrap();
+        for schema in [parquet.schema(), &arrow.schema()] {
+            assert_eq!(schema.metadata()["page_bytes"], bytes.to_string());
+        }
+    }
 }

@@ -32,8 +32,8 @@ use super::schema::{account_of, fields, key, FewKey, ManyKey, FIELDS_FIRST, FORM
 use super::stream::{HEAD_BYTES_MOST, MARK};
 use crate::{
     csv::parse_flags, Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, FrameRow,
-    GapRow, Kind, Loss, LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow,
-    ThreadEvent, ThreadRow, EVENTS,
+    GapRow, Kind, Loss, LostRow, Metadata, Name, Nodes, Object, PageSize, Place, ResolvedFault,
+    Row, TextRow, ThreadEvent, ThreadRow, EVENTS,
 };
 
 /// Why a trace cannot be read, or not to its end.
@@ -52,6 +52,15 @@ pub enum ReadError {
     /// It was written by another version.
     #[error("the trace has format {found:?}, and this program reads {FORMAT:?}: use the version that wrote it")]
     Format {
+        /// What its metadata says.
+        found: String,
+    },
+    /// Its pages have a size that no machine's have.
+    #[error(
+        "the trace says that pages have {found:?} bytes (page_bytes), and it must be a power of two from 4096 to 65536: \
+         it is damaged, or of a newer version"
+    )]
+    PageSize {
         /// What its metadata says.
         found: String,
     },
@@ -170,7 +179,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Io`], [`ReadError::NotOurs`], [`ReadError::Format`].
+    /// [`ReadError::Io`], [`ReadError::NotOurs`], [`ReadError::Format`], [`ReadError::PageSize`].
     pub fn new(input: R) -> Result<Self, ReadError> {
         let mut reader = Self {
             input,
@@ -208,6 +217,13 @@ impl<R: Read> Reader<R> {
         if !fits(&schema) {
             return Err(not_ours("its columns are others"));
         }
+        let page_size = match entry(key::PAGE_BYTES) {
+            // Traces of older versions have none.
+            text if text.is_empty() => PageSize::default(),
+            text => PageSize::parse(&text).ok_or_else(|| ReadError::PageSize {
+                found: text.chars().take(20).collect(),
+            })?,
+        };
         reader.metadata = Metadata {
             version: entry(key::VERSION),
             host: entry(key::HOST),
@@ -221,6 +237,7 @@ impl<R: Read> Reader<R> {
             selection: entry(key::SELECTION),
             // Traces of older versions have none: of these they are not known.
             nodes: Nodes::parse(&entry(key::NODES)).unwrap_or_default(),
+            page_size,
             account: account_of(entry),
         };
         Ok(reader)

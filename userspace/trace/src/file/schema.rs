@@ -26,6 +26,7 @@ pub mod key {
     pub const LATENCY: &str = "latency";
     pub const ATTEMPTS: &str = "attempts";
     pub const NODES: &str = "nodes";
+    pub const PAGE_BYTES: &str = "page_bytes";
     pub const SELECTION: &str = "selection";
 }
 
@@ -136,6 +137,7 @@ pub fn schema(metadata: &Metadata) -> SchemaRef {
         attempts_apart,
         selection,
         nodes,
+        page_size,
         account,
     } = metadata;
     let entries = [
@@ -153,6 +155,7 @@ pub fn schema(metadata: &Metadata) -> SchemaRef {
             if *attempts_apart { "apart" } else { "joined" },
         ),
         (key::NODES, &nodes.to_string()),
+        (key::PAGE_BYTES, &page_size.to_string()),
         (key::SELECTION, selection),
     ];
     let entries = entries.map(|(key, value)| (key.to_owned(), value.to_owned()));

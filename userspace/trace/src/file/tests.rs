@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::{schema::BATCH_ROWS, ReadError, Reader, Writer};
 use crate::{
     Access, BuildId, Code, Counter, CounterRow, Fate, Fault, FileId, FrameRow, GapRow, Kind, Loss,
-    LostRow, Metadata, Name, Nodes, Object, Place, ResolvedFault, Row, TextRow, ThreadEvent,
-    ThreadRow, OUTERMOST, UNKNOWN_CALLER,
+    LostRow, Metadata, Name, Nodes, Object, PageSize, Place, ResolvedFault, Row, TextRow,
+    ThreadEvent, ThreadRow, OUTERMOST, UNKNOWN_CALLER,
 };
 
 pub fn metadata() -> Metadata {
@@ -27,6 +27,7 @@ pub fn metadata() -> Metadata {
         attempts_apart: true,
         selection: "only write".into(),
         nodes: Nodes::parse("0:0-1 1:2-3").unwrap(),
+        page_size: PageSize::of_bytes(64 << 10).unwrap(),
         account: None,
     }
 }
@@ -228,6 +229,33 @@ fn what_is_written_is_read_back() {
         assert!(back == rows, "{faults} faults");
         assert_eq!(*Reader::new(&bytes[..]).unwrap().metadata(), metadata());
     }
+}
+
+#[test]
+fn a_size_that_no_pages_have_is_refused() {
+    let bytes = written(&rows(3), 1);
+    let told = b"65536\0";
+    let at = bytes.windows(told.len()).position(|part| part == told);
+    let at = at.expect("the metadata says it");
+    for odd in [b"65537", b"32769", b"16 KB", b"00512"] {
+        let mut damaged = bytes.clone();
+        damaged[at..at + 5].copy_from_slice(odd);
+        let (rows, error) = read(&damaged);
+        assert!(
+            matches!(error, Some(ReadError::PageSize { .. })),
+            "{error:?}"
+        );
+        assert!(rows.is_empty());
+        let message = error.unwrap().to_string();
+        assert!(message.contains("from 4096 to 65536"), "{message}");
+    }
+    // As a trace of an older version: it has another key.
+    let key = b"page_bytes\0";
+    let at = bytes.windows(key.len()).position(|part| part == key);
+    let mut older = bytes.clone();
+    older[at.unwrap()] = b'P';
+    let metadata = Reader::new(&older[..]).unwrap().metadata().clone();
+    assert_eq!(metadata.page_size, PageSize::default());
 }
 
 #[test]

@@ -104,7 +104,8 @@ fn record(
     output.begin().map_err(Failure::Output)?;
     let session = live.session();
     let rings = Rings::by_mapping(&session)?;
-    let rows = rows(arguments, how, live, resolver(arguments, files), output)?;
+    let resolver = resolver(arguments, live, files);
+    let rows = rows(arguments, how, live, resolver, output)?;
     let mut recording = Recording::new(&session, rings, how.clock, rows)?;
     add_mappings(recording.sink_mut(), &arguments.target.pids);
 
@@ -117,8 +118,9 @@ fn record(
 }
 
 /// What explains the records.
-fn resolver(arguments: &args::Record, files: Files) -> Resolver {
+fn resolver(arguments: &args::Record, live: &Live, files: Files) -> Resolver {
     let mut resolver = Resolver::looking(Box::new(files));
+    resolver.set_page_size(live.page_size());
     if arguments.attempts {
         resolver.keep_attempts_apart();
     }
@@ -162,6 +164,7 @@ fn metadata(arguments: &args::Record, how: &How, live: &Live) -> anyhow::Result<
         attempts_apart: arguments.attempts,
         selection,
         nodes: launch::nodes()?,
+        page_size: live.page_size(),
         account: None,
     })
 }

@@ -83,7 +83,7 @@ fn snapshot(
     let (files, programs) = (files(arguments, how), programs());
     let write = |output: &mut Output| -> Result<(Finished, Accounts), Failure> {
         let rings = Rings::by_call(&session)?;
-        let mut resolver = resolver(arguments, files);
+        let mut resolver = resolver(arguments, live, files);
         resolver.expect_snapshot(programs);
         let rows = rows(arguments, how, live, resolver, output)?;
         let mut recording = Recording::new(&session, rings, how.clock, rows)?;

@@ -64,7 +64,7 @@ fn record<'a>(
     let time = session.time(how.clock).map_err(anyhow::Error::from)?;
     let segments = begin(metadata(arguments, how, live)?, &time).map_err(Failure::Output)?;
     let rows = Rows::new(
-        resolver(arguments, files),
+        resolver(arguments, live, files),
         Trace::new(segments, arguments, how),
     );
     let mut recording = Recording::new(&session, rings, how.clock, rows)?;
