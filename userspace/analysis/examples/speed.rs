@@ -9,7 +9,7 @@
 use std::{error::Error, time::Instant};
 
 use fault_tracer_analysis::{Analysis, Key, Wanted};
-use fault_tracer_trace::{Access, Fate, Fault, Kind, Name, Place, ResolvedFault, Row};
+use fault_tracer_trace::{Access, Fate, Fault, Kind, Metadata, Name, Place, ResolvedFault, Row};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let millions: u64 = std::env::args()
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         regions: true,
         ..Wanted::default()
     };
-    let mut analysis = Analysis::new(&wanted, None);
+    let mut analysis = Analysis::new(&wanted, &Metadata::default());
     let rights: Name = "rw-p".into();
     let mut row = Row::Fault(Box::default());
     let mut state = 1u64;

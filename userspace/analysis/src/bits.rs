@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Sets of pages, a bit for each: of a block, an aligned 2 MiB, which is what a huge page maps on x86-64; and of the runs
-//! that a block has, which are what is kept, since most blocks of a large program are touched here and there.
+//! Sets of pages, a bit for each: of a block, which is what a transparent huge page maps (an aligned 2 MiB where pages have
+//! 4 KiB); and of the runs that a block has, which are what is kept, since most blocks of a large program are touched here
+//! and there.
 
-/// Pages in a block.
-pub const BLOCK_PAGES: u64 = 512;
-
-/// Address bits of a page.
-pub const PAGE_SHIFT: u32 = 12;
+use fault_tracer_trace::PageSize;
 
 /// Pages of a run.
-pub const RUN_PAGES: u64 = 64;
+const RUN_PAGES: u64 = 64;
 
-/// Runs in a block.
-pub const BLOCK_RUNS: u64 = BLOCK_PAGES / RUN_PAGES;
+/// Runs in a block: 8 where pages have 4 KiB, 128 where they have 64.
+pub const fn block_runs(page_size: PageSize) -> u64 {
+    page_size.of_huge_page() / RUN_PAGES
+}
 
 /// Pages of a run: an aligned 64 of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,18 +50,23 @@ impl Run {
 }
 
 /// Pages of a block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pages([u64; BLOCK_RUNS as usize]);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pages(Vec<u64>);
 
 impl Pages {
     /// Those of its runs.
-    pub fn of_runs(runs: [Run; BLOCK_RUNS as usize]) -> Self {
-        Self(runs.map(|run| run.0))
+    pub fn of_runs(runs: impl IntoIterator<Item = Run>) -> Self {
+        Self(runs.into_iter().map(|run| run.0).collect())
     }
 
-    /// Whether page `index` (below 512) is in it.
-    pub fn has(&self, index: u64) -> bool {
-        Run(self.0[(index / RUN_PAGES) as usize]).has(index % RUN_PAGES)
+    /// Whether its first page is in it.
+    pub fn has_first(&self) -> bool {
+        self.0.first().is_some_and(|word| word & 1 != 0)
+    }
+
+    /// Whether its last page is in it.
+    pub fn has_last(&self) -> bool {
+        self.0.last().is_some_and(|word| word >> 63 != 0)
     }
 
     /// How many there are.
@@ -70,9 +74,9 @@ impl Pages {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// How many aligned windows of `pages` (a power of two, at most 512) have one of them.
+    /// How many aligned windows of `pages` (a power of two, at most those of the block) have one of them.
     pub fn windows(&self, pages: u64) -> u64 {
-        let count = (0..BLOCK_PAGES / pages).filter(|window| {
+        let count = (0..self.0.len() as u64 * RUN_PAGES / pages).filter(|window| {
             let first = window * pages;
             if pages >= RUN_PAGES {
                 let words = (first / RUN_PAGES) as usize..((first + pages) / RUN_PAGES) as usize;
@@ -87,8 +91,8 @@ impl Pages {
 }
 
 /// The run of an address, and the page in it.
-pub fn run_and_page(address: u64) -> (u64, u64) {
-    let page = address >> PAGE_SHIFT;
+pub fn run_and_page(address: u64, page_size: PageSize) -> (u64, u64) {
+    let page = page_size.page_of(address);
     (page / RUN_PAGES, page % RUN_PAGES)
 }
 
@@ -107,8 +111,13 @@ mod tests {
         assert_eq!(pages.count(), 6);
         let windows = [1, 16, 32, 64, 128, 512].map(|size| pages.windows(size));
         assert_eq!(windows, [6, 5, 4, 3, 2, 1]);
-        assert!(pages.has(511) && !pages.has(510));
+        assert!(pages.has_first() && pages.has_last());
+        let others = Pages::of_runs([Run(2), Run(1 << 62)]);
+        assert!(!others.has_first() && !others.has_last());
         assert!(runs[0].remove(15) && !runs[0].remove(15) && !runs[0].has(15));
-        assert_eq!(run_and_page(0x7f12_3460_1fff), (0x7f12_3460_1fff >> 18, 1));
+        let address = 0x7f12_3460_1fff;
+        let of = |bytes| run_and_page(address, PageSize::of_bytes(bytes).unwrap());
+        assert_eq!(of(4 << 10), (address >> 18, 1));
+        assert_eq!(of(64 << 10), (address >> 22, 0x20));
     }
 }

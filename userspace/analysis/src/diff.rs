@@ -134,6 +134,8 @@ pub struct ChangedGroup {
     pub time: Change,
     /// Its different pages.
     pub pages: Change,
+    /// And in bytes: runs of machines whose pages have different sizes can be compared by these.
+    pub bytes: Change,
 }
 
 impl ChangedGroup {
@@ -142,7 +144,7 @@ impl ChangedGroup {
         match measure {
             Measure::Faults => &self.faults,
             Measure::Time => &self.time,
-            Measure::Pages => &self.pages,
+            Measure::Pages => &self.bytes,
         }
     }
 }
@@ -153,6 +155,7 @@ struct Numbers {
     faults: [Vec<u64>; 2],
     time: [Vec<u64>; 2],
     pages: [Vec<u64>; 2],
+    bytes: [Vec<u64>; 2],
 }
 
 /// Compares groups by the same keys: the largest changes of `measure` first, what is surely one before what may be chance.
@@ -173,6 +176,8 @@ pub fn compare(before: &[&Groups], after: &[&Groups], measure: Measure) -> Vec<C
                 set(&mut numbers.faults, faults);
                 set(&mut numbers.time, time_ns);
                 set(&mut numbers.pages, group.pages);
+                let bytes = group.pages.saturating_mul(found.page_size().bytes());
+                set(&mut numbers.bytes, bytes);
             }
         }
     }
@@ -191,6 +196,7 @@ pub fn compare(before: &[&Groups], after: &[&Groups], measure: Measure) -> Vec<C
             faults: change(numbers.faults),
             time: change(numbers.time),
             pages: change(numbers.pages),
+            bytes: change(numbers.bytes),
         })
         .collect();
     changed.sort_by(|one, other| {
@@ -212,7 +218,7 @@ mod tests {
         keys::{Context, Key},
         testing::fault,
     };
-    use fault_tracer_trace::Nodes;
+    use fault_tracer_trace::{Nodes, PageSize};
 
     fn change(before: &[u64], after: &[u64]) -> Change {
         Change {
@@ -273,8 +279,8 @@ mod tests {
 
     #[test]
     fn groups_are_matched() {
-        let run = |counts: &[(&str, u64)]| {
-            let mut groups = Groups::new(&[Key::Mapping], 1);
+        let run_of = |counts: &[(&str, u64)], page_size| {
+            let mut groups = Groups::new(&[Key::Mapping], 1, page_size);
             let mut context = Context {
                 symbols: &mut (),
                 start_ns: 0,
@@ -283,12 +289,14 @@ mod tests {
             };
             for (name, count) in counts {
                 for page in 0..*count {
-                    let fault = fault().mapping(name).page(page).took(3).build();
+                    let mut fault = fault().mapping(name).took(3).build();
+                    fault.fault.address = page << page_size.shift();
                     groups.add(&fault, 0, &mut context);
                 }
             }
             groups
         };
+        let run = |counts: &[(&str, u64)]| run_of(counts, PageSize::default());
         let before = [run(&[("a", 10), ("b", 5)]), run(&[("a", 10), ("b", 7)])];
         let after = [run(&[("a", 10), ("c", 4)]), run(&[("a", 10), ("c", 4)])];
         let changed = compare(
@@ -315,5 +323,13 @@ mod tests {
         );
         assert_eq!(changed[0].time.difference(), 12.0);
         assert_eq!(changed[0].pages.difference(), 4.0);
+        assert_eq!(changed[0].bytes.difference(), 16384.0);
+
+        // The same memory in larger pages: fewer faults, and no change of the memory.
+        let large = run_of(&[("a", 1)], PageSize::of_bytes(64 << 10).unwrap());
+        let changed = compare(&[&run(&[("a", 16)])], &[&large], Measure::Pages);
+        assert_eq!(changed[0].faults.difference(), -15.0);
+        assert_eq!(changed[0].pages.difference(), -15.0);
+        assert_eq!(changed[0].change(Measure::Pages).difference(), 0.0);
     }
 }

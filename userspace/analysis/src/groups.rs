@@ -4,11 +4,10 @@
 
 use std::cmp::Reverse;
 
-use fault_tracer_trace::{Access, Fate, Kind, Name, ResolvedFault};
+use fault_tracer_trace::{Access, Fate, Kind, Name, PageSize, ResolvedFault};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    bits::PAGE_SHIFT,
     counts::{Counts, Powers},
     keys::{Context, Found, Key, Value},
     names::Names,
@@ -20,6 +19,7 @@ pub struct Groups {
     keys: Vec<Key>,
     /// Steps of [`Key::Time`], in nanoseconds.
     step_ns: u64,
+    page_size: PageSize,
     names: Names,
     numbers: FxHashMap<Box<[u64]>, u32>,
     groups: Vec<Counted>,
@@ -64,17 +64,23 @@ pub enum Order {
 const UNKNOWN: u64 = u64::MAX;
 
 impl Groups {
-    /// Groups by these keys. Those by time are of steps of so many nanoseconds (1 or more).
-    pub fn new(keys: &[Key], step_ns: u64) -> Self {
+    /// Groups by these keys, of a machine with such pages. Those by time are of steps of so many nanoseconds (1 or more).
+    pub fn new(keys: &[Key], step_ns: u64, page_size: PageSize) -> Self {
         Self {
             keys: keys.to_vec(),
             step_ns: step_ns.max(1),
+            page_size,
             names: Names::default(),
             numbers: FxHashMap::default(),
             groups: Vec::new(),
             pages: FxHashMap::default(),
             scratch: Vec::new(),
         }
+    }
+
+    /// How large the pages are that are counted.
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
     }
 
     /// The keys.
@@ -113,7 +119,7 @@ impl Groups {
             group.powers.get_or_insert_default().add(duration_ns);
         }
         if fault.fate != Fate::Failed {
-            let page = fault.fault.address >> PAGE_SHIFT;
+            let page = self.page_size.page_of(fault.fault.address);
             let words = self.pages.entry(space).or_default();
             let word = words.entry((number, page / 64)).or_default();
             let bit = 1 << (page % 64);
@@ -194,7 +200,7 @@ mod tests {
     use fault_tracer_trace::Nodes;
 
     fn group(keys: &[Key], faults: impl IntoIterator<Item = Builder>, order: Order) -> Vec<Group> {
-        let mut groups = Groups::new(keys, 1_000);
+        let mut groups = Groups::new(keys, 1_000, PageSize::default());
         let mut context = Context {
             symbols: &mut (),
             start_ns: 500,

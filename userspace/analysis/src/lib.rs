@@ -47,7 +47,6 @@ mod testing;
 pub mod trends;
 mod verdict;
 
-pub use bits::{BLOCK_PAGES, PAGE_SHIFT};
 pub use counts::{fault_of, Counts, Powers, POWERS};
 pub use durations::{Durations, DurationsByKind};
 pub use executed::Executed;
@@ -55,7 +54,7 @@ pub use filter::{Filter, FilterError};
 pub use groups::{Group, Groups, Order};
 pub use keys::{Context, Key, Value};
 pub use overview::Overview;
-pub use pages::{Blocks, Touch, WINDOWS};
+pub use pages::{Blocks, Touch, WINDOW_BYTES};
 pub use patterns::Pattern;
 pub use regions::{Cost, Program, Region, RegionsFound};
 pub use report::{Analysis, Report, Wanted};

@@ -6,11 +6,11 @@
 //! back shows when it is filled again. Two threads that meet at a page at once both fault, and the second looks
 //! like a page filled again.
 
-use fault_tracer_trace::{Fate, Kind, ResolvedFault};
+use fault_tracer_trace::{Fate, Kind, PageSize, ResolvedFault};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    bits::{run_and_page, Pages, Run, BLOCK_PAGES, BLOCK_RUNS},
+    bits::{block_runs, run_and_page, Pages, Run},
     spaces::Origin,
 };
 
@@ -79,26 +79,25 @@ impl Touch {
     }
 }
 
-/// Sizes of fault-around windows that are estimated, in pages: 64 KiB (the kernel's default) to 2 MiB.
-pub const WINDOWS: [u64; 6] = [16, 32, 64, 128, 256, 512];
+/// Sizes of fault-around windows that are estimated, in bytes: 64 KiB (the kernel's default, whatever its pages are) to 2 MiB.
+pub const WINDOW_BYTES: [u64; 6] = [64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20];
 
 /// What the pages of a region come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blocks {
-    /// Aligned blocks of 2 MiB that lie within touched memory of one mapping, as far as the faults show.
+    /// Aligned blocks of the size of a transparent huge page ([`PageSize::huge_bytes`]) that lie within touched memory of one mapping, as far as the faults show.
     pub huge_blocks: u64,
     /// Faults that huge pages in these blocks would save: all zero-fills of each, but one for each time that all its
     /// pages were filled.
     pub huge_saving: u64,
     /// Pages of these blocks that were not touched: what huge pages would cost in memory.
     pub huge_cost_pages: u64,
-    /// Aligned blocks of 2 MiB with one filled page each, of which a neighbour is such a block, too: what huge pages look
-    /// like.
+    /// Such blocks with one filled page each, of which a neighbour is such a block, too: what huge pages look like.
     pub lone_blocks: u64,
     /// File pages that were read or executed.
     pub file_pages: u64,
-    /// Windows of these pages, by [`WINDOWS`].
-    pub windows: [u64; WINDOWS.len()],
+    /// Windows of these pages, by [`WINDOW_BYTES`].
+    pub windows: [u64; WINDOW_BYTES.len()],
 }
 
 impl Blocks {
@@ -144,6 +143,7 @@ type Runs = FxHashMap<(u32, u64), Known>;
 /// The pages of all address spaces.
 #[derive(Debug, Default)]
 pub struct PageStates {
+    page_size: PageSize,
     spaces: FxHashMap<u32, Runs>,
 }
 
@@ -161,12 +161,20 @@ pub struct Where {
 }
 
 impl PageStates {
+    /// Of a machine with such pages.
+    pub fn new(page_size: PageSize) -> Self {
+        Self {
+            page_size,
+            ..Self::default()
+        }
+    }
+
     /// Takes a fault; says what it is to its page, and whether it is the first that completed there.
     pub fn fault(&mut self, fault: &ResolvedFault, place: Where) -> (Touch, bool) {
         if fault.fate == Fate::Failed {
             return (Touch::Other, false);
         }
-        let (number, page) = run_and_page(fault.fault.address);
+        let (number, page) = run_and_page(fault.fault.address, self.page_size);
         let runs = self.spaces.entry(place.space).or_default();
         let known = runs
             .entry((place.mapping, number))
@@ -184,7 +192,7 @@ impl PageStates {
         if touch == Touch::Dirty
             && fault.kind == Kind::WriteNotify
             && place.origin == Origin::Exec
-            && is_written_beside(runs, place.mapping, number)
+            && is_written_beside(runs, place.mapping, number, block_runs(self.page_size))
         {
             return (Touch::DirtyAgain, is_new);
         }
@@ -194,14 +202,14 @@ impl PageStates {
     /// Gives up an address space, and calls `count` with what its blocks come to, by region.
     pub fn forget(&mut self, space: u32, count: impl FnMut(u32, &Blocks)) {
         if let Some(runs) = self.spaces.remove(&space) {
-            sum(&runs, count);
+            sum(&runs, self.page_size, count);
         }
     }
 
     /// As [`PageStates::forget`], for all that are left, which stay.
     pub fn sum(&self, mut count: impl FnMut(u32, &Blocks)) {
         for runs in self.spaces.values() {
-            sum(runs, &mut count);
+            sum(runs, self.page_size, &mut count);
         }
     }
 }
@@ -288,20 +296,21 @@ impl Known {
 }
 
 /// Whether a page that is mapped without a fault of its own was mapped by a write: the kernel maps all pages of a folio, of
-/// up to 2 MiB, that a write reaches (`finish_fault` of `mm/memory.c`). Only where no page of the block was read, as reads map
+/// up to a block, that a write reaches (`finish_fault` of `mm/memory.c`). Only where no page of the block was read, as reads map
 /// pages besides, too.
-fn is_written_beside(runs: &Runs, mapping: u32, number: u64) -> bool {
-    let first = number / BLOCK_RUNS * BLOCK_RUNS;
-    let of_block = || (first..first + BLOCK_RUNS).filter_map(|at| runs.get(&(mapping, at)));
+fn is_written_beside(runs: &Runs, mapping: u32, number: u64, block_runs: u64) -> bool {
+    let first = number / block_runs * block_runs;
+    let of_block = || (first..first + block_runs).filter_map(|at| runs.get(&(mapping, at)));
     of_block().all(|known| known.file.is_empty())
         && of_block().any(|known| !known.written.is_empty())
 }
 
 /// Calls a function with what each block of an address space comes to, and with the region of its first run.
-fn sum(runs: &Runs, mut count: impl FnMut(u32, &Blocks)) {
+fn sum(runs: &Runs, page_size: PageSize, mut count: impl FnMut(u32, &Blocks)) {
+    let block_runs = block_runs(page_size);
     for (&(mapping, number), known) in runs {
-        let block = number / BLOCK_RUNS;
-        let before = block * BLOCK_RUNS..number;
+        let block = number / block_runs;
+        let before = block * block_runs..number;
         if before
             .into_iter()
             .any(|number| runs.contains_key(&(mapping, number)))
@@ -309,17 +318,22 @@ fn sum(runs: &Runs, mut count: impl FnMut(u32, &Blocks)) {
             // Its block is counted at the first of its runs.
             continue;
         }
-        let of_block: [Option<&Known>; BLOCK_RUNS as usize] =
-            std::array::from_fn(|at| runs.get(&(mapping, block * BLOCK_RUNS + at as u64)));
+        let of_block: Vec<Option<&Known>> = (block * block_runs..(block + 1) * block_runs)
+            .map(|number| runs.get(&(mapping, number)))
+            .collect();
         let pages = |of: fn(&Known) -> Run| {
-            Pages::of_runs(of_block.map(|known| known.map_or(Run::default(), of)))
+            Pages::of_runs(
+                of_block
+                    .iter()
+                    .map(|known| known.map_or(Run::default(), of)),
+            )
         };
         let mut sums = Blocks::default();
         let born = pages(|known| known.born);
         if born.count() == 1 {
             let is_lone = |block: Option<u64>| {
                 block.is_some_and(|block| {
-                    let runs_of_block = block * BLOCK_RUNS..(block + 1) * BLOCK_RUNS;
+                    let runs_of_block = block * block_runs..(block + 1) * block_runs;
                     let known = runs_of_block.filter_map(|number| runs.get(&(mapping, number)));
                     known.map(|known| known.born.count()).sum::<u64>() == 1
                 })
@@ -332,14 +346,14 @@ fn sum(runs: &Runs, mut count: impl FnMut(u32, &Blocks)) {
             // mapping reaches: faults at the block's ends, or beyond them, do.
             let beyond = |block: Option<u64>| {
                 block.is_some_and(|block| {
-                    (block * BLOCK_RUNS..(block + 1) * BLOCK_RUNS).any(|number| {
+                    (block * block_runs..(block + 1) * block_runs).any(|number| {
                         let known = runs.get(&(mapping, number));
                         known.is_some_and(|known| !known.born.is_empty())
                     })
                 })
             };
-            let reaches = (born.has(0) || beyond(block.checked_sub(1)))
-                && (born.has(BLOCK_PAGES - 1) || beyond(block.checked_add(1)));
+            let reaches = (born.has_first() || beyond(block.checked_sub(1)))
+                && (born.has_last() || beyond(block.checked_add(1)));
             if reaches {
                 let fills: u64 = of_block
                     .iter()
@@ -349,13 +363,13 @@ fn sum(runs: &Runs, mut count: impl FnMut(u32, &Blocks)) {
                 sums.huge_blocks = 1;
                 // One fault is left for each time that all its pages were filled.
                 sums.huge_saving = fills - fills.div_ceil(born.count());
-                sums.huge_cost_pages = BLOCK_PAGES - born.count();
+                sums.huge_cost_pages = page_size.of_huge_page() - born.count();
             }
         }
         let file = pages(|known| known.file);
         sums.file_pages = file.count();
         if sums.file_pages != 0 {
-            sums.windows = WINDOWS.map(|pages| file.windows(pages));
+            sums.windows = WINDOW_BYTES.map(|bytes| file.windows(bytes >> page_size.shift()));
         }
         count(known.region, &sums);
     }
@@ -364,7 +378,7 @@ fn sum(runs: &Runs, mut count: impl FnMut(u32, &Blocks)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{fault, Builder};
+    use crate::testing::{fault, kib, Builder};
 
     const PLACE: Where = Where {
         space: 0,
@@ -387,7 +401,11 @@ mod tests {
     }
 
     fn blocks(faults: impl IntoIterator<Item = Builder>) -> Blocks {
-        let mut states = PageStates::default();
+        blocks_of(PageSize::default(), faults)
+    }
+
+    fn blocks_of(page_size: PageSize, faults: impl IntoIterator<Item = Builder>) -> Blocks {
+        let mut states = PageStates::new(page_size);
         for fault in faults {
             states.fault(&fault.build(), PLACE);
         }
@@ -528,6 +546,53 @@ mod tests {
         // Given back and filled again: one fault each time.
         let again = pages(512..1024).chain(pages(512..1024));
         assert_eq!(blocks(again).huge_saving, 2 * 511);
+    }
+
+    #[test]
+    fn blocks_are_what_a_huge_page_of_the_machine_maps() {
+        for (size, block) in [(4, 512), (16, 2048), (64, 8192)] {
+            let page = |page: u64| fault().address(page * (size << 10));
+            // Half of block 0, block 1 whole, and the first page of block 2.
+            let found = blocks_of(kib(size), (block / 2..2 * block + 1).map(page));
+            assert_eq!(
+                (found.huge_blocks, found.huge_saving, found.huge_cost_pages),
+                (1, block - 1, 0),
+                "{size} KiB"
+            );
+            // One fault in each: huge pages.
+            let found = blocks_of(kib(size), (0..3).map(|n| page(n * block)));
+            assert_eq!((found.lone_blocks, found.huge_saving), (3, 0));
+        }
+        // 4 KiB apart is the same page, where pages are larger.
+        let mut states = PageStates::new(kib(16));
+        let new = [0, 0x1000, 0x3fff, 0x4000].map(|address| {
+            let fault = fault().address(address).build();
+            states.fault(&fault, PLACE).1
+        });
+        assert_eq!(new, [true, false, false, true]);
+    }
+
+    #[test]
+    fn windows_have_bytes_whatever_the_pages_are() {
+        let file = |kib: u64| {
+            let fault = fault().kind(Kind::FileRead).mapping("/x");
+            fault.address(kib << 10)
+        };
+        let at = [0, 64, 128, 129, 2000, 2400];
+        for (size, pages, windows) in [
+            (4, 6, [5, 4, 3, 3, 3, 2]),
+            (16, 5, [5, 4, 3, 3, 3, 2]),
+            (64, 5, [5, 4, 3, 3, 3, 2]),
+        ] {
+            // 129 KiB is another page than 128 only where pages have 4 KiB and it is 132.
+            let at = at.map(|kib| if kib == 129 && size == 4 { 132 } else { kib });
+            let found = blocks_of(kib(size), at.map(file));
+            assert_eq!(
+                (found.file_pages, found.windows),
+                (pages, windows),
+                "{size} KiB"
+            );
+        }
     }
 
     #[test]

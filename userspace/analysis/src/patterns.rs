@@ -2,16 +2,15 @@
 
 //! In which order the pages of a mapping fault: one after the other, in strides, at random.
 
-use fault_tracer_trace::{Kind, ResolvedFault};
+use fault_tracer_trace::{Kind, PageSize, ResolvedFault};
 use rustc_hash::FxHashMap;
-
-use crate::bits::PAGE_SHIFT;
 
 /// Strides of a mapping that are counted apart: the most frequent are kept (Misra and Gries).
 const STRIDES: usize = 4;
 
-/// A step forward of up to so many pages is the next one where fault-around maps pages besides the one that faults.
-const AROUND: i64 = 16;
+/// A step forward of up to so many bytes is to the next page where fault-around maps pages besides the one that faults: what
+/// the kernel maps by default.
+const AROUND_BYTES: i64 = 64 << 10;
 
 /// The part of the steps that makes a pattern.
 const PATTERN_PART: f64 = 0.6;
@@ -132,6 +131,7 @@ impl Steps {
 /// Where the threads are in their mappings.
 #[derive(Debug, Default)]
 pub struct Walks {
+    page_size: PageSize,
     /// By address space, then thread and mapping.
     spaces: FxHashMap<u32, FxHashMap<(u32, u32), Walk>>,
 }
@@ -143,9 +143,17 @@ struct Walk {
 }
 
 impl Walks {
+    /// Of a machine with such pages.
+    pub fn new(page_size: PageSize) -> Self {
+        Self {
+            page_size,
+            ..Self::default()
+        }
+    }
+
     /// The step to a fault; `None` for the first of its thread in the mapping.
     pub fn step(&mut self, fault: &ResolvedFault, space: u32, mapping: u32) -> Option<Step> {
-        let page = fault.fault.address >> PAGE_SHIFT;
+        let page = self.page_size.page_of(fault.fault.address);
         let walks = self.spaces.entry(space).or_default();
         let walk = match walks.entry((fault.fault.tid, mapping)) {
             std::collections::hash_map::Entry::Vacant(entry) => {
@@ -162,7 +170,9 @@ impl Walks {
             0 => Step::Same,
             1 => Step::Next,
             -1 => Step::Back,
-            _ if around && (1..=AROUND).contains(&delta) => Step::Next,
+            _ if around && (1..=AROUND_BYTES >> self.page_size.shift()).contains(&delta) => {
+                Step::Next
+            }
             _ if delta == before => Step::Stride(delta),
             _ => Step::Jump,
         })
@@ -177,13 +187,24 @@ impl Walks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::fault;
+    use crate::testing::{fault, kib};
 
     fn pattern(kind: Kind, pages: impl IntoIterator<Item = u64>) -> Pattern {
-        let mut walks = Walks::default();
+        pattern_of(PageSize::default(), kind, pages)
+    }
+
+    fn pattern_of(
+        page_size: PageSize,
+        kind: Kind,
+        pages: impl IntoIterator<Item = u64>,
+    ) -> Pattern {
+        let mut walks = Walks::new(page_size);
         let mut steps = Steps::default();
         for page in pages {
-            let fault = fault().kind(kind).page(page).build();
+            let fault = fault()
+                .kind(kind)
+                .address(page << page_size.shift())
+                .build();
             if let Some(step) = walks.step(&fault, 0, 0) {
                 steps.add(step);
             }
@@ -217,6 +238,19 @@ mod tests {
         let pages = || (0..100).map(|n| n * 16);
         assert_eq!(pattern(Kind::FileRead, pages()), Pattern::Sequential);
         assert_eq!(pattern(Kind::ZeroFill, pages()), Pattern::Strided(16));
+    }
+
+    #[test]
+    fn steps_are_pages_of_the_traced_machine() {
+        for (size, around) in [(4, 16), (16, 4), (64, 1)] {
+            let of = |kind, step: u64| pattern_of(kib(size), kind, (0..100).map(|n| n * step));
+            assert_eq!(of(Kind::ZeroFill, 1), Pattern::Sequential);
+            assert_eq!(of(Kind::ZeroFill, 7), Pattern::Strided(7));
+            // 64 KiB, which fault-around maps.
+            assert_eq!(of(Kind::FileRead, around), Pattern::Sequential);
+            let beyond = Pattern::Strided(around as i64 + 1);
+            assert_eq!(of(Kind::FileRead, around + 1), beyond, "{size} KiB");
+        }
     }
 
     #[test]

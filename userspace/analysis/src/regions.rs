@@ -2,7 +2,7 @@
 
 //! What happens in the mappings of each program: touches, patterns, what windows and huge pages would save.
 
-use fault_tracer_trace::{Fate, Kind, Name, ResolvedFault};
+use fault_tracer_trace::{Fate, Kind, Name, PageSize, ResolvedFault};
 use fault_tracer_uapi::fault_flag;
 use rustc_hash::FxHashMap;
 
@@ -61,7 +61,7 @@ pub struct Region {
     pub kernel_first: Cost,
     /// By [`Touch::ALL`].
     pub touches: [Cost; Touch::ALL.len()],
-    /// What its blocks of 2 MiB come to.
+    /// What its blocks of the size of a huge page come to.
     pub blocks: Blocks,
     /// In which order its pages fault.
     pub steps: Steps,
@@ -147,6 +147,15 @@ pub struct RegionsFound {
 const UNKNOWN: u32 = u32::MAX;
 
 impl Regions {
+    /// Of a machine with such pages.
+    pub fn new(page_size: PageSize) -> Self {
+        Self {
+            states: PageStates::new(page_size),
+            walks: Walks::new(page_size),
+            ..Self::default()
+        }
+    }
+
     /// Adds a fault of address space `number` at so many nanoseconds since the first one.
     pub fn add(&mut self, fault: &ResolvedFault, number: u32, space: &Space, time_ns: u64) {
         let program = match &fault.program {

@@ -2,7 +2,7 @@
 
 //! All of a trace's numbers in one pass.
 
-use fault_tracer_trace::{export::Symbols, Account, Nodes, Row, Stacks};
+use fault_tracer_trace::{export::Symbols, Metadata, Nodes, PageSize, Row, Stacks};
 
 use crate::{
     counts::fault_of,
@@ -43,6 +43,7 @@ pub struct Analysis {
     /// Time of the first fault.
     start_ns: Option<u64>,
     nodes: Nodes,
+    page_size: PageSize,
     stacks: Stacks,
 }
 
@@ -59,41 +60,31 @@ pub struct Report {
     pub code: Option<Vec<Executed>>,
     /// Whether the trace is complete; the filter does not matter.
     pub verdict: Verdict,
+    /// How large the pages are that are counted.
+    pub page_size: PageSize,
 }
 
 impl Analysis {
-    /// Computes what is wanted of a trace with that account in its metadata.
-    pub fn new(wanted: &Wanted, account: Option<Account>) -> Self {
+    /// Computes what is wanted of a trace that says that of itself.
+    pub fn new(wanted: &Wanted, metadata: &Metadata) -> Self {
+        let page_size = metadata.page_size;
         let groups = wanted
             .groups
             .iter()
-            .map(|keys| Groups::new(keys, wanted.step_ns));
+            .map(|keys| Groups::new(keys, wanted.step_ns, page_size));
         Self {
             filter: wanted.filter.clone(),
             overview: Overview::default(),
             spaces: Spaces::default(),
-            regions: wanted.regions.then(Regions::default),
+            regions: wanted.regions.then(|| Regions::new(page_size)),
             code: wanted.code.then(Code::default),
             groups: groups.collect(),
-            proof: Proof::new(account),
+            proof: Proof::new(metadata.account).with_selection(!metadata.selection.is_empty()),
             start_ns: None,
-            nodes: Nodes::default(),
+            nodes: metadata.nodes.clone(),
+            page_size,
             stacks: Stacks::default(),
         }
-    }
-
-    /// Says whether a selection of the faults was recorded.
-    #[must_use]
-    pub fn with_selection(self, is_selection: bool) -> Self {
-        Self {
-            proof: self.proof.with_selection(is_selection),
-            ..self
-        }
-    }
-
-    /// Takes the NUMA nodes of the machine's CPUs: without them, no fault has one.
-    pub fn with_nodes(self, nodes: Nodes) -> Self {
-        Self { nodes, ..self }
     }
 
     /// Takes the next row.
@@ -146,6 +137,7 @@ impl Analysis {
             overview: self.overview,
             groups: self.groups,
             verdict: self.proof.close(),
+            page_size: self.page_size,
         }
     }
 }
@@ -153,8 +145,34 @@ impl Analysis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{groups::Order, testing::fault};
+    use crate::{
+        groups::Order,
+        testing::{fault, kib},
+    };
     use fault_tracer_trace::{Fate, Kind};
+
+    #[test]
+    fn pages_are_those_of_the_traced_machine() {
+        for (size, pages) in [(4, 64), (16, 16), (64, 4)] {
+            let metadata = Metadata {
+                page_size: kib(size),
+                ..Metadata::default()
+            };
+            let wanted = Wanted {
+                groups: vec![vec![Key::Mapping]],
+                regions: true,
+                ..Wanted::default()
+            };
+            let mut analysis = Analysis::new(&wanted, &metadata);
+            for page in 0..64 {
+                analysis.add(&fault().page(page).row(), &mut ());
+            }
+            let report = analysis.finish();
+            assert_eq!(report.page_size, kib(size));
+            assert_eq!(report.groups[0].sorted(Order::Pages)[0].pages, pages);
+            assert_eq!(report.regions.unwrap().regions[0].pages, pages);
+        }
+    }
 
     #[test]
     fn one_pass_feeds_all() {
@@ -165,7 +183,7 @@ mod tests {
             regions: true,
             code: false,
         };
-        let mut analysis = Analysis::new(&wanted, None);
+        let mut analysis = Analysis::new(&wanted, &Metadata::default());
         for row in [
             fault().row(),
             fault().row(),

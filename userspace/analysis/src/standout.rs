@@ -254,14 +254,14 @@ mod tests {
         testing::{fault, Builder},
         Analysis, Wanted,
     };
-    use fault_tracer_trace::Fate;
+    use fault_tracer_trace::{Fate, Metadata};
 
     fn found(faults: impl IntoIterator<Item = Builder>) -> Vec<StandOut> {
         let wanted = Wanted {
             regions: true,
             ..Wanted::default()
         };
-        let mut analysis = Analysis::new(&wanted, None);
+        let mut analysis = Analysis::new(&wanted, &Metadata::default());
         for fault in faults {
             analysis.add(&fault.row(), &mut ());
         }

@@ -4,9 +4,14 @@
 
 use fault_tracer_trace::{
     export::{Symbol, Symbols},
-    Access, BuildId, Code, Fate, Fault, Kind, Object, Place, ResolvedFault, Row, ThreadEvent,
-    ThreadRow,
+    Access, BuildId, Code, Fate, Fault, Kind, Object, PageSize, Place, ResolvedFault, Row,
+    ThreadEvent, ThreadRow,
 };
+
+/// Pages of so many KiB.
+pub fn kib(kib: u64) -> PageSize {
+    PageSize::of_bytes(kib << 10).expect("there are such pages")
+}
 
 /// Makes a fault.
 #[derive(Clone)]
@@ -44,8 +49,13 @@ impl Builder {
         self
     }
 
-    pub fn page(mut self, page: u64) -> Self {
-        self.0.fault.address = page << 12;
+    /// A page of 4 KiB, by its number.
+    pub fn page(self, page: u64) -> Self {
+        self.address(page << 12)
+    }
+
+    pub fn address(mut self, address: u64) -> Self {
+        self.0.fault.address = address;
         self
     }
 

@@ -48,7 +48,7 @@ pub enum Shape {
     HeapRamp,
     /// Other memory is filled page by page: 64 pages, and 5 % of the faults.
     Buffers,
-    /// Memory comes in steps of 2 MiB, of which each has one fault: 20 steps.
+    /// Memory comes in steps of the size of a huge page, of which each has one fault: 20 steps.
     HugeSteps,
     /// Memory is touched first in no order, over a fifth of the time: 32 pages, and 2 % of the faults.
     RandomMemory,
@@ -540,7 +540,7 @@ mod tests {
         testing::{event, fault, Builder},
         Analysis, Wanted,
     };
-    use fault_tracer_trace::{Access, Row, ThreadEvent};
+    use fault_tracer_trace::{Access, Metadata, Row, ThreadEvent};
     use fault_tracer_uapi::fault_flag;
 
     const MS: u64 = 1_000_000;
@@ -550,7 +550,7 @@ mod tests {
             regions: true,
             ..Wanted::default()
         };
-        let mut analysis = Analysis::new(&wanted, None);
+        let mut analysis = Analysis::new(&wanted, &Metadata::default());
         for row in rows {
             analysis.add(&row, &mut ());
         }

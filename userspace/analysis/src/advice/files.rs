@@ -7,7 +7,7 @@ use fault_tracer_trace::Name;
 use super::{mean_time, Advice, Bound, Rule};
 use crate::{
     counts::Counts,
-    pages::{Blocks, Touch, WINDOWS},
+    pages::{Blocks, Touch, WINDOW_BYTES},
     patterns::Pattern,
     regions::{Cost, Program, Region, RegionsFound},
     report::Report,
@@ -41,7 +41,7 @@ pub fn fault_around(report: &Report, found: &RegionsFound) -> Vec<Advice> {
         return Vec::new();
     }
     let mut best = 0;
-    for size in 1..WINDOWS.len() {
+    for size in 1..WINDOW_BYTES.len() {
         let gain = blocks.windows[best].saturating_sub(blocks.windows[size]);
         if gain as f64 >= reads.faults as f64 * WINDOW_GAIN {
             best = size;
@@ -54,7 +54,7 @@ pub fn fault_around(report: &Report, found: &RegionsFound) -> Vec<Advice> {
         time_ns,
         evidence: vec![
             ("file-pages", blocks.file_pages),
-            ("window-kib", WINDOWS[best] * 4),
+            ("window-kib", WINDOW_BYTES[best] / 1024),
             ("windows", blocks.windows[best]),
             ("windows-64-kib", blocks.windows[0]),
         ],
@@ -107,9 +107,9 @@ pub fn populate(report: &Report, found: &RegionsFound) -> Vec<Advice> {
     let timed = report.overview.counts.timed != 0;
     let densely = |region: &&Region| {
         let blocks = &region.blocks;
-        let windows = WINDOWS[WINDOWS.len() - 1] / WINDOWS[0];
-        // At least half of the 64 KiB in the 2 MiB that were touched at all.
-        let dense = blocks.windows[0] * 2 >= blocks.windows[WINDOWS.len() - 1] * windows;
+        let windows = WINDOW_BYTES[WINDOW_BYTES.len() - 1] / WINDOW_BYTES[0];
+        // At least half of the smallest windows in the largest that were touched at all.
+        let dense = blocks.windows[0] * 2 >= blocks.windows[WINDOW_BYTES.len() - 1] * windows;
         region.is_file && region.steps.pattern() == Pattern::Sequential && dense
     };
     let best = found.regions.iter().filter(densely);

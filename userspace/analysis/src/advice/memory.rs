@@ -6,7 +6,6 @@ use fault_tracer_trace::Name;
 
 use super::{mean_time, Advice, Bound, Rule};
 use crate::{
-    bits::BLOCK_PAGES,
     counts::Counts,
     pages::Touch,
     patterns::Pattern,
@@ -64,8 +63,8 @@ pub fn refault(report: &Report, found: &RegionsFound) -> Vec<Advice> {
         .collect()
 }
 
-/// n zero-fills in an aligned 2 MiB of one mapping: n − 1 are saved, and 512 − n pages are the cost. No advice where
-/// more memory than is used would be added.
+/// n zero-fills in an aligned block of one mapping, of the N pages that a huge page has: n − 1 are saved, and N − n pages are
+/// the cost. No advice where more memory than is used would be added.
 pub fn huge_pages(report: &Report, found: &RegionsFound) -> Vec<Advice> {
     let zero_fills: &Counts = &report.overview.kinds[fault_tracer_trace::Kind::ZeroFill as usize];
     by_program(found)
@@ -76,11 +75,17 @@ pub fn huge_pages(report: &Report, found: &RegionsFound) -> Vec<Advice> {
                 saving += region.blocks.huge_saving;
                 cost += region.blocks.huge_cost_pages;
             }
-            (cost * 2 <= blocks * BLOCK_PAGES).then(|| Advice {
+            let pages = blocks * report.page_size.of_huge_page();
+            (cost * 2 <= pages).then(|| Advice {
                 program: program.clone(),
                 time_ns: mean_time(zero_fills, saving),
                 cost_pages: cost,
-                evidence: vec![("blocks", blocks), ("pages", blocks * BLOCK_PAGES - cost)],
+                cost_bytes: cost.saturating_mul(report.page_size.bytes()),
+                evidence: vec![
+                    ("blocks", blocks),
+                    ("block-mib", report.page_size.huge_bytes() >> 20),
+                    ("pages", pages - cost),
+                ],
                 ..Advice::new(Rule::HugePages, faults, saving, Bound::Exact)
             })
         })
@@ -132,10 +137,10 @@ pub fn late_touch(_: &Report, found: &RegionsFound) -> Vec<Advice> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::by;
+    use super::super::testing::{by, on_machine};
     use super::*;
-    use crate::testing::fault;
-    use fault_tracer_trace::Kind;
+    use crate::testing::{fault, kib};
+    use fault_tracer_trace::{Kind, Metadata};
 
     #[test]
     fn memory_that_is_given_back_and_used_again() {
@@ -152,6 +157,42 @@ mod tests {
         assert_eq!(by(Rule::Refault, rows), None);
         let rows = (0..10_000).map(|n| fault().mapping("[stack]").page(n % 100).row());
         assert_eq!(by(Rule::Refault, rows), None);
+    }
+
+    #[test]
+    fn huge_pages_are_those_of_the_traced_machine() {
+        for (size, block, mib) in [(4, 512, 2), (16, 2048, 32), (64, 8192, 512)] {
+            let metadata = Metadata {
+                page_size: kib(size),
+                ..Metadata::default()
+            };
+            // Two blocks, of the second every other page and the last.
+            let second = (0..block).filter(|page| page % 2 == 0 || page + 1 == block);
+            let pages = (0..block).chain(second.map(|page| block + page));
+            let rows = pages.map(|page| {
+                let fault = fault().mapping("[heap]");
+                fault.address(page * (size << 10)).row()
+            });
+            let mut advice = on_machine(&metadata, rows);
+            advice.retain(|advice| advice.rule == Rule::HugePages);
+            let [advice] = &advice[..] else {
+                panic!("{size} KiB: {advice:?}")
+            };
+            let cost = block / 2 - 1;
+            assert_eq!(advice.saving, block - 1 + block / 2, "{size} KiB");
+            assert_eq!(
+                (advice.cost_pages, advice.cost_bytes),
+                (cost, cost * (size << 10))
+            );
+            assert_eq!(
+                advice.evidence,
+                [
+                    ("blocks", 2),
+                    ("block-mib", mib),
+                    ("pages", 2 * block - cost)
+                ]
+            );
+        }
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub struct Advice {
     pub time_ns: Option<u64>,
     /// Memory that it costs, in pages.
     pub cost_pages: u64,
+    /// And in bytes.
+    pub cost_bytes: u64,
     /// The numbers that the condition rests on, with their names.
     pub evidence: Vec<(&'static str, u64)>,
     /// Files that are to be read before, the slowest first; of [`Rule::Prefetch`] alone.
@@ -156,6 +158,7 @@ impl Advice {
             bound,
             time_ns: None,
             cost_pages: 0,
+            cost_bytes: 0,
             evidence: Vec::new(),
             files: Vec::new(),
             functions: Vec::new(),
@@ -219,16 +222,21 @@ fn mean_time(counts: &crate::Counts, faults: u64) -> Option<u64> {
 pub(crate) mod testing {
     use super::*;
     use crate::{testing::Functions, Analysis, Wanted};
-    use fault_tracer_trace::Row;
+    use fault_tracer_trace::{Metadata, Row};
 
     /// The advice on some rows, where each function of a file has 4,096 bytes.
     pub fn on(rows: impl IntoIterator<Item = Row>) -> Vec<Advice> {
+        on_machine(&Metadata::default(), rows)
+    }
+
+    /// The same, on a machine of which the metadata tells.
+    pub fn on_machine(metadata: &Metadata, rows: impl IntoIterator<Item = Row>) -> Vec<Advice> {
         let wanted = Wanted {
             regions: true,
             code: true,
             ..Wanted::default()
         };
-        let mut analysis = Analysis::new(&wanted, None);
+        let mut analysis = Analysis::new(&wanted, metadata);
         for row in rows {
             analysis.add(&row, &mut Functions { bytes: 4096 });
         }

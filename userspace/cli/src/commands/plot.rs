@@ -136,9 +136,7 @@ pub fn run(arguments: &Plot) -> anyhow::Result<u8> {
         regions: true,
         ..Wanted::default()
     };
-    let mut analysis = arguments.trends.then(|| {
-        Analysis::new(&wanted, metadata.account).with_selection(!metadata.selection.is_empty())
-    });
+    let mut analysis = arguments.trends.then(|| Analysis::new(&wanted, &metadata));
     let seen = rows.by_ref().inspect(|row| {
         if let (Some(analysis), Ok(row)) = (&mut analysis, row) {
             // No condition of a trend asks for symbols.

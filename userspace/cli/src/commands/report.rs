@@ -193,9 +193,7 @@ pub fn read(path: &Path, wanted: &Wanted, debug_dirs: &[PathBuf]) -> anyhow::Res
     let rows = input::open(path)?;
     let metadata = rows.metadata().clone();
     let mut symbols = input::symbols(path, &metadata, debug_dirs);
-    let mut analysis = Analysis::new(wanted, metadata.account)
-        .with_nodes(metadata.nodes.clone())
-        .with_selection(!metadata.selection.is_empty());
+    let mut analysis = Analysis::new(wanted, &metadata);
     let mut error = None;
     for row in rows {
         match row {

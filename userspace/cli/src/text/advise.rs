@@ -99,8 +99,9 @@ fn reason(advice: &Advice) -> String {
             counted(of("filled-again-elsewhere"), "time", "times")
         ),
         Rule::HugePages => format!(
-            "{} of 2 MiB were filled page by page: {}",
+            "{} of {} MiB were filled page by page: {}",
             counted(of("blocks"), "block", "blocks"),
+            of("block-mib"),
             counted(of("pages"), "page", "pages")
         ),
         Rule::ReadThenWrite => format!(
@@ -180,9 +181,9 @@ fn reason(advice: &Advice) -> String {
 fn cost(advice: &Advice) -> String {
     match advice.rule {
         Rule::Refault => "memory that is freed stays with the program".into(),
-        Rule::HugePages => match advice.cost_pages {
+        Rule::HugePages => match advice.cost_bytes {
             0 => "no memory: the blocks are full".into(),
-            pages => format!("{} that is not touched now", memory(pages)),
+            bytes => format!("{} that is not touched now", memory(bytes)),
         },
         Rule::LateTouch => "a slower start; pages that are never needed are filled, too".into(),
         Rule::OrderFile => "a new build of the program".into(),
@@ -367,6 +368,7 @@ pub fn json(subject: &str, advice: &[Advice], tried: Option<&[Verified]>) -> Str
             "bound": of.bound.name(),
             "time_ns": of.time_ns,
             "cost_pages": of.cost_pages,
+            "cost_bytes": of.cost_bytes,
             "evidence": evidence
                 .map(|(name, number)| ((*name).to_owned(), (*number).into()))
                 .collect::<serde_json::Map<_, _>>(),
@@ -427,6 +429,7 @@ pub(crate) mod testing {
             bound: Bound::Exact,
             time_ns: Some(1_500_000),
             cost_pages: 256,
+            cost_bytes: 1 << 20,
             evidence: vec![("window-kib", 512), ("pages", 100)],
             files: vec!["/data/a".into()],
             functions: vec!["main".into()],

@@ -2,21 +2,59 @@
 
 //! What `fault-tracer diff` shows.
 
+use std::collections::BTreeSet;
+
 use fault_tracer_analysis::{
     diff::{compare, Certainty, Change, ChangedGroup, Side as Measured},
-    Groups,
+    Groups, Report,
 };
 use serde_json::{json, Map, Value as Json};
 
 use super::{
     advise::part,
-    numbers::{counted, grouped, percent, short},
+    numbers::{counted, grouped, memory, percent, short},
     report::value,
     report_json::{self, pretty, VERSION},
     style::Style,
     table::{Side, Table},
 };
 use crate::commands::diff::{Arguments, Sides};
+
+/// How pages are compared.
+enum PagesAs {
+    /// As numbers of them.
+    Pages,
+    /// As memory, since they have not one size in all runs; with the sizes of the two sides.
+    Memory { before: String, after: String },
+}
+
+impl PagesAs {
+    fn of(sides: &Sides) -> Self {
+        let sizes = |runs: &[Report]| {
+            let sizes = runs.iter().map(|run| run.page_size.bytes());
+            sizes.collect::<BTreeSet<_>>()
+        };
+        let (before, after) = (sizes(&sides.before), sizes(&sides.after));
+        if before.union(&after).count() < 2 {
+            return Self::Pages;
+        }
+        let said = |sizes: BTreeSet<u64>| {
+            let sizes: Vec<_> = sizes.into_iter().map(memory).collect();
+            sizes.join(" or ")
+        };
+        Self::Memory {
+            before: said(before),
+            after: said(after),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Pages => "pages",
+            Self::Memory { .. } => "memory",
+        }
+    }
+}
 
 /// How a number is written.
 type Write = fn(u64) -> String;
@@ -49,6 +87,13 @@ pub fn text(arguments: &Arguments, sides: &Sides, style: Style) -> String {
         totals.push(row);
     }
     lines.extend(totals.lines());
+    let of_pages = PagesAs::of(sides);
+    if let PagesAs::Memory { before, after } = &of_pages {
+        lines.push(String::new());
+        lines.push(format!(
+            "  Pages have {before} before and {after} after: a fault brings another amount of memory."
+        ));
+    }
     if sides.before.len() < 2 || sides.after.len() < 2 {
         lines.push(String::new());
         lines.push(
@@ -74,13 +119,13 @@ pub fn text(arguments: &Arguments, sides: &Sides, style: Style) -> String {
             ("", Side::Left),
             ("time", Side::Right),
             ("", Side::Left),
-            ("pages", Side::Right),
+            (of_pages.name(), Side::Right),
             ("", Side::Left),
         ];
         heads.extend(names.iter().map(|name| (*name, Side::Left)));
         let mut table = Table::new(&heads);
         let differs = |group: &&ChangedGroup| {
-            [&group.faults, &group.time, &group.pages]
+            [&group.faults, &group.time, &group.bytes]
                 .iter()
                 .any(|change| change.difference() != 0.0)
         };
@@ -103,7 +148,10 @@ pub fn text(arguments: &Arguments, sides: &Sides, style: Style) -> String {
             } else {
                 row.extend([String::new(), String::new()]);
             }
-            row.extend(signed(&group.pages, grouped));
+            row.extend(match of_pages {
+                PagesAs::Pages => signed(&group.pages, grouped),
+                PagesAs::Memory { .. } => signed(&group.bytes, memory),
+            });
             row.extend(
                 keys.iter()
                     .zip(&group.values)
@@ -219,6 +267,7 @@ pub fn json(arguments: &Arguments, sides: &Sides) -> String {
             json.insert("faults".into(), change_json(&group.faults));
             json.insert("time_ns".into(), change_json(&group.time));
             json.insert("pages".into(), change_json(&group.pages));
+            json.insert("bytes".into(), change_json(&group.bytes));
             Json::from(json)
         });
         json!({
@@ -240,6 +289,68 @@ pub fn json(arguments: &Arguments, sides: &Sides) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
+    use fault_tracer_analysis::{Analysis, Key, Wanted};
+    use fault_tracer_trace::{Fault, Metadata, PageSize, ResolvedFault, Row};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// A run in which 256 KiB are touched page by page.
+    fn run_of(page_size: PageSize) -> Report {
+        let wanted = Wanted {
+            groups: vec![vec![Key::Kind]],
+            ..Wanted::default()
+        };
+        let metadata = Metadata {
+            page_size,
+            ..Metadata::default()
+        };
+        let mut analysis = Analysis::new(&wanted, &metadata);
+        for page in 0..(256 << 10) / page_size.bytes() {
+            let fault = ResolvedFault {
+                fault: Fault {
+                    address: page << page_size.shift(),
+                    ..Fault::default()
+                },
+                ..ResolvedFault::default()
+            };
+            analysis.add(&Row::Fault(Box::new(fault)), &mut ());
+        }
+        analysis.finish()
+    }
+
+    #[test]
+    fn machines_whose_pages_have_different_sizes_are_compared_by_memory() {
+        let arguments = Line::parse_from(["diff", "a", "b"]).arguments;
+        let of = |kib: u64| run_of(PageSize::of_bytes(kib << 10).unwrap());
+        let sides = |before, after| Sides {
+            before: vec![of(before)],
+            after: vec![of(after)],
+        };
+        let shown = text(&arguments, &sides(4, 64), Style::default());
+        assert!(
+            shown.contains("Pages have 4 KiB before and 64 KiB after"),
+            "{shown}"
+        );
+        // As many bytes in fewer faults.
+        let line = shown.lines().find(|line| line.ends_with("zero-fill"));
+        assert!(line.unwrap().contains("-60 (-93.8 %)"), "{shown}");
+        let head = shown.lines().find(|line| line.contains("faults before"));
+        assert!(head.unwrap().contains("memory"), "{shown}");
+        let json: Json = serde_json::from_str(&json(&arguments, &sides(4, 64))).unwrap();
+        let group = &json["tables"][0]["groups"][0];
+        assert_eq!(
+            (&group["pages"]["before"], &group["pages"]["after"]),
+            (&json!(64.0), &json!(4.0))
+        );
+        assert_eq!(group["bytes"]["before"], group["bytes"]["after"]);
+        let same = text(&arguments, &sides(16, 16), Style::default());
+        assert!(!same.contains("Pages have"), "{same}");
+    }
 
     #[test]
     fn a_change_and_what_it_is_worth() {

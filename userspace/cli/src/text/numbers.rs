@@ -74,9 +74,9 @@ pub fn share(one: u64, all: u64) -> String {
     percent(one as f64 / all as f64)
 }
 
-/// So many pages of 4 KiB as memory: `4 KiB`, `12.3 MiB`.
-pub fn memory(pages: u64) -> String {
-    let kib = pages.saturating_mul(4);
+/// Bytes as memory: `4 KiB`, `12.3 MiB`.
+pub fn memory(bytes: u64) -> String {
+    let kib = bytes / 1024;
     match kib {
         0..=1023 => format!("{kib} KiB"),
         1024..=1_048_575 => format!("{:.1} MiB", kib as f64 / 1024.0),
@@ -154,7 +154,7 @@ mod tests {
         );
         assert_eq!((share(1, 4), share(1, 0)), ("25.0 %".into(), String::new()));
         assert_eq!(
-            [1, 256, 400_000].map(memory),
+            [4096, 1 << 20, 400_000 << 12].map(memory),
             ["4 KiB", "1.0 MiB", "1.5 GiB"]
         );
         assert_eq!(

@@ -6,7 +6,7 @@ use fault_tracer_analysis::{
     stand_out, trends::trends as find_trends, Cost, Group, Groups, Key, Order, Outcome, Overview,
     Pattern, Program, Region, RegionsFound, StandOut, Touch, Value, Verdict, What,
 };
-use fault_tracer_trace::{Fate, Metadata, Name};
+use fault_tracer_trace::{Fate, Metadata, Name, PageSize};
 
 use super::{
     histogram,
@@ -43,8 +43,11 @@ pub fn text(arguments: &Arguments, read: &Read, style: Style) -> String {
             section("Read from the disk", cold(found, overview, arguments.top));
         }
         if arguments.refault {
-            section("Touched first and again", refault(found, arguments.top));
-            section("Growth", growth(found, arguments.top));
+            section(
+                "Touched first and again",
+                refault(found, arguments.top, report.page_size),
+            );
+            section("Growth", growth(found, arguments.top, report.page_size));
         }
         if arguments.trends {
             section("Trends", trends::lines(&find_trends(report), arguments.top));
@@ -85,8 +88,12 @@ pub fn text(arguments: &Arguments, read: &Read, style: Style) -> String {
 }
 
 fn title(file: &str, metadata: &Metadata) -> String {
+    let pages = match metadata.page_size {
+        usual if usual == PageSize::default() => String::new(),
+        other => format!(", pages of {}", memory(other.bytes())),
+    };
     format!(
-        "{file}: {} on {}, {}",
+        "{file}: {} on {}, {}{pages}",
         metadata.command, metadata.host, metadata.kernel
     )
 }
@@ -306,7 +313,7 @@ pub fn value(key: Key, value: &Value) -> String {
         (Key::File, Value::Unknown) => "[no file]".into(),
         (_, Value::Unknown) => "[unknown]".into(),
         (Key::Time, Value::Number(time_ns)) => format!("{:.3} s", *time_ns as f64 / 1e9),
-        (Key::Size, Value::Number(bytes)) => memory(bytes / 4096),
+        (Key::Size, Value::Number(bytes)) => memory(*bytes),
         (_, Value::Number(number)) => number.to_string(),
         (_, Value::Text(text)) => text.to_string(),
     }
@@ -471,7 +478,7 @@ pub fn cold_files(found: &RegionsFound) -> Vec<ColdFile> {
 }
 
 /// First touches and those after memory was given back.
-fn refault(found: &RegionsFound, top: usize) -> Vec<String> {
+fn refault(found: &RegionsFound, top: usize, page_size: PageSize) -> Vec<String> {
     let touched =
         |region: &Region| region.touched(Touch::First).faults + region.touched(Touch::Again).faults;
     let mut regions: Vec<_> = found
@@ -495,7 +502,7 @@ fn refault(found: &RegionsFound, top: usize) -> Vec<String> {
         let again = region.touched(Touch::Again);
         table.push(vec![
             grouped(first.faults),
-            memory(first.faults),
+            memory(first.faults.saturating_mul(page_size.bytes())),
             grouped(again.faults),
             share(again.faults, touched(region)),
             if again.time_ns == 0 {
@@ -516,7 +523,7 @@ fn refault(found: &RegionsFound, top: usize) -> Vec<String> {
 }
 
 /// How the memory of programs grew over time: a sign for each step.
-fn growth(found: &RegionsFound, top: usize) -> Vec<String> {
+fn growth(found: &RegionsFound, top: usize, page_size: PageSize) -> Vec<String> {
     let mut lines = Vec::new();
     let first = |program: &Program| {
         program
@@ -535,7 +542,7 @@ fn growth(found: &RegionsFound, top: usize) -> Vec<String> {
         let late = program.late_part.unwrap_or(0.0);
         lines.push(format!(
             "  {} touched first by {}, {} of it in the second half of the time",
-            memory(first(program)),
+            memory(first(program).saturating_mul(page_size.bytes())),
             short_name(&program.path),
             percent(late)
         ));
@@ -635,6 +642,10 @@ mod tests {
 
     /// A trace of 300 faults of churn in the heap, and of 20 of a file from the disk.
     fn read(arguments: &Arguments) -> Read {
+        read_of(arguments, PageSize::default())
+    }
+
+    fn read_of(arguments: &Arguments, page_size: PageSize) -> Read {
         let wanted = Wanted {
             filter: arguments.filter.clone(),
             groups: match arguments.by.as_slice() {
@@ -645,7 +656,14 @@ mod tests {
             regions: true,
             code: false,
         };
-        let mut analysis = Analysis::new(&wanted, None);
+        let metadata = Metadata {
+            command: "a --once".into(),
+            host: "here".into(),
+            kernel: "Linux 7".into(),
+            page_size,
+            ..Metadata::default()
+        };
+        let mut analysis = Analysis::new(&wanted, &metadata);
         for n in 0..320u64 {
             let cold = n >= 300;
             let mapping = if cold { "/data,1" } else { "[heap]" };
@@ -671,20 +689,45 @@ mod tests {
             analysis.add(&Row::Fault(Box::new(fault)), &mut ());
         }
         Read {
-            metadata: Metadata {
-                command: "a --once".into(),
-                host: "here".into(),
-                kernel: "Linux 7".into(),
-                ..Metadata::default()
-            },
+            metadata,
             report: analysis.finish(),
             ended: Ended::whole(),
         }
     }
 
     fn shown(options: &str) -> String {
+        shown_of(options, PageSize::default())
+    }
+
+    fn shown_of(options: &str, page_size: PageSize) -> String {
         let arguments = arguments(options);
-        text(&arguments, &read(&arguments), Style::default())
+        text(
+            &arguments,
+            &read_of(&arguments, page_size),
+            Style::default(),
+        )
+    }
+
+    #[test]
+    fn memory_is_counted_in_pages_of_the_traced_machine() {
+        let of = |options, kib: u64| shown_of(options, PageSize::of_bytes(kib << 10).unwrap());
+        // 100 pages of 4 KiB, which are touched three times.
+        for (kib, line) in [
+            (4, "    100  400 KiB    200  66.7 %"),
+            (16, "     25  400 KiB    275  91.7 %"),
+            (64, "      7  448 KiB    293  97.7 %"),
+        ] {
+            let text = of("--refault", kib);
+            assert!(text.contains(line), "{kib}: {text}");
+        }
+        let first = |kib| of("", kib).lines().next().unwrap().to_owned();
+        assert_eq!(first(4), "x.arrow: a --once on here, Linux 7");
+        assert_eq!(
+            first(16),
+            "x.arrow: a --once on here, Linux 7, pages of 16 KiB"
+        );
+        let sizes = [4096, 65536, 32 << 20].map(|bytes| value(Key::Size, &Value::Number(bytes)));
+        assert_eq!(sizes, ["4 KiB", "64 KiB", "32.0 MiB"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use fault_tracer_analysis::{
     stand_out,
     trends::{trends, Trend},
     Cost, Counts, Group, Groups, Key, Outcome, Overview, Pattern, Powers, Program, Region,
-    StandOut, Touch, Value, Verdict, What, WINDOWS,
+    StandOut, Touch, Value, Verdict, What, WINDOW_BYTES,
 };
 use fault_tracer_trace::{Access, Fate, Kind, Metadata};
 use serde_json::{json, Map, Value as Json};
@@ -89,6 +89,7 @@ pub fn trace(file: &str, metadata: &Metadata, whole: bool) -> Json {
         "latency": metadata.latency,
         "attempts_apart": metadata.attempts_apart,
         "selection": metadata.selection,
+        "page_bytes": metadata.page_size.bytes(),
         "whole": whole,
     })
 }
@@ -307,10 +308,10 @@ fn region(region: &Region) -> Json {
         _ => None,
     };
     let blocks = &region.blocks;
-    let windows: Vec<_> = WINDOWS
+    let windows: Vec<_> = WINDOW_BYTES
         .iter()
         .zip(blocks.windows)
-        .map(|(pages, windows)| json!({"kib": pages * 4, "windows": windows}))
+        .map(|(bytes, windows)| json!({"kib": bytes / 1024, "windows": windows}))
         .collect();
     json.extend(Map::from_iter([
         ("program".into(), json!(region.program.as_deref())),

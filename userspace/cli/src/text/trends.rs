@@ -170,7 +170,7 @@ fn worth_trying(shape: Shape) -> Option<&'static str> {
         Shape::LibraryCopies => "static linking, -Bsymbolic and hidden visibility: fewer relocations",
         Shape::RandomFile => "MAP_POPULATE or MADV_POPULATE_READ, if most of the file is needed",
         Shape::HeapRamp => "glibc.malloc.hugetlb=1, or an allocator that takes memory in larger pieces",
-        Shape::Buffers => "MAP_POPULATE, or aligned buffers of 2 MiB and more, for huge pages",
+        Shape::Buffers => "MAP_POPULATE, or buffers as large as a huge page and more, and aligned to one",
         Shape::RandomMemory => "MADV_POPULATE_WRITE or huge pages, if most of it is needed",
         Shape::EvenPace => "larger pieces: each step takes one fault",
         Shape::ReadThenWrite => "write first what is written anyway, or MADV_POPULATE_WRITE",

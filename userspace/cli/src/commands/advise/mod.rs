@@ -13,7 +13,7 @@ use fault_tracer_analysis::{
 };
 use fault_tracer_client::{Clock, Stacks};
 use fault_tracer_recorder::Consumer;
-use fault_tracer_trace::Row;
+use fault_tracer_trace::{Metadata, Row};
 
 mod apply;
 mod measure;
@@ -217,7 +217,11 @@ fn record(command: &[OsString]) -> anyhow::Result<(String, Vec<Advice>, u8)> {
         regions: true,
         ..Wanted::default()
     };
-    let analysing = Analysing(Analysis::new(&wanted, None));
+    let metadata = Metadata {
+        page_size: live.page_size(),
+        ..Metadata::default()
+    };
+    let analysing = Analysing(Analysis::new(&wanted, &metadata));
     let observed = launch::observe(&mut live, &how, analysing, PERIOD, |_, _| Ok(true));
     match launch::account_of(observed) {
         Ok((analysing, account)) => {
