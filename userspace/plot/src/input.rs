@@ -19,9 +19,6 @@ use crate::Error;
 /// Stands for "none" in columns of indices.
 pub const NONE: u32 = u32::MAX;
 
-/// Bytes of a page: the grain of pictures.
-pub const PAGE: u64 = 4096;
-
 /// A duration that was not recorded.
 pub const NO_DURATION: u64 = u64::MAX;
 
@@ -404,6 +401,7 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         let input = &mut self.input;
+        let page_size = input.metadata.page_size;
         let index = input.time_ns.len();
         if index >= FAULTS_MOST {
             return Err(Error::TooMany);
@@ -435,7 +433,7 @@ impl<'a> Builder<'a> {
             base: place
                 .and_then(|place| place.file_offset)
                 .map(|offset| fault.address.wrapping_sub(offset))
-                .filter(|base| base % PAGE == 0),
+                .filter(|base| page_size.start_of(*base) == *base),
             writable: place.is_some_and(|place| place.permissions.as_bytes().get(1) == Some(&b'w')),
             area: Area::of(fault.address),
             owner: NONE,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where a fault is in its panel: pages from the panel's bottom, with big holes cut out.
+//! Where a fault is in its panel: pages from the panel's bottom, with big holes cut out. Pages are those of the traced
+//! machine: they are the grain of pictures, and so are the numbers of pages here.
 //!
 //! In panels of files that is the offset in the file, so that all processes lie over each other. In others it
 //! is the address; where several address spaces have the region, they are aligned at its edge.
@@ -8,7 +9,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::{
-    input::{Input, NONE, PAGE},
+    input::{Input, NONE},
     regions::Group,
     spaces::Spaces,
     Error,
@@ -117,6 +118,7 @@ pub fn layout(input: &Input, groups: &[Group]) -> Result<Layout, Error> {
     let panel_of: Vec<u32> = keys.iter().map(|key| number[key]).collect();
 
     let faults = input.len();
+    let page_size = input.metadata.page_size;
     let mut y = Vec::with_capacity(faults);
     let mut place = Vec::with_capacity(faults);
     let mut bases = Vec::new();
@@ -133,7 +135,7 @@ pub fn layout(input: &Input, groups: &[Group]) -> Result<Layout, Error> {
         let here = cluster.y + (page - cluster.first);
         // CAST: panel() has checked it.
         y.push(here as u32);
-        let base = (input.address[index] / PAGE).wrapping_sub(here);
+        let base = page_size.page_of(input.address[index]).wrapping_sub(here);
         let known = match last_base {
             Some((last, known)) if last == base => known,
             _ => *base_index.entry(base).or_insert_with(|| {
@@ -158,7 +160,8 @@ pub fn layout(input: &Input, groups: &[Group]) -> Result<Layout, Error> {
 /// The page of a fault as its panel counts: of the file, or of the address space.
 fn page_of(input: &Input, index: usize, region: u32) -> u64 {
     let base = input.regions[region as usize].base.unwrap_or(0);
-    input.address[index].wrapping_sub(base) / PAGE
+    let page_size = input.metadata.page_size;
+    page_size.page_of(input.address[index].wrapping_sub(base))
 }
 
 /// Finds the slot of a fault.

@@ -377,6 +377,7 @@ fn metadata(
         "host": metadata.host,
         "kernel": metadata.kernel,
         "clock": metadata.clock,
+        "pageBytes": metadata.page_size.bytes(),
         "version": metadata.version,
         "wallStart": scene.wall_start_ns().to_string(),
         "wallError": metadata.wall_error_ns.to_string(),

@@ -3,7 +3,8 @@
 //! Small traces for tests.
 
 use fault_tracer_trace::{
-    Access, Fate, Fault, Kind, Metadata, Place, ResolvedFault, Row, ThreadEvent, ThreadRow,
+    Access, Fate, Fault, Kind, Metadata, PageSize, Place, ResolvedFault, Row, ThreadEvent,
+    ThreadRow,
 };
 
 use crate::{input::Processes, scene::Scene, Error};
@@ -55,8 +56,14 @@ pub fn event(what: ThreadEvent, time_ns: u64, pid: u32, parent: u32) -> Row {
 
 /// The scene of rows.
 pub fn scene(rows: Vec<Row>) -> Result<Scene, Error> {
+    scene_of(rows, PageSize::default())
+}
+
+/// The scene of rows of a machine with such pages.
+pub fn scene_of(rows: Vec<Row>, page_size: PageSize) -> Result<Scene, Error> {
     let metadata = Metadata {
         command: "test".into(),
+        page_size,
         ..Metadata::default()
     };
     let rows = rows.into_iter().map(Ok::<_, std::convert::Infallible>);

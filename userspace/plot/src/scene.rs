@@ -6,12 +6,12 @@ use std::borrow::Borrow;
 
 use fault_tracer_trace::{
     export::{Band, Bands, Symbols},
-    Kind, Metadata, Name, Row,
+    Kind, Metadata, Name, PageSize, Row,
 };
 use rustc_hash::FxHashMap;
 
 use crate::{
-    input::{Builder, CodeKey, Event, Frame, Input, Missing, Processes, Thread, What, NONE, PAGE},
+    input::{Builder, CodeKey, Event, Frame, Input, Missing, Processes, Thread, What, NONE},
     layout::{layout, Panel},
     regions::groups,
     Error,
@@ -145,10 +145,11 @@ impl Scene {
             left_out,
             bounds_ns,
         } = input;
-        // CAST: 12 bits.
+        let page_size = metadata.page_size;
+        // CAST: 16 bits at most.
         let low = address
             .iter()
-            .map(|address| (address % PAGE) as u16)
+            .map(|address| (address - page_size.start_of(*address)) as u16)
             .collect();
         drop(address);
 
@@ -227,6 +228,7 @@ impl Scene {
             labels: labels.map(|panel| self.label(panel).into()).collect(),
             faults: self.class.iter().zip(&self.y).zip(&self.low),
             classes: &self.classes,
+            page_size: self.metadata.page_size,
         }
     }
 
@@ -275,6 +277,7 @@ struct InBands<'a, F> {
     labels: Vec<Name>,
     faults: F,
     classes: &'a [Class],
+    page_size: PageSize,
 }
 
 impl<'a, F> Bands for InBands<'a, F>
@@ -286,7 +289,7 @@ where
         let panel = self.classes[class as usize].panel;
         Some(Band {
             panel,
-            offset: u64::from(y) * PAGE + u64::from(low),
+            offset: (u64::from(y) << self.page_size.shift()) + u64::from(low),
             label: Name::clone(&self.labels[panel as usize]),
         })
     }

@@ -8,7 +8,6 @@ use base64::{engine::general_purpose::STANDARD, Engine as _};
 use fault_tracer_trace::Access;
 
 use crate::{
-    input::PAGE,
     layout::Panel,
     palette,
     raster::{colours, heights, weights, Frame, Raster},
@@ -258,7 +257,7 @@ fn panel_frame(out: &mut String, scene: &Scene, panel: &Panel, frame: Frame, acr
             continue;
         }
         free = text;
-        let place = segment.page.wrapping_mul(PAGE);
+        let place = segment.page.wrapping_mul(scene.metadata.page_size.bytes());
         let label = match (panel.group.is_file(), panel.segments.len()) {
             (true, _) if multiple(panel) => {
                 let name = scene.name(segment.mapping).map(short_name);
@@ -282,7 +281,7 @@ fn panel_frame(out: &mut String, scene: &Scene, panel: &Panel, frame: Frame, acr
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-size=\"10\" fill=\"{MUTED}\">{}, aligned</text>",
             LEFT - 6,
             top + 12,
-            size(panel.pages.saturating_mul(PAGE))
+            size(panel.pages.saturating_mul(scene.metadata.page_size.bytes()))
         );
     }
 }

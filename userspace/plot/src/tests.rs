@@ -4,19 +4,19 @@
 
 use std::{convert::Infallible, io::Read as _};
 
-use fault_tracer_trace::{Fate, Kind, Metadata, Row, ThreadEvent};
+use fault_tracer_trace::{export::Bands as _, Fate, Kind, Metadata, PageSize, Row, ThreadEvent};
 use flate2::read::ZlibDecoder;
 use proptest::prelude::*;
 
 use crate::{
     encode::{mark_chunk, raw_chunk, text, Less, CHUNK_FAULTS},
-    input::{Processes, What, NO_DURATION, PAGE},
+    input::{Processes, What, NO_DURATION},
     page,
     page::json_bytes,
     pdf, png,
     pyramid::pyramid,
     raster::{heights, weights, Raster},
-    sample::{event, fault, many, scene},
+    sample::{event, fault, many, scene, scene_of},
     scene::{Scene, Trend},
     svg, terminal, Error, PageOptions, Size,
 };
@@ -24,7 +24,7 @@ use crate::{
 fn address(scene: &Scene, index: usize) -> u64 {
     let base = scene.bases[scene.place[index] as usize];
     base.wrapping_add(u64::from(scene.y[index]))
-        .wrapping_mul(PAGE)
+        .wrapping_mul(scene.metadata.page_size.bytes())
         .wrapping_add(u64::from(scene.low[index]))
 }
 
@@ -47,6 +47,40 @@ fn files_lie_over_each_other_by_their_offsets() {
     assert_eq!(address(&scene, 0), 0x7f00_0000_3123);
     assert_eq!(address(&scene, 1), 0x7e55_0000_3000);
     assert_eq!(scene.panels[0].segments[0].page, 3);
+}
+
+#[test]
+fn pages_are_those_of_the_traced_machine() {
+    // 300 KiB of a file, and the last byte of the page behind it.
+    for (bytes, pages) in [(4 << 10, 76), (16 << 10, 19), (64 << 10, 5)] {
+        let file = |offset| Some(("/lib/a.so", "r-xp", Some(offset)));
+        let last = 300 << 10;
+        let rows = [0, 0x1234, last]
+            .map(|offset| row(fault(offset, 0x7f00_0010_0000 + offset, file(offset))));
+        let page_size = PageSize::of_bytes(bytes).unwrap();
+        let scene = scene_of(rows.to_vec(), page_size).unwrap();
+        assert_eq!(scene.panels[0].pages, pages, "{bytes}");
+        assert_eq!(u64::from(scene.y[1]), 0x1234 / bytes);
+        let places: Vec<_> = (0..3).map(|index| address(&scene, index)).collect();
+        assert_eq!(
+            places,
+            [0, 0x1234, last].map(|offset| 0x7f00_0010_0000 + offset)
+        );
+        let mut bands = scene.bands();
+        let offsets = [(); 3].map(|()| bands.next().unwrap().offset);
+        assert_eq!(offsets, [0, 0x1234, last]);
+    }
+    // The base of a mapping is whole pages of that machine: what is none has no panel of its own.
+    let odd = |page_size| {
+        let rows = vec![row(fault(
+            1,
+            0x7f00_0000_1000,
+            Some(("/lib/a.so", "r-xp", Some(0))),
+        ))];
+        scene_of(rows, page_size).unwrap().panels[0].group.is_file()
+    };
+    assert!(odd(PageSize::default()));
+    assert!(!odd(PageSize::of_bytes(64 << 10).unwrap()));
 }
 
 #[test]
@@ -491,7 +525,7 @@ fn processes_may_be_apart() {
         for index in 0..u64::from(pid) {
             let mut fault = fault(
                 index * 100 + u64::from(pid),
-                0x5600_0000_0000 + (u64::from(pid) << 30) + index * PAGE,
+                0x5600_0000_0000 + (u64::from(pid) << 30) + index * 4096,
                 Some(("[heap]", "rw-p", None)),
             );
             fault.fault.pid = pid;

@@ -245,13 +245,13 @@ function drawPanels(g, right, ink, muted, faint) {
       }
     }
     if (segments.length === 0 && height >= 24) {
-      place(top + height - 8, `${sizeText(M.panels[panel].pages * 4096)}, aligned`);
+      place(top + height - 8, `${sizeText(M.panels[panel].pages * M.pageBytes)}, aligned`);
     }
   });
 }
 
 const addressText = (file, page, more) => {
-  const value = (BigInt("0x" + page) + BigInt(Math.max(0, Math.round(more)))) * 4096n;
+  const value = (BigInt("0x" + page) + BigInt(Math.max(0, Math.round(more)))) * BigInt(M.pageBytes);
   return (file ? "+" : "") + hex(BigInt.asUintN(64, value));
 };
 

@@ -302,7 +302,7 @@ function factsOf(points, i) {
   const segment = segmentAt(panel, points.y[i]);
   const offset =
     M.panels[panel].file && segment
-      ? " + " + hex((BigInt("0x" + segment[2]) + BigInt(points.y[i] - segment[0])) * 4096n + BigInt(low))
+      ? " + " + hex((BigInt("0x" + segment[2]) + BigInt(points.y[i] - segment[0])) * BigInt(M.pageBytes) + BigInt(low))
       : "";
   facts.push(["mapping", name + offset]);
   facts.push(["kind", `${M.kinds[kind]}, ${M.accesses[access]}`]);

@@ -240,8 +240,8 @@ async function summarize(box) {
 function showSummary(sum) {
   const seconds = ((sum.box.t1 - sum.box.t0) * M.step) / 1e9;
   const rows = [["faults", grouped(sum.faults)]];
-  if (sum.pages !== null) rows.push(["pages", `${grouped(sum.pages)} (${sizeText(sum.pages * 4096)})`]);
-  rows.push(["bytes", sizeText(sum.faults * 4096)]);
+  if (sum.pages !== null) rows.push(["pages", `${grouped(sum.pages)} (${sizeText(sum.pages * M.pageBytes)})`]);
+  rows.push(["bytes", sizeText(sum.faults * M.pageBytes)]);
   rows.push(["from", clockText(sum.box.t0, (sum.box.t1 - sum.box.t0) * M.step * 1e-3, false)]);
   rows.push(["length", shortTime(seconds * 1e9)]);
   if (seconds > 0) rows.push(["rate", `${grouped(sum.faults / seconds)} a second`]);

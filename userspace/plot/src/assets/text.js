@@ -80,7 +80,7 @@ const hex = (value) => "0x" + value.toString(16);
 /** The address of page y of a place, as a BigInt. */
 function addressOf(place, y, low) {
   const base = BigInt("0x" + T.bases[place]);
-  return BigInt.asUintN(64, (base + BigInt(y)) * 4096n + BigInt(low));
+  return BigInt.asUintN(64, (base + BigInt(y)) * BigInt(M.pageBytes) + BigInt(low));
 }
 
 /** The segment of a panel that has page y; undefined where address spaces are aligned. */
