@@ -12,8 +12,10 @@ use std::{
 use anyhow::Result;
 use clap::ValueEnum;
 
-/// Bytes of a page on x86-64, and of the blocks in which data is moved where the order counts.
-pub const PAGE: usize = 4096;
+/// Bytes of a page, and of the blocks in which data is moved where the order counts.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
 
 /// Bytes that a system call moves at once, where the order does not count.
 pub const CHUNK: usize = 64 * 1024;
@@ -113,7 +115,7 @@ impl Lab {
     /// Offsets of all pages, in the order asked for.
     pub fn pages(&self) -> Vec<usize> {
         const STRIDE: usize = 16;
-        let pages = self.bytes / PAGE;
+        let pages = self.bytes / page_size();
         let mut order: Vec<usize> = match self.order {
             Order::Sequential | Order::Random => (0..pages).collect(),
             Order::Strided => (0..STRIDE)
@@ -123,7 +125,7 @@ impl Lab {
         if self.order == Order::Random {
             fastrand::Rng::with_seed(7).shuffle(&mut order);
         }
-        order.into_iter().map(|page| page * PAGE).collect()
+        order.into_iter().map(|page| page * page_size()).collect()
     }
 }
 
@@ -144,7 +146,8 @@ mod tests {
             let is_sorted = pages.is_sorted();
             assert_eq!(is_sorted, *order == Order::Sequential);
             pages.sort_unstable();
-            assert_eq!(pages, (0..256).map(|page| page * PAGE).collect::<Vec<_>>());
+            let all: Vec<_> = (0..lab.bytes).step_by(page_size()).collect();
+            assert_eq!(pages, all);
         }
     }
 }

@@ -16,8 +16,6 @@ use core::ffi::{c_char, c_int, c_void, CStr};
 
 /// Smaller mappings are left alone: to populate them saves less than the call costs.
 const POPULATE_LEAST: usize = 64 << 10;
-/// A huge page.
-const HUGE_LEAST: usize = 2 << 20;
 
 /// What is applied.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +43,14 @@ fn wanted() -> Option<Advice> {
     }
 }
 
+/// Bytes of a huge page: a page of entries of 8 bytes maps it.
+fn huge_page_bytes() -> usize {
+    // SAFETY: The call reads a constant of the process, in signal handlers, too.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // CAST: it is positive.
+    page as usize / 8 * page as usize
+}
+
 /// Gives a new mapping the advice that is wanted, if it is for such mappings.
 fn advise(start: *mut c_void, length: usize, protection: c_int, flags: c_int) {
     const KIND: c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -58,7 +64,7 @@ fn advise(start: *mut c_void, length: usize, protection: c_int, flags: c_int) {
         Some(Advice::Populate) if is_memory && length >= POPULATE_LEAST => {
             libc::MADV_POPULATE_WRITE
         }
-        Some(Advice::Huge) if is_memory && length >= HUGE_LEAST => libc::MADV_HUGEPAGE,
+        Some(Advice::Huge) if is_memory && length >= huge_page_bytes() => libc::MADV_HUGEPAGE,
         Some(Advice::PopulateFile) if is_file && length >= POPULATE_LEAST => {
             libc::MADV_POPULATE_READ
         }

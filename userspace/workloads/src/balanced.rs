@@ -23,7 +23,7 @@ pub struct Options {
     /// Pages
     #[arg(long, default_value = "200")]
     pages: NonZeroUsize,
-    /// The pages are huge ones of 2 MiB, that the kernel made by itself
+    /// The pages are huge ones, that the kernel made by itself
     #[arg(long)]
     huge: bool,
     /// The second thread does not read: it moves the pages to the one node and to the other

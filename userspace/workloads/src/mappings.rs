@@ -16,7 +16,7 @@ use std::{
 use anyhow::{bail, Context, Result};
 use clap::Args;
 
-use crate::memory::page_size;
+use crate::memory::{huge_page_size, page_size};
 
 #[derive(Args, Clone)]
 pub struct Options {
@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     map(21, WRITE, PRIVATE | ANONYMOUS | libc::MAP_GROWSDOWN, None)?;
     if options.huge {
-        let huge_pages = (2 << 20) / page;
+        let huge_pages = huge_page_size() / page;
         map(
             huge_pages,
             WRITE,

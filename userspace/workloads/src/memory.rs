@@ -21,6 +21,11 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// Bytes of a huge page that the kernel makes by itself: a page of entries of 8 bytes maps it.
+pub fn huge_page_size() -> usize {
+    page_size() / 8 * page_size()
+}
+
 /// The calling thread's id.
 pub fn thread_id() -> u32 {
     rustix::thread::gettid()
@@ -130,9 +135,9 @@ impl Region {
         Self::at(start, pages, stride)
     }
 
-    /// Fresh private memory in huge pages of 2 MiB that the kernel makes by itself.
+    /// Fresh private memory in huge pages that the kernel makes by itself.
     pub fn transparent_huge(pages: NonZeroUsize) -> Result<Self> {
-        let stride = 2 << 20;
+        let stride = huge_page_size();
         // One more, to begin at a multiple.
         let more = pages.checked_add(1).context("too many pages")?;
         let length = Self::bytes(more, stride)?;

@@ -14,7 +14,7 @@ use rustix::mm::MapFlags;
 
 use super::{Cases, Way};
 use crate::{
-    lab::{Lab, Moved, CHUNK, PAGE},
+    lab::{page_size, Lab, Moved, CHUNK},
     map::Map,
 };
 
@@ -91,13 +91,19 @@ fn write(lab: &Lab) -> Result<Moved> {
 
 fn alignment(lab: &Lab) -> Result<Moved> {
     let file = source(lab)?;
-    let mut buffer = buffer(2 * PAGE)?;
-    let aligned = file.read_at(&mut buffer[..PAGE], 0)?;
-    ensure!(aligned == PAGE, "{aligned} bytes were read");
+    let mut buffer = buffer(2 * page_size())?;
+    let aligned = file.read_at(&mut buffer[..page_size()], 0)?;
+    ensure!(aligned == page_size(), "{aligned} bytes were read");
     for (what, result) in [
-        ("an odd offset", file.read_at(&mut buffer[..PAGE], 1)),
-        ("an odd length", file.read_at(&mut buffer[..PAGE - 1], 0)),
-        ("an odd address", file.read_at(&mut buffer[1..=PAGE], 0)),
+        ("an odd offset", file.read_at(&mut buffer[..page_size()], 1)),
+        (
+            "an odd length",
+            file.read_at(&mut buffer[..page_size() - 1], 0),
+        ),
+        (
+            "an odd address",
+            file.read_at(&mut buffer[1..=page_size()], 0),
+        ),
     ] {
         match result {
             Ok(bytes) => println!("{what}: {bytes} bytes were read"),

@@ -8,7 +8,7 @@ use rustix::mm::{Advice, MapFlags};
 
 use super::{Cases, Way};
 use crate::{
-    lab::{Lab, Moved, PAGE},
+    lab::{page_size, Lab, Moved},
     map::Map,
 };
 
@@ -64,6 +64,11 @@ fn write(memory: &mut Map, pages: &[usize]) {
 fn read(memory: &Map, pages: &[usize]) {
     for &offset in pages {
         // SAFETY: As above.
-        unsafe { memory.as_ptr().add(offset / PAGE * PAGE).read_volatile() };
+        unsafe {
+            memory
+                .as_ptr()
+                .add(offset / page_size() * page_size())
+                .read_volatile()
+        };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Huge pages: one fault for 2 MiB of memory. `madvise-hugepage` shows what files get.
+//! Huge pages: one fault for all the memory of one. `madvise-hugepage` shows what files get.
 
 use anyhow::Result;
 use rustix::mm::{Advice, MapFlags};
@@ -15,13 +15,13 @@ pub const WAYS: &[Way] = &[
     Way {
         name: "huge-pages",
         cases: Cases::Memory,
-        shows: "MADV_HUGEPAGE on memory: a fault for each 2 MiB",
+        shows: "MADV_HUGEPAGE on memory: a fault for each huge page",
         run: |lab| write(lab, Advice::LinuxHugepage),
     },
     Way {
         name: "huge-pages-not",
         cases: Cases::Memory,
-        shows: "MADV_NOHUGEPAGE: a fault for each 4 KiB",
+        shows: "MADV_NOHUGEPAGE: a fault for each page",
         run: |lab| write(lab, Advice::LinuxNoHugepage),
     },
 ];

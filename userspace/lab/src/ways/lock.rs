@@ -8,7 +8,7 @@ use rustix::mm::{mlock, mlock_with, mlockall, munlockall, MapFlags, MlockAllFlag
 
 use super::{Cases, Way};
 use crate::{
-    lab::{Lab, Moved, PAGE},
+    lab::{page_size, Lab, Moved},
     map::Map,
 };
 
@@ -38,9 +38,9 @@ pub const WAYS: &[Way] = &[
 
 fn touch(map: &mut Map) -> Moved {
     for page in 0..TOUCHED {
-        map[page * PAGE] = 1;
+        map[page * page_size()] = 1;
     }
-    Moved::unseen(TOUCHED * PAGE)
+    Moved::unseen(TOUCHED * page_size())
 }
 
 fn memory(lab: &Lab) -> Result<Map> {

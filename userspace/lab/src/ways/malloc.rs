@@ -9,7 +9,7 @@ use std::alloc::{alloc, dealloc, Layout};
 use anyhow::{ensure, Result};
 
 use super::{Cases, Way};
-use crate::lab::{Lab, Moved, PAGE};
+use crate::lab::{page_size, Lab, Moved};
 
 const SMALL: usize = 64 * 1024;
 const LARGE: usize = 1024 * 1024;
@@ -42,7 +42,7 @@ pub const WAYS: &[Way] = &[
         name: "posix-memalign",
         cases: Cases::Memory,
         shows: "1 MiB that begins on a page",
-        run: |lab| again_and_again(lab, LARGE, PAGE),
+        run: |lab| again_and_again(lab, LARGE, page_size()),
     },
 ];
 
@@ -54,7 +54,7 @@ fn again_and_again(lab: &Lab, bytes: usize, alignment: usize) -> Result<Moved> {
         // SAFETY: The layout has a size.
         let memory = unsafe { alloc(layout) };
         ensure!(!memory.is_null(), "no memory");
-        for offset in (0..bytes).step_by(PAGE) {
+        for offset in (0..bytes).step_by(page_size()) {
             // SAFETY: Within the memory. Volatile, as nobody reads it.
             unsafe { memory.add(offset).write_volatile(1) };
         }

@@ -17,7 +17,7 @@ use rustix::{
 
 use super::{Cases, Way};
 use crate::{
-    lab::{Lab, Moved, PAGE},
+    lab::{page_size, Lab, Moved},
     map::Map,
 };
 
@@ -57,7 +57,7 @@ fn read(lab: &Lab) -> Result<Moved> {
 pub fn read_pages(lab: &Lab, map: &Map) -> Moved {
     let mut moved = Moved::default();
     for offset in lab.pages() {
-        moved.read(&map[offset..offset + PAGE]);
+        moved.read(&map[offset..offset + page_size()]);
     }
     moved
 }
@@ -67,7 +67,7 @@ fn write(lab: &Lab) -> Result<Moved> {
     let to = lab.target_of_full_length()?;
     let mut map = Map::of_file(&to, lab.bytes, MapFlags::SHARED)?;
     for offset in lab.pages() {
-        map[offset..offset + PAGE].copy_from_slice(&from[offset..offset + PAGE]);
+        map[offset..offset + page_size()].copy_from_slice(&from[offset..offset + page_size()]);
     }
     Ok(Moved::unseen(lab.bytes))
 }
@@ -79,10 +79,10 @@ fn overwrite(lab: &Lab) -> Result<Moved> {
     fadvise(&to, 0, None, Advice::DontNeed)?;
     let mut map = Map::of_file(&to, lab.bytes, MapFlags::SHARED)?;
     let from = lab.source()?;
-    let mut page = vec![0; PAGE];
+    let mut page = vec![0; page_size()];
     for offset in lab.pages() {
         from.read_exact_at(&mut page, offset as u64)?;
-        map[offset..offset + PAGE].copy_from_slice(&page);
+        map[offset..offset + page_size()].copy_from_slice(&page);
     }
     Ok(Moved::unseen(lab.bytes))
 }

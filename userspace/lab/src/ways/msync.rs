@@ -8,7 +8,7 @@ use rustix::mm::{msync, MapFlags, MsyncFlags};
 
 use super::{Cases, Way};
 use crate::{
-    lab::{Lab, Moved, PAGE},
+    lab::{page_size, Lab, Moved},
     map::Map,
 };
 
@@ -32,7 +32,7 @@ fn write(lab: &Lab, flags: MsyncFlags) -> Result<Moved> {
     let mut map = Map::of_file(&lab.target_of_full_length()?, lab.bytes, MapFlags::SHARED)?;
     let mut copy = || {
         for offset in lab.pages() {
-            map[offset..offset + PAGE].copy_from_slice(&from[offset..offset + PAGE]);
+            map[offset..offset + page_size()].copy_from_slice(&from[offset..offset + page_size()]);
         }
         map.start()
     };

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use anyhow::Result;
 
 use super::{Cases, Way};
-use crate::lab::{Lab, Moved, PAGE};
+use crate::lab::{page_size, Lab, Moved};
 
 pub const WAYS: &[Way] = &[
     Way {
@@ -27,7 +27,7 @@ pub const WAYS: &[Way] = &[
 
 fn pread(lab: &Lab) -> Result<Moved> {
     let file = lab.source()?;
-    let mut page = vec![0; PAGE];
+    let mut page = vec![0; page_size()];
     let mut moved = Moved::default();
     for offset in lab.pages() {
         file.read_exact_at(&mut page, offset as u64)?;
@@ -38,7 +38,7 @@ fn pread(lab: &Lab) -> Result<Moved> {
 
 fn pwrite(lab: &Lab) -> Result<Moved> {
     let (from, to) = (lab.source()?, lab.target_of_full_length()?);
-    let mut page = vec![0; PAGE];
+    let mut page = vec![0; page_size()];
     for offset in lab.pages() {
         from.read_exact_at(&mut page, offset as u64)?;
         to.write_all_at(&page, offset as u64)?;

@@ -10,7 +10,7 @@ use rustix::mm::{Advice, MapFlags};
 
 use super::{Cases, Way};
 use crate::{
-    lab::{Lab, Moved, PAGE},
+    lab::{page_size, Lab, Moved},
     map::Map,
 };
 
@@ -40,7 +40,7 @@ fn start(lab: &Lab, program: fn() -> Result<()>) -> Result<Moved> {
     let mut memory = Map::of_memory(lab.bytes, MapFlags::PRIVATE)?;
     memory.advise(Advice::LinuxNoHugepage).ok();
     for round in 1..=2 {
-        for offset in (0..lab.bytes).step_by(PAGE) {
+        for offset in (0..lab.bytes).step_by(page_size()) {
             memory[offset] = round;
         }
         if round == 1 {

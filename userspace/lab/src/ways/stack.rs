@@ -8,7 +8,7 @@ use std::{hint::black_box, thread};
 use anyhow::{anyhow, Result};
 
 use super::{Cases, Way};
-use crate::lab::{Lab, Moved, PAGE};
+use crate::lab::{Lab, Moved};
 
 pub const WAYS: &[Way] = &[Way {
     name: "stack",
@@ -23,7 +23,7 @@ fn grow(lab: &Lab) -> Result<Moved> {
         .stack_size(bytes + (1 << 20))
         .spawn(move || {
             for _ in 0..2 {
-                deeper(bytes / (2 * PAGE));
+                deeper(bytes / (2 * FRAME));
             }
         })?;
     thread
@@ -32,12 +32,15 @@ fn grow(lab: &Lab) -> Result<Moved> {
     Ok(Moved::unseen(bytes))
 }
 
-/// Each call has a page of its own on the stack, and some bytes.
+/// Bytes of a call: no page is smaller.
+const FRAME: usize = 4096;
+
+/// Each call has so many bytes of its own on the stack, and some more.
 fn deeper(calls: usize) -> u8 {
-    let mut page = [0u8; PAGE];
+    let mut page = [0u8; FRAME];
     black_box(&mut page);
     if calls == 0 {
         return page[0];
     }
-    deeper(calls - 1).wrapping_add(page[PAGE - 1])
+    deeper(calls - 1).wrapping_add(page[FRAME - 1])
 }

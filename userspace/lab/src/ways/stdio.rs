@@ -8,7 +8,7 @@ use std::{ffi::CString, os::unix::ffi::OsStrExt as _, path::Path, ptr::NonNull};
 use anyhow::{Context as _, Result};
 
 use super::{Cases, Way};
-use crate::lab::{Lab, Moved, PAGE};
+use crate::lab::{page_size, Lab, Moved};
 
 pub const WAYS: &[Way] = &[
     Way {
@@ -57,9 +57,9 @@ impl Drop for Stream {
 
 fn read(lab: &Lab) -> Result<Moved> {
     let stream = Stream::open(&lab.from, c"r")?;
-    let mut page = vec![0; PAGE];
+    let mut page = vec![0; page_size()];
     let mut moved = Moved::default();
-    while stream.read(&mut page) == PAGE {
+    while stream.read(&mut page) == page_size() {
         moved.read(&page);
     }
     Ok(moved)
@@ -67,9 +67,9 @@ fn read(lab: &Lab) -> Result<Moved> {
 
 fn write(lab: &Lab) -> Result<Moved> {
     let (from, to) = (Stream::open(&lab.from, c"r")?, Stream::open(&lab.to, c"w")?);
-    let mut page = vec![0; PAGE];
+    let mut page = vec![0; page_size()];
     let mut bytes = 0;
-    while from.read(&mut page) == PAGE {
+    while from.read(&mut page) == page_size() {
         bytes += to.write(&page);
     }
     Ok(Moved::unseen(bytes))
