@@ -467,6 +467,19 @@ def test_one_fault(show: Show) -> None:
     assert facts["mapping"] == "/bin/one + 0x1234"
 
 
+def test_pages_are_those_of_the_traced_machine(show: Show) -> None:
+    plot = show("large-pages")
+    assert plot.js("f.M.panels[0].pages") == 2
+    for steps, page, offset in [(0, 0, 0x11234), (1000, 0, 0x1F234), (2000, 1, 0x20234)]:
+        plot.page.mouse.move(*plot.place(steps, 0, page + 0.5))
+        want = f"0x{0x7F0000000000 + offset:x}"
+        facts = until(lambda want=want: (f := plot.bubble())["address"] == want and f, want)
+        assert facts["mapping"] == f"/bin/one + 0x{offset:x}"
+    plot.page.keyboard.press("s")
+    sums = plot.sums()
+    assert (sums["pages"], sums["bytes"]) == ("2 (128 KiB)", "192 KiB")
+
+
 def test_odd_addresses_and_times(show: Show) -> None:
     plot = show("odd")
     assert sum(plot.legend().values()) == 700

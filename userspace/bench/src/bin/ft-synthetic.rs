@@ -45,6 +45,16 @@ struct Trace {
 
 impl Trace {
     fn new(path: &str, command: &str, wall_offset_ns: i64) -> Result<Self, Error> {
+        Self::of_pages(path, command, wall_offset_ns, PageSize::default())
+    }
+
+    /// Of a machine with such pages.
+    fn of_pages(
+        path: &str,
+        command: &str,
+        wall_offset_ns: i64,
+        page_size: PageSize,
+    ) -> Result<Self, Error> {
         let metadata = Metadata {
             version: env!("CARGO_PKG_VERSION").into(),
             host: "synthetic".into(),
@@ -55,7 +65,7 @@ impl Trace {
             wall_error_ns: 40,
             latency: true,
             nodes: Nodes::default(),
-            page_size: PageSize::default(),
+            page_size,
             account: None,
             attempts_apart: false,
             selection: String::new(),
@@ -611,11 +621,23 @@ fn odd(path: &str) -> Result<(), Error> {
     trace.finish(START_NS + 700_000)
 }
 
+/// A file's bytes, of which two lie in one page of 64 KiB and one in the next.
+fn large_pages(path: &str) -> Result<(), Error> {
+    let page_size = PageSize::of_bytes(64 << 10).ok_or("there are no such pages")?;
+    let mut trace = Trace::of_pages(path, "large pages", 0, page_size)?;
+    for (index, offset) in (0..).zip([0x1_1234, 0x1_f234, 0x2_0234]) {
+        let mut fault = plain(START_NS + index * 1000, 0x7f00_0000_0000 + offset);
+        fault.place = place("/bin/one", "r--p", Some(offset));
+        trace.fault(fault)?;
+    }
+    trace.finish(START_NS + 2000)
+}
+
 fn run() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [path, shape, rest @ ..] = arguments.as_slice() else {
         return Err(
-            "usage: synthetic OUT.arrow program|hostile|empty|one|processes|odd|scattered [FAULTS]"
+            "usage: synthetic OUT.arrow program|hostile|empty|one|large-pages|processes|odd|scattered|burst [FAULTS]"
                 .into(),
         );
     };
@@ -631,6 +653,7 @@ fn run() -> Result<(), Error> {
             trace.fault(fault)?;
             trace.finish(START_NS)
         }
+        "large-pages" => large_pages(path),
         "processes" => processes(path, faults),
         "odd" => odd(path),
         "scattered" => scattered(path, faults),
