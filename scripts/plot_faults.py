@@ -33,8 +33,6 @@ ACCESSES = {"r": "read", "w": "write", "x": "execute"}
 COLUMNS = ("time_ns", "pid", "address", "access")
 BANDS = ("panel", "panel_offset", "panel_label")
 PANELS_MOST, HOLE_LEAST = 24, 1 << 24
-# Clusters begin at multiples of this: pages are multiples of it, too.
-GRAIN_BITS = 12
 warnings.filterwarnings("ignore", "Glyph")
 
 
@@ -50,12 +48,11 @@ def arranged(table: dict[str, Any]) -> tuple[np.ndarray, dict[int, str]]:
         panel, offset = np.asarray(table["panel"], "i8"), np.asarray(table["panel_offset"], "u8")
         labels = dict(zip(table["panel"], table["panel_label"], strict=True))
     else:
-        grains = np.unique(address >> np.uint64(GRAIN_BITS))
-        holes = np.diff(grains)
+        pages = np.unique(address >> np.uint64(12))  # Of 4 KiB: all other sizes are multiples.
+        holes = np.diff(pages)
         wide = np.argsort(holes, kind="stable")[::-1][: PANELS_MOST // 2]
-        wide = wide[holes[wide] >= HOLE_LEAST >> GRAIN_BITS]
-        starts = np.sort([*grains[:1], *grains[1:][wide]])
-        starts = starts.astype("u8") << np.uint64(GRAIN_BITS)
+        starts = np.sort([*pages[:1], *pages[1:][wide[holes[wide] >= HOLE_LEAST >> 12]]])
+        starts = starts.astype("u8") << np.uint64(12)
         at = np.searchsorted(starts, address, "right") - 1
         panel, offset = len(starts) - 1 - at, address - starts[at] if len(at) else address
         labels = {len(starts) - 1 - n: f"{int(start):#x}" for n, start in enumerate(starts)}
