@@ -11,7 +11,7 @@
 #   make demo            set up the sandbox, trace a real program in it, draw its faults
 #   make check           formatting and lints of all languages
 #   make test            all checks and tests, in the sandbox
-#   make test-kernels    all tests of guests on every kernel that the sandbox can have: rt and cloud, too
+#   make test-kernels    all tests of guests on every kernel that the sandbox can have, rt and cloud, too, by either hook
 #   make test-debug-kernel all tests of guests on a kernel that looks for mistakes: KASAN, lockdep, failing allocations
 #   make fuzz-abi        call the device at random: SEED=1 CALLS=1000000 make it other calls, and more
 #   make report          regenerate docs/report.md and its figures
@@ -62,7 +62,7 @@ test:
 
 test-kernels:
 	scripts/vm add rt cloud
-	tests/guest/run --full
+	tests/guest/run --full --each-hook
 
 # Its release is the last that is listed; it is built if it is not there.
 test-debug-kernel:

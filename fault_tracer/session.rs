@@ -720,10 +720,7 @@ fn check_config(config: &uapi::Config) -> Result<(), &'static str> {
 fn check_stack(config: &uapi::Config) -> Result<(), &'static str> {
     let both = session_flag::STACK_FRAMES | session_flag::STACK_COPY;
     let asked = config.flags & both;
-    if asked == both {
-        return Err("stacks are recorded by frame pointers or as copies, not both");
-    }
-    if asked == session_flag::STACK_COPY && !arch::STACKS_CAN_BE_COPIED {
+    if asked & session_flag::STACK_COPY != 0 && !arch::STACKS_CAN_BE_COPIED {
         return Err("stacks of this processor are recorded by frame pointers alone");
     }
     let fits = match asked {

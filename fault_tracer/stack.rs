@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The user stack of a fault: the return addresses to which its frame pointers lead, or a copy of its top.
+//! The user stack of a fault: the return addresses to which its frame pointers lead, a copy of its top, or as much of it as
+//! an unwinder reads if its functions keep frame pointers.
 //!
 //! Reading user memory here never waits: what is not in memory ends the stack. The record is written in its place in the
 //! ring, and shown with the fault that it belongs to.
@@ -17,6 +18,11 @@ use super::{
 /// Words of a record before the return addresses, or before the frame pointer and the copy.
 const FIXED_WORDS: usize = SLOT_WORDS;
 
+/// Words of the stack's top before a chain.
+const CHAIN_TOP_WORDS: usize = uapi::STACK_CHAIN_TOP_BYTES as usize / 8;
+/// Most frames of a chain.
+const CHAIN_FRAMES_MOST: usize = 127;
+
 /// As many words as the slots have that hold so many.
 fn whole_slots(words: usize) -> usize {
     words.wrapping_add(SLOT_WORDS.wrapping_sub(1)) & !SLOT_WORDS.wrapping_sub(1)
@@ -29,17 +35,22 @@ pub(crate) enum Wanted {
     Frames(u32),
     /// At most so many bytes from the stack pointer on.
     Copy(u32),
+    /// The chain of frames where it leads to the outermost one, otherwise as many bytes as of a copy.
+    ChainOrCopy(u32),
 }
 
 impl Wanted {
     /// Those that a configuration asks for.
     pub(crate) fn of(config: &uapi::Config) -> Option<Self> {
-        if config.flags & session_flag::STACK_FRAMES != 0 {
-            Some(Self::Frames(config.stack))
-        } else if config.flags & session_flag::STACK_COPY != 0 {
-            Some(Self::Copy(config.stack))
-        } else {
-            None
+        let asked = |flag| config.flags & flag != 0;
+        match (
+            asked(session_flag::STACK_FRAMES),
+            asked(session_flag::STACK_COPY),
+        ) {
+            (false, false) => None,
+            (true, false) => Some(Self::Frames(config.stack)),
+            (false, true) => Some(Self::Copy(config.stack)),
+            (true, true) => Some(Self::ChainOrCopy(config.stack)),
         }
     }
 
@@ -47,7 +58,9 @@ impl Wanted {
     pub(crate) fn record_words(&self) -> usize {
         let words = match self {
             Self::Frames(most) => *most as usize,
-            Self::Copy(bytes) => 1usize.wrapping_add(*bytes as usize / 8),
+            Self::Copy(bytes) | Self::ChainOrCopy(bytes) => {
+                1usize.wrapping_add(*bytes as usize / 8)
+            }
         };
         FIXED_WORDS.wrapping_add(whole_slots(words))
     }
@@ -104,7 +117,7 @@ pub(crate) unsafe fn emit(
             let out = rest.get(..*most as usize).unwrap_or(rest);
             (sp, return_addresses(&disabled, sp, frame, out))
         }
-        (Some((sp, frame)), Wanted::Copy(most)) => {
+        (Some((sp, frame)), Wanted::Copy(most) | Wanted::ChainOrCopy(most)) => {
             // SAFETY: The running thread's memory, if it has any, does not go away.
             let memory = unsafe { (*task).mm.as_ref() };
             let memory = memory.map_or(Memory::default(), |mm| Memory {
@@ -112,7 +125,12 @@ pub(crate) unsafe fn emit(
                 bottom: mm.__bindgen_anon_1.start_stack as u64,
                 end: mm.__bindgen_anon_1.task_size as u64,
             });
-            (sp, top(&disabled, sp, frame, &memory, *most, rest))
+            let found = match wanted {
+                Wanted::ChainOrCopy(_) => chain(&disabled, sp, frame, &memory, rest),
+                _ => None,
+            };
+            let read = found.unwrap_or_else(|| top(&disabled, sp, frame, &memory, *most, rest));
+            (sp, read)
         }
     };
     drop(disabled);
@@ -161,36 +179,69 @@ impl Drop for PageFaultsDisabled {
     }
 }
 
-/// Follows the frame pointers, and puts the return addresses into `out`. Turns at most as many times as it has words.
-fn return_addresses(_: &PageFaultsDisabled, sp: u64, frame: u64, out: &[AtomicU64]) -> Read {
-    let (mut frame, mut above) = (frame, sp);
-    let mut flags = stack_flag::CUT;
-    let mut count = 0_usize;
-    for to in out {
+/// Where the frame pointers of a stack have led so far.
+struct Frames {
+    /// Where the next frame lies; 0 behind the last.
+    frame: u64,
+    /// Where it lies at least: each frame lies above the one that it has called.
+    above: u64,
+}
+
+/// What the next frame of a stack is.
+enum Next {
+    /// It lies there, and returns to that address: to 0, if nothing has called it.
+    Frame(u64, u64),
+    /// There is none above the one before.
+    None,
+    /// The frame pointer led to none.
+    Broken,
+}
+
+impl Frames {
+    fn next(&mut self, _: &PageFaultsDisabled) -> Next {
+        let frame = self.frame;
         // The last frame of a stack has none above it.
         if frame == 0 {
-            flags = stack_flag::WHOLE;
-            break;
+            return Next::None;
         }
-        // Each frame lies above the one that it has called.
-        let is_frame = frame >= above && frame & 7 == 0;
+        let is_frame = frame >= self.above && frame & 7 == 0;
         let pair = is_frame
             .then(|| arch::read_user(frame).zip(arch::read_user(frame.wrapping_add(8))))
             .flatten();
         let Some((next, address)) = pair else {
-            flags = stack_flag::BROKEN;
-            break;
+            return Next::Broken;
         };
-        if address == 0 {
-            flags = stack_flag::WHOLE;
-            break;
-        }
-        to.store(arch::code_address(address), Ordering::Relaxed);
-        count = count.wrapping_add(1);
-        above = frame.wrapping_add(16);
-        frame = next;
+        self.above = frame.wrapping_add(16);
+        self.frame = next;
+        Next::Frame(frame, arch::code_address(address))
     }
-    if flags == stack_flag::CUT && frame == 0 {
+}
+
+/// Follows the frame pointers, and puts the return addresses into `out`. Turns at most as many times as it has words.
+fn return_addresses(
+    disabled: &PageFaultsDisabled,
+    sp: u64,
+    frame: u64,
+    out: &[AtomicU64],
+) -> Read {
+    let mut frames = Frames { frame, above: sp };
+    let mut flags = stack_flag::CUT;
+    let mut count = 0_usize;
+    for to in out {
+        match frames.next(disabled) {
+            Next::Frame(_, address @ 1..) => to.store(address, Ordering::Relaxed),
+            Next::Frame(_, 0) | Next::None => {
+                flags = stack_flag::WHOLE;
+                break;
+            }
+            Next::Broken => {
+                flags = stack_flag::BROKEN;
+                break;
+            }
+        }
+        count = count.wrapping_add(1);
+    }
+    if flags == stack_flag::CUT && frames.frame == 0 {
         flags = stack_flag::WHOLE;
     }
     Read {
@@ -198,6 +249,55 @@ fn return_addresses(_: &PageFaultsDisabled, sp: u64, frame: u64, out: &[AtomicU6
         count: count as u32,
         flags,
     }
+}
+
+/// Follows the frame pointers to the outermost frame, and puts the top of the stack and its frames into `out`; `None` if
+/// they do not lead there, or there is no room for all.
+fn chain(
+    disabled: &PageFaultsDisabled,
+    sp: u64,
+    frame: u64,
+    memory: &Memory,
+    out: &[AtomicU64],
+) -> Option<Read> {
+    let (head, pairs) = out.split_at_checked(1usize.wrapping_add(CHAIN_TOP_WORDS))?;
+    let mut frames = Frames { frame, above: sp };
+    let mut words = head.len();
+    let mut room = pairs.chunks_exact(2).take(CHAIN_FRAMES_MOST);
+    // Turns at most as many times as there is room for frames, and once more.
+    loop {
+        match frames.next(disabled) {
+            Next::Frame(place, address) => {
+                let [to_place, to_address] = room.next()? else {
+                    return None;
+                };
+                to_place.store(place, Ordering::Relaxed);
+                to_address.store(address, Ordering::Relaxed);
+                words = words.wrapping_add(2);
+                if address == 0 {
+                    break;
+                }
+            }
+            Next::None => break,
+            Next::Broken => return None,
+        }
+    }
+    let copied = top(
+        disabled,
+        sp,
+        frame,
+        memory,
+        uapi::STACK_CHAIN_TOP_BYTES,
+        head,
+    );
+    for word in head.get(copied.words..).unwrap_or(&[]) {
+        word.store(0, Ordering::Relaxed);
+    }
+    Some(Read {
+        words,
+        count: copied.count,
+        flags: stack_flag::CHAIN | stack_flag::WHOLE,
+    })
 }
 
 /// A process's memory.

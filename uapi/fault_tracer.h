@@ -162,7 +162,8 @@ struct ft_return_record {
 struct ft_stack_record {
 	__u64 header;
 	__u64 time_ns;		/* of that fault */
-	__u32 count;		/* of return addresses, or of bytes from sp on, behind one word with rbp */
+	__u32 count;		/* of return addresses, or of bytes from sp on, behind one word with rbp; FT_STACK_CHAIN: */
+				/* behind room for FT_STACK_CHAIN_TOP_BYTES, pairs of a frame and where it returns */
 	__u32 flags;		/* FT_STACK_* */
 	__u64 sp;
 };
@@ -172,8 +173,10 @@ struct ft_stack_record {
 #define FT_STACK_CUT			(1U << 2)	/* there is more than was asked for */
 #define FT_STACK_BROKEN			(1U << 3)	/* unreadable memory, or a bad frame pointer */
 #define FT_STACK_FOREIGN		(1U << 4)	/* nothing: no 64-bit user mode */
+#define FT_STACK_CHAIN			(1U << 5)	/* the top, and the frames by frame pointers */
 #define FT_STACK_FRAMES_MAX		1024U
 #define FT_STACK_BYTES_MAX		(32U << 10)
+#define FT_STACK_CHAIN_TOP_BYTES	256U
 
 #define FT_RESULT_OOM			(1U << 0)
 #define FT_RESULT_SIGBUS		(1U << 1)
@@ -254,7 +257,7 @@ struct ft_stack_record {
 #define FT_SESSION_LATENCY		(1U << 5)	/* the faults' returns too */
 #define FT_SESSION_FTRACE		(1U << 6)	/* by an ftrace hook, not a kprobe */
 #define FT_SESSION_STACK_FRAMES		(1U << 7)	/* user stacks too, by frame pointers */
-#define FT_SESSION_STACK_COPY		(1U << 8)	/* user stacks too, as copies of their tops */
+#define FT_SESSION_STACK_COPY		(1U << 8)	/* user stacks too, as copies of their tops; both: as is enough */
 #define FT_SESSION_RETELL		(1U << 9)	/* what is drained stands for itself */
 
 /* The clock of a session's records. */

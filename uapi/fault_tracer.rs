@@ -307,7 +307,10 @@ pub struct ReturnRecord {
 /// both in the ring.
 ///
 /// Behind it stand, of frames, `count` return addresses, the caller of the faulting code first; of a copy, one word with
-/// the frame pointer (`rbp`), and `count` bytes of the stack, from the stack pointer on. Zeros fill the last slot.
+/// the frame pointer (`rbp`), and `count` bytes of the stack, from the stack pointer on. Of a chain, the frame pointer, room
+/// for [`STACK_CHAIN_TOP_BYTES`] of which the first `count` are the stack's, and pairs: where a frame lies, and the address
+/// to which it returns. A frame has where the next one lies, the last 0 (or it returns to 0). A pair of zeros, or the
+/// record's end, ends them. Zeros fill the last slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StackRecord {
@@ -336,12 +339,16 @@ pub mod stack_flag {
     pub const BROKEN: u32 = 1 << 3;
     /// There is nothing: the thread does not run 64-bit code, or has no user mode.
     pub const FOREIGN: u32 = 1 << 4;
+    /// The top of the stack, and its frames as the frame pointers lead to them, all of them ([`WHOLE`]).
+    pub const CHAIN: u32 = 1 << 5;
 }
 
 /// Most return addresses that a session can ask for.
 pub const STACK_FRAMES_MAX: u32 = 1024;
 /// Most bytes of a stack that a session can ask for.
 pub const STACK_BYTES_MAX: u32 = 32 << 10;
+/// Bytes of a stack's top beside its chain of frames: functions that call none may do without a frame pointer.
+pub const STACK_CHAIN_TOP_BYTES: u32 = 256;
 
 /// Bits of [`ReturnRecord::result`]: those of the kernel's `enum vm_fault_reason`
 /// (`include/linux/mm_types.h`). There may be others, of no use outside of the kernel.
@@ -621,8 +628,9 @@ pub mod session_flag {
     /// The user stacks of the faults are recorded too, see [`super::StackRecord`]: the return addresses to which the frame
     /// pointers lead, at most [`super::Config::stack`] of them.
     pub const STACK_FRAMES: u32 = 1 << 7;
-    /// The user stacks too: a copy of the top of each, of at most [`super::Config::stack`] bytes. Not with
-    /// [`STACK_FRAMES`].
+    /// The user stacks too: a copy of the top of each, of at most [`super::Config::stack`] bytes. With [`STACK_FRAMES`],
+    /// a chain of frames ([`super::stack_flag::CHAIN`]) of those stacks whose frame pointers lead to the outermost
+    /// frame, if it takes no more room than the copy, and a copy of the others.
     pub const STACK_COPY: u32 = 1 << 8;
     /// What is drained stands for itself: a mapping whose record was drained is emitted anew before the next fault in it.
     pub const RETELL: u32 = 1 << 9;
@@ -695,7 +703,7 @@ pub struct Config {
     pub watermark_bytes: u64,
     /// See [`clock`].
     pub clock: u32,
-    /// With [`session_flag::STACK_FRAMES`], most return addresses, 1 to [`STACK_FRAMES_MAX`]; with
+    /// With [`session_flag::STACK_FRAMES`] alone, most return addresses, 1 to [`STACK_FRAMES_MAX`]; with
     /// [`session_flag::STACK_COPY`], most bytes, a multiple of 8 up to [`STACK_BYTES_MAX`]. A ring must hold at least
     /// four such records. Otherwise 0.
     pub stack: u32,

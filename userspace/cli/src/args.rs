@@ -334,8 +334,9 @@ pub struct Record {
     pub with_stacks: bool,
 
     /// As -g, by dwarf or dwarf,BYTES: copies of so much of each stack (8192), unwound by what the files say. Or by fp or
-    /// fp,FRAMES: so many callers (127) to which the frame pointers lead, which costs less, but needs code that has them. arm64
-    /// has fp alone
+    /// fp,FRAMES: so many callers (127) to which the frame pointers lead, which costs less, but needs code that has them. Or
+    /// by auto or auto,BYTES: the frames alone where the frame pointers lead to the outermost one, copies of the other stacks.
+    /// arm64 has fp alone
     #[arg(long = "call-graph", value_name = "HOW", value_parser = values::stacks)]
     pub call_graph: Option<Stacks>,
 
@@ -570,7 +571,7 @@ impl TargetArgs {
 /// What sees the faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HookName {
-    /// ftrace where the kernel has it and durations are not asked for, else the kprobe
+    /// What the variable FAULT_TRACER_HOOK names, else ftrace where the kernel has it, else the kprobe
     Auto,
     /// A kprobe
     Kprobe,

@@ -192,6 +192,15 @@ pub enum StackContent {
         /// From the stack pointer on.
         words: Vec<u64>,
     },
+    /// The frames, all of them.
+    Chain {
+        /// The frame pointer in user mode.
+        frame: u64,
+        /// The top, from the stack pointer on.
+        top: Vec<u64>,
+        /// Where each frame lies, and where it returns to, that of the faulting code first.
+        frames: Vec<(u64, u64)>,
+    },
 }
 
 /// A record of any type that this crate knows.
@@ -308,7 +317,17 @@ impl Record {
             (record_type::STACK, &[_, time_ns, what, sp, ref rest @ ..]) => {
                 // CAST: the two halves of the word.
                 let (count, flags) = (what as u32 as usize, (what >> 32) as u32);
-                let content = if flags & stack_flag::COPY == 0 {
+                let content = if flags & stack_flag::CHAIN != 0 {
+                    let (&frame, rest) = rest.split_first()?;
+                    let room = uapi::STACK_CHAIN_TOP_BYTES as usize / 8;
+                    let (top, pairs) = rest.split_at_checked(room)?;
+                    let pairs = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+                    StackContent::Chain {
+                        frame,
+                        top: top.get(..count / 8)?.to_vec(),
+                        frames: pairs.take_while(|&(place, _)| place != 0).collect(),
+                    }
+                } else if flags & stack_flag::COPY == 0 {
                     StackContent::Frames(rest.get(..count)?.to_vec())
                 } else {
                     let (&frame, words) = rest.split_first()?;

@@ -58,7 +58,7 @@ impl Mode {
 /// What sees the faults of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hook {
-    /// A kprobe: on every kernel, and the only one that sees returns.
+    /// A kprobe: on every kernel.
     #[default]
     Kprobe,
     /// An ftrace hook, which costs each fault less, where the kernel has it.
@@ -75,6 +75,8 @@ pub enum Stacks {
     Frames(u32),
     /// Copies of at most so many bytes, a multiple of 8 up to [`uapi::STACK_BYTES_MAX`].
     Copy(u32),
+    /// The frames alone where frame pointers lead to the outermost one, otherwise copies of at most so many bytes.
+    FramesOrCopy(u32),
 }
 
 impl Stacks {
@@ -84,6 +86,9 @@ impl Stacks {
             Self::None => (0, 0),
             Self::Frames(most) => (session_flag::STACK_FRAMES, most),
             Self::Copy(bytes) => (session_flag::STACK_COPY, bytes),
+            Self::FramesOrCopy(bytes) => {
+                (session_flag::STACK_FRAMES | session_flag::STACK_COPY, bytes)
+            }
         }
     }
 }

@@ -77,7 +77,20 @@ impl Stacks {
                     sp: stack.sp,
                     frame: *frame,
                     words,
+                    frames: &[],
                     bottom: bottom(&stack, words),
+                };
+                self.unwinder
+                    .unwind(fault.pid, &copy, codes, FRAMES_MOST, &mut addresses)
+            }
+            StackContent::Chain { frame, top, frames } => {
+                let copy = Copy {
+                    ip: fault.ip,
+                    sp: stack.sp,
+                    frame: *frame,
+                    words: top,
+                    frames,
+                    bottom: None,
                 };
                 self.unwinder
                     .unwind(fault.pid, &copy, codes, FRAMES_MOST, &mut addresses)

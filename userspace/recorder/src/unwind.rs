@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Unwinds copies of stacks, by what the files say that code is in.
+//! Unwinds copies of stacks, or of their frames alone, by what the files say that code is in.
 //!
 //! Nothing is guessed: where no file says how a frame is left, the stack ends, and says so. Functions of Go keep frame
 //! pointers, so that those are followed.
@@ -15,7 +15,7 @@ use crate::code::Codes;
 /// Of more processes than this it is not remembered how to unwind them.
 const PROCESSES_MOST: usize = 256;
 
-/// A copy of the top of a stack, and the registers.
+/// A copy of the top of a stack, more of its frames, and the registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy<'a> {
     /// The instruction pointer.
@@ -26,8 +26,37 @@ pub(crate) struct Copy<'a> {
     pub frame: u64,
     /// What is there.
     pub words: &'a [u64],
+    /// Where frames lie to which the frame pointers have led, and where each returns to: the outermost one is the last.
+    pub frames: &'a [(u64, u64)],
     /// Where the stack begins: frames that leave it there are the outermost. `None` where that is not known.
     pub bottom: Option<u64>,
+}
+
+impl Copy<'_> {
+    /// The word at an address, if it is there.
+    fn read(&self, address: u64) -> Option<u64> {
+        let offset = address.checked_sub(self.sp)?;
+        if offset % 8 != 0 {
+            return None;
+        }
+        let index = usize::try_from(offset / 8).ok()?;
+        self.words
+            .get(index)
+            .copied()
+            .or_else(|| self.read_frame(address))
+    }
+
+    /// The word at an address, if it is one of the two of a frame.
+    fn read_frame(&self, address: u64) -> Option<u64> {
+        // Each frame lies above the one that it has called.
+        let behind = self.frames.partition_point(|&(place, _)| place <= address);
+        let &(place, returns_to) = self.frames.get(behind.checked_sub(1)?)?;
+        match address.wrapping_sub(place) {
+            0 => Some(self.frames.get(behind).map_or(0, |&(next, _)| next)),
+            8 => Some(returns_to),
+            _ => None,
+        }
+    }
 }
 
 /// What is known of how to unwind processes.
@@ -114,11 +143,7 @@ impl Unwinder {
 
 impl Process {
     fn unwind(&mut self, stack: &Copy<'_>, most: usize, out: &mut Vec<u64>) -> bool {
-        let read = |address: u64| {
-            let offset = address.checked_sub(stack.sp)?;
-            let word = stack.words.get(usize::try_from(offset / 8).ok()?)?;
-            (offset % 8 == 0).then_some(*word)
-        };
+        let read = |address: u64| stack.read(address);
         let mut registers = Registers::new(stack.ip, stack.sp, stack.frame);
         let mut address = stack.ip;
         loop {
@@ -223,6 +248,15 @@ mod tests {
 
     /// The return addresses of a stack at 0x7000 in a program at 0x1000, and whether they are all.
     fn unwound(is_go: bool, frame: u64, words: &[u64]) -> (Vec<u64>, bool) {
+        unwound_by(is_go, frame, words, &[])
+    }
+
+    fn unwound_by(
+        is_go: bool,
+        frame: u64,
+        words: &[u64],
+        frames: &[(u64, u64)],
+    ) -> (Vec<u64>, bool) {
         let mut codes = Codes::looking(Box::new(Files { is_go }));
         let mapping = Mapping {
             time_ns: 0,
@@ -244,6 +278,7 @@ mod tests {
             sp: 0x7000,
             frame,
             words,
+            frames,
             bottom: None,
         };
         let mut out = Vec::new();
@@ -262,6 +297,18 @@ mod tests {
         assert_eq!(unwound(true, 0x7008, &FRAMES[..3]), (vec![0x1200], false));
         let elsewhere = [9, 0x7020, 0x9000, 9, 0, 0x1300];
         assert_eq!(unwound(true, 0x7008, &elsewhere), (vec![0x9000], false));
+    }
+
+    #[test]
+    fn frames_stand_for_the_stack_that_they_are_of() {
+        let frames = [(0x7008, 0x1200), (0x7020, 0x1300)];
+        let whole = (vec![0x1200, 0x1300], true);
+        assert_eq!(unwound_by(true, 0x7008, &[9], &frames), whole);
+        assert_eq!(unwound_by(true, 0x7008, &FRAMES[..3], &frames), whole);
+        // Words between them are not known.
+        let broken = unwound_by(true, 0x7010, &[9], &frames);
+        assert_eq!(broken, (vec![], false));
+        assert_eq!(unwound_by(false, 0x7008, &[9], &frames), (vec![], false));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The device: its calls one by one, and a session's whole recording.
 
 use std::{
+    env,
     fs::File,
     io,
     os::fd::{AsRawFd, RawFd},
@@ -38,6 +39,15 @@ pub struct Setup {
     pub follow: bool,
 }
 
+/// What the variable `FAULT_TRACER_HOOK` names, which the tool obeys too: so that all tests can be run by either hook.
+fn hook_flag() -> u32 {
+    match env::var("FAULT_TRACER_HOOK").as_deref() {
+        Ok("ftrace") => session_flag::FTRACE,
+        Ok("kprobe") | Err(env::VarError::NotPresent) => 0,
+        other => panic!("FAULT_TRACER_HOOK names no hook: {other:?}"),
+    }
+}
+
 impl Default for Setup {
     /// So large a ring that nothing is lost.
     fn default() -> Self {
@@ -70,9 +80,10 @@ impl Session {
         session
     }
 
-    /// A running session without targets, set up by the very structure that the kernel gets.
+    /// A running session without targets, set up by the very structure that the kernel gets, but for the hook.
     pub fn configured(mut config: uapi::Config) -> Self {
         let session = Self::open().expect("cannot open the device");
+        config.flags |= hook_flag();
         session
             .with(uapi::FT_IOC_CONFIGURE, &mut config)
             .expect("the configuration is refused");
@@ -117,9 +128,9 @@ impl Session {
                 ring_bytes: setup.ring_bytes,
                 mode: setup.mode,
                 flags: if setup.follow {
-                    session_flag::FOLLOW
+                    session_flag::FOLLOW | hook_flag()
                 } else {
-                    0
+                    hook_flag()
                 },
                 ..uapi::Config::default()
             },

@@ -147,7 +147,7 @@ pub const STACKS_DEFAULT: Stacks = if cfg!(target_arch = "x86_64") {
     Stacks::Frames(STACK_FRAMES_DEFAULT)
 };
 
-/// Reads how stacks are recorded: `fp`, `fp,64`, `dwarf`, `dwarf,16384`.
+/// Reads how stacks are recorded: `fp`, `fp,64`, `dwarf`, `dwarf,16384`, `auto`, `auto,16384`.
 pub fn stacks(text: &str) -> Result<Stacks, String> {
     let (how, size) = match text.split_once(',') {
         Some((how, size)) => (how, Some(size)),
@@ -162,16 +162,20 @@ pub fn stacks(text: &str) -> Result<Stacks, String> {
     };
     match how.trim() {
         "fp" => size("FRAMES", STACK_FRAMES_DEFAULT, uapi::STACK_FRAMES_MAX).map(Stacks::Frames),
-        "dwarf" if matches!(STACKS_DEFAULT, Stacks::Frames(_)) => Err(
+        "dwarf" | "auto" if matches!(STACKS_DEFAULT, Stacks::Frames(_)) => Err(
             "this processor's stacks are recorded by frame pointers alone: use fp or fp,FRAMES"
                 .into(),
         ),
-        "dwarf" => {
+        how @ ("dwarf" | "auto") => {
             let bytes = size("BYTES", STACK_BYTES_DEFAULT, uapi::STACK_BYTES_MAX)?;
             // Words alone can be copied.
-            Ok(Stacks::Copy(bytes.next_multiple_of(8)))
+            let bytes = bytes.next_multiple_of(8);
+            Ok(match how {
+                "auto" => Stacks::FramesOrCopy(bytes),
+                _ => Stacks::Copy(bytes),
+            })
         }
-        _ => Err("use dwarf, dwarf,BYTES, fp or fp,FRAMES".into()),
+        _ => Err("use dwarf, dwarf,BYTES, auto, auto,BYTES, fp or fp,FRAMES".into()),
     }
 }
 
@@ -279,6 +283,8 @@ mod tests {
             ("dwarf", Stacks::Copy(8192)),
             ("dwarf,1001", Stacks::Copy(1008)),
             ("dwarf,32768", Stacks::Copy(32768)),
+            ("auto", Stacks::FramesOrCopy(8192)),
+            ("auto,1001", Stacks::FramesOrCopy(1008)),
         ] {
             assert_eq!(stacks(text), Ok(read), "{text}");
         }
@@ -291,6 +297,7 @@ mod tests {
             "dwarf,32769",
             "dwarf,8K",
             "dwarf,-1",
+            "auto,0",
         ] {
             assert!(stacks(text).is_err(), "{text}");
         }

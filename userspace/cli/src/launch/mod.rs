@@ -19,6 +19,7 @@ use std::{
 };
 
 use anyhow::{anyhow, Context as _};
+use clap::ValueEnum as _;
 use fault_tracer_client::{uapi, Clock, Error, Hook, Mode, Session, Settings, Stacks};
 use fault_tracer_recorder::Failure;
 use fault_tracer_trace::{Nodes, PageSize};
@@ -92,14 +93,15 @@ pub struct Launch {
 impl Launch {
     /// Sets up a session for what the command line names. A command is forked and waits.
     pub fn set_up(arguments: &args::TargetArgs, how: &How) -> anyhow::Result<Self> {
+        let hook = hook(how.hook)?;
         let session = Session::open()?;
         let (events, received) = events::channel()?;
-        let settings = settings(arguments, how);
+        let settings = settings(arguments, how, hook);
         let target = Target::set_up(arguments, &session, &settings)?;
         Ok(Self {
             session,
             settings,
-            falls_back: how.hook == args::HookName::Auto,
+            falls_back: hook == args::HookName::Auto,
             what: target.to_string(),
             target,
             duration: how.duration,
@@ -229,11 +231,11 @@ fn cpus() -> u64 {
 }
 
 /// How the session of a command line records.
-fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
+fn settings(arguments: &args::TargetArgs, how: &How, hook: args::HookName) -> Settings {
     let ring_kib = arguments.ring_kib.unwrap_or(match how.stacks {
         Stacks::None => args::RING_KIB_DEFAULT,
         Stacks::Frames(_) => args::RING_KIB_FRAMES,
-        Stacks::Copy(_) => ring_kib_of_copies(total_memory(), cpus()),
+        Stacks::Copy(_) | Stacks::FramesOrCopy(_) => ring_kib_of_copies(total_memory(), cpus()),
     });
     Settings {
         ring_bytes: ring_kib * 1024,
@@ -247,7 +249,7 @@ fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
         sideband: how.sideband,
         latency: how.latency,
         stacks: how.stacks,
-        hook: match how.hook {
+        hook: match hook {
             args::HookName::Kprobe => Hook::Kprobe,
             args::HookName::Auto | args::HookName::Ftrace => Hook::Ftrace,
         },
@@ -255,6 +257,25 @@ fn settings(arguments: &args::TargetArgs, how: &How) -> Settings {
         watermark_bytes: 0,
         retell: how.on_demand,
     }
+}
+
+/// The variable of the environment that says what sees the faults where the command line leaves it open.
+const HOOK_VARIABLE: &str = "FAULT_TRACER_HOOK";
+
+/// What sees the faults.
+fn hook(asked: args::HookName) -> anyhow::Result<args::HookName> {
+    if asked != args::HookName::Auto {
+        return Ok(asked);
+    }
+    let Some(said) = std::env::var_os(HOOK_VARIABLE).filter(|said| !said.is_empty()) else {
+        return Ok(asked);
+    };
+    let known = said
+        .to_str()
+        .and_then(|name| args::HookName::from_str(name, false).ok());
+    known.with_context(|| {
+        format!("{HOOK_VARIABLE} is {said:?}: say auto, kprobe or ftrace, or unset it")
+    })
 }
 
 /// When a recording ends, if nothing else ends it before.

@@ -203,6 +203,42 @@ fn every_fault_is_explained_by_either_hook() {
     });
 }
 
+#[test]
+fn the_environment_chooses_the_hook_that_the_command_line_leaves_open() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults");
+        let record = |variable: &str, options: &[&str]| {
+            // What is traced tells how.
+            tool::command(&["record", "-q", "-o"])
+                .arg(&file)
+                .args(options)
+                .args(["--", "fault-tracer", "status"])
+                .env("FAULT_TRACER_HOOK", variable)
+                .output()
+                .unwrap()
+        };
+        let output = record("fprobe", &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{said}");
+        assert!(said.contains("FAULT_TRACER_HOOK"), "{said}");
+        assert!(!file.exists());
+        for (variable, options, is_ftrace) in [
+            ("", &[][..], true),
+            ("ftrace", &[], true),
+            ("kprobe", &[], false),
+            ("kprobe", &["--hook", "ftrace"], true),
+            ("ftrace", &["--hook", "kprobe"], false),
+        ] {
+            let output = record(variable, options);
+            assert!(output.status.success(), "{output:?}");
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(said.contains("by ftrace"), is_ftrace, "{variable}: {said}");
+        }
+    });
+}
+
 /// `kernel.ftrace_enabled`, put back when dropped.
 struct FtraceEnabled;
 

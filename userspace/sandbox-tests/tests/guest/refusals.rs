@@ -144,7 +144,7 @@ fn bad_configurations_are_refused() {
             bad(|config| with_stack(config, session_flag::STACK_COPY, 16 << 10)),
             bad(|config| {
                 let both = session_flag::STACK_FRAMES | session_flag::STACK_COPY;
-                with_stack(config, both, 64);
+                with_stack(config, both, 16 << 10);
             }),
         ] {
             let session = Session::open().unwrap();

@@ -378,6 +378,172 @@ fn frame_pointers_find_the_same_callers() {
     });
 }
 
+/// Without a C library, so that the frame pointers lead to the outermost frame. Faults in a function without a frame, and
+/// below two that do without a pointer to theirs: one is small, and the other is larger than the top that is copied.
+const FRAMED: &str = r#"
+#define NOINLINE __attribute__((noinline))
+static char pages[300 << 12] __attribute__((aligned(4096)));
+static int used;
+
+void bare_leaf(char *page);
+void bare_small(int pages);
+void bare_large(int pages);
+
+asm(".text\n"
+    ".type bare_leaf, @function\nbare_leaf:\n .cfi_startproc\n movb $1, (%rdi)\n ret\n .cfi_endproc\n"
+    ".size bare_leaf, . - bare_leaf\n"
+    ".type bare_small, @function\nbare_small:\n .cfi_startproc\n sub $24, %rsp\n .cfi_adjust_cfa_offset 24\n"
+    " call inner\n add $24, %rsp\n .cfi_adjust_cfa_offset -24\n ret\n .cfi_endproc\n"
+    ".size bare_small, . - bare_small\n"
+    ".type bare_large, @function\nbare_large:\n .cfi_startproc\n sub $1016, %rsp\n .cfi_adjust_cfa_offset 1016\n"
+    " call inner\n add $1016, %rsp\n .cfi_adjust_cfa_offset -1016\n ret\n .cfi_endproc\n"
+    ".size bare_large, . - bare_large\n"
+    ".globl _start\n.type _start, @function\n_start:\n .cfi_startproc\n .cfi_undefined %rip\n xor %ebp, %ebp\n"
+    " call begin\n hlt\n .cfi_endproc\n.size _start, . - _start\n");
+
+NOINLINE void inner(int count) {
+    for (int n = 0; n < count; n++)
+        pages[used++ << 12] = 1;
+}
+NOINLINE void outer(void) {
+    inner(100);
+    for (int n = 0; n < 50; n++)
+        bare_leaf(pages + (used++ << 12));
+    bare_small(40);
+    bare_large(30);
+}
+NOINLINE void recurse(int depth) {
+    if (depth == 0)
+        inner(20);
+    else
+        recurse(depth - 1);
+}
+NOINLINE void begin(void) {
+    used = 0;
+    outer();
+    recurse(50);
+    recurse(300);
+    asm volatile("syscall" : : "a"(231), "D"(0));
+}
+"#;
+
+#[test]
+fn frame_pointers_are_taken_where_they_lead_to_the_outermost_frame() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let options = [
+            "-O0",
+            "-fno-omit-frame-pointer",
+            "-nostdlib",
+            "-static",
+            "-fno-pie",
+        ];
+        let program = compile(folder, "framed.c", FRAMED, &options);
+        let expected =
+            |recursions: usize| format!("_start;begin{};inner", ";recurse".repeat(recursions));
+        for hook in ["kprobe", "ftrace"] {
+            let how = |how| ["--call-graph", how, "--hook", hook];
+            let by_copies = folded(&record(folder, &how("dwarf,32768"), &program));
+            let by_frames = folded(&record(folder, &how("auto,32768"), &program));
+            for found in [&by_copies, &by_frames] {
+                let count = |stack: &str| found.get(stack).copied();
+                assert_eq!(count("_start;begin;outer;inner"), Some(100), "{found:#?}");
+                assert_eq!(
+                    count("_start;begin;outer;bare_leaf"),
+                    Some(50),
+                    "{found:#?}"
+                );
+                assert_eq!(
+                    count("_start;begin;outer;bare_small;inner"),
+                    Some(40),
+                    "{found:#?}"
+                );
+                // More frames than a chain has are found in the copy.
+                for recursions in [51, 301] {
+                    assert_eq!(count(&expected(recursions)), Some(20), "{found:#?}");
+                }
+            }
+            // A caller between the frames is missed, and that is said: a copy was not needed.
+            let large = "bare_large;inner";
+            assert_eq!(
+                ending(&by_copies, large),
+                [(format!("_start;begin;outer;{large}"), 30)]
+            );
+            assert_eq!(
+                ending(&by_frames, large),
+                [(format!("[cut off];{large}"), 30)]
+            );
+            // No room for the chain is no reason to go without a stack.
+            let by_little = folded(&record(folder, &how("auto,64"), &program));
+            let found = ending(&by_little, "inner");
+            assert_eq!(
+                found.iter().map(|(_, count)| count).sum::<u64>(),
+                210,
+                "{by_little:#?}"
+            );
+        }
+        // Debian's C library has none: copies, as if they had been asked for.
+        let program = compile(folder, "calls.c", CALLS, &["-O2"]);
+        let found = folded(&record(folder, &["--call-graph", "auto,32768"], &program));
+        let recursion = format!(";main{};middle;inner", ";recurse".repeat(101));
+        for (end, count) in [
+            (";main;outer;middle;inner", 200),
+            (&recursion, 30),
+            (";on_signal;middle;inner", 40),
+            (";in_thread;middle;inner", 50),
+        ] {
+            let [(stack, of_it)] = &ending(&found, end)[..] else {
+                panic!("{found:#?}")
+            };
+            assert_eq!(*of_it, count, "{found:#?}");
+            assert!(!stack.contains("[cut off]"), "{stack}");
+        }
+    });
+}
+
+/// What `tests/guest/build-go-program` has built.
+const GO_PROGRAM: &str = "/checkout/build/go/calls";
+
+#[test]
+fn callers_in_goroutines() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let folder = tempfile::tempdir().unwrap();
+        for how in ["dwarf,32768", "auto,32768", "fp"] {
+            let trace = record(folder.path(), &["--call-graph", how], Path::new(GO_PROGRAM));
+            let found = folded(&trace);
+            for (end, count) in [
+                (
+                    "runtime.main;main.main;main.outer;main.middle;main.inner".to_owned(),
+                    200,
+                ),
+                (
+                    format!(
+                        "main.main{};main.middle;main.inner",
+                        ";main.recurse".repeat(51)
+                    ),
+                    30,
+                ),
+                (
+                    format!(
+                        "main.apart{};main.middle;main.inner",
+                        ";main.recurse".repeat(61)
+                    ),
+                    30,
+                ),
+            ] {
+                let [(stack, of_it)] = &ending(&found, &end)[..] else {
+                    panic!("{how}: {end}: {found:#?}")
+                };
+                assert_eq!(*of_it, count, "{how}: {found:#?}");
+                assert!(stack.starts_with("runtime.goexit"), "{how}: {stack}");
+            }
+        }
+    });
+}
+
 /// The chains of addresses of faults in a text of `perf script`, and how often each was met; those alone that have a
 /// symbol among them. perf prints a byte of the call, `behind` 0, and not where it returns to, `behind` 1.
 fn chains(text: &str, symbol: &str, behind: u64) -> BTreeMap<Vec<u64>, u64> {
@@ -446,6 +612,7 @@ fn perf_finds_the_same_callers_on_the_same_run() {
             (&[stripped], ""),
             (&[throws], "main"),
             (&["python3", "-S", "-c", PYTHON], ""),
+            (&[GO_PROGRAM], "main."),
         ];
         for (program, symbol) in cases {
             let data = folder.join("perf.data");
@@ -468,6 +635,8 @@ fn perf_finds_the_same_callers_on_the_same_run() {
                 .args([
                     "script",
                     "--show-lost-events",
+                    // A frame is one call: those that a compiler has put into another are not on the stack.
+                    "--no-inline",
                     "-F",
                     "comm,pid,time,event,ip,sym,symoff,dso",
                     "-i",

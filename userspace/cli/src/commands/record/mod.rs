@@ -80,7 +80,7 @@ pub fn run(arguments: &args::Record) -> anyhow::Result<u8> {
 /// Looks at the files that code is in; where processes are not named, those of the processes that are there now, too.
 fn files(arguments: &args::Record, how: &How) -> Files {
     let mut files = match how.stacks {
-        Stacks::Copy(_) => Files::for_unwinding(),
+        Stacks::Copy(_) | Stacks::FramesOrCopy(_) => Files::for_unwinding(),
         Stacks::None | Stacks::Frames(_) => Files::new(),
     };
     if arguments.target.all || !arguments.target.choice.is_empty() || arguments.on_demand {
