@@ -18,6 +18,7 @@
 //! | `ftrace` | an ftrace hook as a value | `arch`, `probe` |
 //! | `clock` | the clocks of the records | `arch` |
 //! | `translation` | what the page tables say of an address | `arch` |
+//! | `layout` | whether the kernel's structures are as the module expects | nothing |
 //! | `elf` | a file's build id | nothing |
 //! | `page_cache` | what of a file is in memory | `elf`, `arch` |
 //! | `filter` | which faults of its targets a session records | `uapi` |
@@ -60,6 +61,8 @@ mod filter;
 mod ftrace;
 #[path = "fault_tracer/latency.rs"]
 mod latency;
+#[path = "fault_tracer/layout.rs"]
+mod layout;
 #[path = "fault_tracer/page_cache.rs"]
 mod page_cache;
 #[path = "fault_tracer/path.rs"]
@@ -260,6 +263,15 @@ impl kernel::Module for FaultTracer {
         if !arch::user_registers_are_found() {
             pr_err!("this kernel keeps the registers of user space at an unknown place\n");
             return Err(ENOEXEC);
+        }
+        for structures in [
+            probe::LAYOUT,
+            ftrace::LAYOUT,
+            path::LAYOUT,
+            rights::LAYOUT,
+            arch::clock::LAYOUT,
+        ] {
+            layout::compare(structures)?;
         }
         // The boot session first: nothing is left behind if it fails, and nobody can come between.
         let boot = Boot::start(&parameters)?;

@@ -15,7 +15,11 @@ use core::{
 };
 use kernel::{bindings, error::to_result, prelude::*, types::Opaque};
 
-use super::{arch, probe};
+use super::{
+    arch,
+    layout::{structure, Structure},
+    probe,
+};
 
 /// What runs when a hooked function is entered: in the context of its caller, preemption as it was there. It
 /// finds the function's arguments in the registers; other registers need not be saved.
@@ -39,6 +43,9 @@ const _: () = {
     assert!(offset_of!(RawOps, flags) == 16);
     assert!(offset_of!(RawOps, private) == 24);
 };
+
+/// What is to be compared with the kernel that loads the module.
+pub(crate) const LAYOUT: &[Structure] = &[structure!(c"ftrace_ops", RawOps: func, flags, private)];
 
 /// `FTRACE_OPS_FL_INITIALIZED`: set by the kernel.
 const INITIALIZED: c_ulong = 1 << 6;

@@ -11,7 +11,11 @@
 use core::{ffi::c_int, mem::offset_of};
 use kernel::{bindings, ffi::c_char};
 
-use super::{arch, uapi};
+use super::{
+    arch,
+    layout::{structure, Structure},
+    uapi,
+};
 
 /// A length of a path, which is far below the largest number, up to the end of its last slot.
 pub(crate) fn slots_up(bytes: usize) -> usize {
@@ -66,6 +70,12 @@ const _: () = {
 /// Where the root is: under PREEMPT_RT the lock before it is longer, as it is with debugging of locks.
 #[cfg(not(any(CONFIG_DEBUG_SPINLOCK, CONFIG_DEBUG_LOCK_ALLOC)))]
 const _: () = assert!(offset_of!(RawFs, root) == if cfg!(CONFIG_PREEMPT_RT) { 64 } else { 24 });
+
+/// What is to be compared with the kernel that loads the module.
+pub(crate) const LAYOUT: &[Structure] = &[
+    structure!(c"mount", RawMount: mnt_parent, mnt_mountpoint, mnt),
+    structure!(c"fs_struct", RawFs: root),
+];
 
 /// Steps from a file up to the root. A path of `PATH_MAX` has half as many, and each mount is one more.
 const STEPS: usize = 4096;

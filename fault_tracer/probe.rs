@@ -16,7 +16,10 @@ use core::{
 };
 use kernel::{bindings, error::to_result, prelude::*, str::CStrExt, types::Opaque};
 
-use super::{arch, compat};
+use super::{
+    arch, compat,
+    layout::{structure, Structure},
+};
 
 /// What runs when a probed function is entered: in the context of its caller, preemption disabled. It
 /// finds the function's arguments in the registers and returns 0.
@@ -230,6 +233,16 @@ const _: () = {
     assert!(offset_of!(RawKretprobe, data_size) == 144);
     assert!(offset_of!(RawKretprobe, rh) == 152);
 };
+
+/// What is to be compared with the kernel that loads the module.
+pub(crate) const LAYOUT: &[Structure] = &[
+    structure!(c"kprobe", RawKprobe: nmissed, addr, symbol_name, pre_handler, flags),
+    structure!(c"kretprobe", RawKretprobe: kp, handler, entry_handler, maxactive, nmissed, data_size),
+    #[cfg(CONFIG_KRETPROBE_ON_RETHOOK)]
+    structure!(c"rethook_node", RawInstance: llist, rethook, ret_addr, frame),
+    #[cfg(not(CONFIG_KRETPROBE_ON_RETHOOK))]
+    structure!(c"kretprobe_instance", RawInstance: llist, ret_addr),
+];
 
 /// Hooks returns of a function at the wish of a handler at its entry.
 ///

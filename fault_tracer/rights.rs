@@ -15,6 +15,7 @@ use core::{
 use kernel::{bindings, error::from_err_ptr, prelude::*, str::CString};
 
 use super::{
+    layout::{structure, Structure},
     process::{self, Process},
     targets::Mask,
     uapi,
@@ -61,6 +62,12 @@ const _: () = {
     assert!(offset_of!(RawProcInfo, pid_ns) == 0);
     assert!(offset_of!(RawExecState, dumpable) == 4);
 };
+
+/// What is to be compared with the kernel that loads the module.
+pub(crate) const LAYOUT: &[Structure] = &[
+    structure!(c"proc_fs_info", RawProcInfo: pid_ns),
+    structure!(c"task_exec_state", RawExecState: dumpable),
+];
 
 /// `TASK_DUMPABLE_OWNER`: who has the same ids may look at it.
 const DUMPABLE_OWNER: c_int = 1;

@@ -218,12 +218,7 @@ impl Frames {
 }
 
 /// Follows the frame pointers, and puts the return addresses into `out`. Turns at most as many times as it has words.
-fn return_addresses(
-    disabled: &PageFaultsDisabled,
-    sp: u64,
-    frame: u64,
-    out: &[AtomicU64],
-) -> Read {
+fn return_addresses(disabled: &PageFaultsDisabled, sp: u64, frame: u64, out: &[AtomicU64]) -> Read {
     let mut frames = Frames { frame, above: sp };
     let mut flags = stack_flag::CUT;
     let mut count = 0_usize;

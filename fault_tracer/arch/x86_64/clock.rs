@@ -23,6 +23,8 @@ use kernel::{
     prelude::*,
 };
 
+use crate::layout::{structure, Structure};
+
 /// `struct tk_read_base` of `include/linux/timekeeper_internal.h`, with which `struct timekeeper` begins.
 /// A test compares it with the running kernel's type information.
 #[repr(C)]
@@ -57,6 +59,16 @@ const _: () = {
     assert!(offset_of!(ClockSource, max_cycles) == 40);
     assert!(offset_of!(ClockSource, vdso_clock_mode) == 92);
 };
+
+/// What is to be compared with the kernel that loads the module.
+pub(crate) const LAYOUT: &[Structure] = &[
+    structure!(c"tk_read_base", ReadBase: clock, mask, cycle_last, mult, shift, xtime_nsec, base),
+    structure!(c"clocksource", ClockSource: max_cycles, vdso_clock_mode),
+    Structure {
+        name: c"timekeeper",
+        members: &[("tkr_mono", 0)],
+    },
+];
 
 /// `VDSO_CLOCKMODE_TSC`: the first of `VDSO_ARCH_CLOCKMODES`, `arch/x86/include/asm/vdso/clocksource.h`.
 const CLOCKMODE_TSC: u32 = 1;

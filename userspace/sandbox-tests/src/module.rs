@@ -53,6 +53,11 @@ pub fn load(parameters: &str) -> io::Result<Loaded> {
     load_file(NAME, &path(), parameters)
 }
 
+/// Loads the module from another file, without parameters.
+pub fn load_from(file: &Path) -> io::Result<Loaded> {
+    load_file(NAME, file, "")
+}
+
 /// Loads the driver of device memory, which `tests/guest/build-device-memory` builds. `None` on a kernel whose source
 /// the sandbox does not keep.
 pub fn load_device_memory() -> Option<Loaded> {

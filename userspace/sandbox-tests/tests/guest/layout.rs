@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use sandbox_tests::module;
+use sandbox_tests::{guest, module};
 
 /// Where the module says how `struct kprobe`, `struct kretprobe` and its instances lie.
 const PROBE: &str = include_str!("../../../../fault_tracer/probe.rs");
@@ -223,4 +223,46 @@ fn struct_kretprobe_and_its_instances_are_the_kernels() {
     let data = members.iter().find(|(name, _)| name.starts_with("data"));
     let (_, (offset, _)) = data.expect("a kretprobe_instance has data");
     assert_eq!(*offset, size);
+}
+
+#[test]
+fn a_kernel_with_other_structures_is_refused() {
+    guest::test(|log| {
+        if !module::kernel_has("CONFIG_DEBUG_INFO_BTF") {
+            // Such a kernel cannot be asked: the headers' word is taken.
+            let _module = module::load_idle();
+            return;
+        }
+        let image = std::fs::read(module::path()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("fault_tracer.ko");
+        for (ours, theirs, message) in [
+            (
+                "mnt_mountpoint",
+                "mnt_mountpaint",
+                "this kernel has no mnt_mountpaint in its struct mount",
+            ),
+            // A member that there is, elsewhere.
+            ("maxactive", "data_size", "of struct kretprobe at "),
+        ] {
+            let mut image = image.clone();
+            let places: Vec<_> = image
+                .windows(ours.len())
+                .enumerate()
+                .filter(|(_, bytes)| *bytes == ours.as_bytes())
+                .map(|(at, _)| at)
+                .collect();
+            assert!(!places.is_empty(), "the module does not name {ours}");
+            for at in places {
+                image[at..at + theirs.len()].copy_from_slice(theirs.as_bytes());
+            }
+            std::fs::write(&file, image).unwrap();
+            let error = module::load_from(&file).err().expect("it is loaded");
+            assert_eq!(error.raw_os_error(), Some(libc::ENOEXEC));
+            let said = log.of_module().join("\n");
+            assert!(said.contains(message), "{said}");
+        }
+        // The very kernel that it was built for.
+        let _module = module::load_idle();
+    });
 }
