@@ -29,7 +29,8 @@
 //! | `rights` | who may trace what | `process`, `targets` |
 //! | `targets` | process id to sessions | `probe`, `rules` |
 //! | `wake` | waking readers from the fault path | nothing |
-//! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe` |
+//! | `around` | how many pages a fault has mapped beside its own | `arch` |
+//! | `latency` | whose faults' returns are hooked, and what is kept until then | `probe`, `around` |
 //! | `plain` | the record of a fault at which there is nothing else to do | `rings`, `clock`, `arch`, `latency` |
 //! | `recorder` | the data path: what happens on a fault | `plain`, `targets` |
 //! | `tasks` | fork, exec, names and exits: follows and tells of them | `recorder` |
@@ -44,6 +45,8 @@ use kernel::prelude::*;
 #[cfg_attr(target_arch = "x86_64", path = "fault_tracer/arch/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "fault_tracer/arch/arm64.rs")]
 mod arch;
+#[path = "fault_tracer/around.rs"]
+mod around;
 #[path = "fault_tracer/boot.rs"]
 mod boot;
 #[path = "fault_tracer/clock.rs"]

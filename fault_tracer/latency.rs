@@ -15,7 +15,14 @@ use core::{
 };
 use kernel::{bindings, prelude::*};
 
-use super::{arch::page_table, probe::ReturnHook, recorder, targets::Mask, uapi};
+use super::{
+    arch::page_table,
+    around::{folio_of, Before},
+    probe::ReturnHook,
+    recorder,
+    targets::Mask,
+    uapi,
+};
 
 /// Faults that can be under way at the same time and have their return seen: a fault keeps its instance for
 /// as long as it sleeps. The returns of those beyond are missed.
@@ -44,32 +51,51 @@ pub(crate) struct Entry {
     address: u64,
     /// Of hugetlbfs, the power of two that is the size of its pages; else 0.
     huge_shift: u32,
+    /// Whether it is known what the page table had around that place: this.
+    has_before: bool,
+    before: MaybeUninit<Before>,
     /// For those, the time that they have recorded; nothing for others.
     times: [Cell<MaybeUninit<u64>>; uapi::MAX_SESSIONS],
 }
 
 impl Entry {
-    /// Nobody has recorded it.
+    /// Nobody has recorded it. What is around its place is looked at if one of these sessions may want to know of its return:
+    /// before the time of the fault is taken, so that its duration has no part of that.
+    ///
+    /// # Safety
+    ///
+    /// At the entry of `handle_mm_fault` for this mapping, with its address and flags, and preemption disabled.
     #[inline(always)]
-    pub(crate) fn new(vma: &bindings::vm_area_struct, address: u64) -> Self {
+    pub(crate) unsafe fn new(
+        vma: &bindings::vm_area_struct,
+        address: u64,
+        flags: u64,
+        sessions: Mask,
+    ) -> Self {
         let huge_shift = huge_shift(vma);
+        let mut before = MaybeUninit::uninit();
+        let is_timed = sessions & SESSIONS.load(Ordering::Relaxed) != 0;
+        // SAFETY: By the contract. A mapping of hugetlbfs maps no pages around.
+        let has_before = is_timed && unsafe { Before::look(&mut before, vma, address, flags) };
         Self {
             starts: Cell::new(0),
             sessions: Cell::new(0),
             memory: vma.vm_mm,
             address,
             huge_shift,
+            has_before,
+            before,
             times: [const { Cell::new(MaybeUninit::uninit()) }; uapi::MAX_SESSIONS],
         }
     }
 
-    /// [`uapi::ReturnRecord::page`], at the return with this result.
+    /// The last word of a [`uapi::ReturnRecord`], at the return with this result.
     ///
     /// # Safety
     ///
     /// At the return of `handle_mm_fault`, with preemption disabled.
     #[inline(always)]
-    pub(crate) unsafe fn page(&self, result: u32) -> u32 {
+    pub(crate) unsafe fn result_and_page(&self, result: u32) -> u64 {
         use uapi::fault_result as failed;
         const NOT_MAPPED: u32 = failed::OOM
             | failed::SIGBUS
@@ -79,15 +105,21 @@ impl Entry {
             // The lock was given back: the mapping may be gone, and its memory with it.
             | failed::RETRY
             | failed::COMPLETED;
-        if result & NOT_MAPPED != 0 {
-            return 0;
-        }
-        if self.huge_shift != 0 {
-            return self.huge_shift;
-        }
-        // SAFETY: The caller of `handle_mm_fault` holds the lock of the mapping until it sees the result, and by it the
-        // memory and its tables.
-        unsafe { page_and_folio(self.memory, self.address) }
+        let (page, around) = if result & NOT_MAPPED != 0 {
+            (0, 0)
+        } else if self.huge_shift != 0 {
+            (self.huge_shift, 0)
+        } else {
+            // SAFETY: The caller of `handle_mm_fault` holds the lock of the mapping until it sees the result, and by it the
+            // memory and its tables.
+            unsafe {
+                // And where it is known what was there before, it was written.
+                let before = self.has_before.then(|| self.before.assume_init_ref());
+                page_and_folio(self.memory, self.address, before)
+            }
+        };
+        let result = result & uapi::RESULT_MASK | around << uapi::AROUND_SHIFT;
+        u64::from(result) | u64::from(page) << 32
     }
 
     /// A session has recorded it, with this time.
@@ -142,6 +174,10 @@ impl Entry {
             (&raw mut (*to).memory).write(self.memory);
             (&raw mut (*to).address).write(self.address);
             (&raw mut (*to).huge_shift).write(self.huge_shift);
+            (&raw mut (*to).has_before).write(self.has_before);
+            if self.has_before {
+                (&raw mut (*to).before).write(self.before);
+            }
             while rest != 0 {
                 let session = rest.trailing_zeros() as usize;
                 rest &= rest.wrapping_sub(1);
@@ -178,25 +214,37 @@ fn huge_shift(vma: &bindings::vm_area_struct) -> u32 {
 }
 
 /// Likewise for the page by which an address is translated; in the next byte for the folio of anonymous memory that
-/// it is one of several pages of; and above that its node: what `ReturnRecord::page` tells.
+/// it is one of several pages of; and above that its node: what `ReturnRecord::page` tells. And [`Before::filled`].
 ///
 /// # Safety
 ///
-/// As [`page_table::page_of`].
+/// As [`page_table::page_of`], for a mapping that has been locked since `before` was looked at.
 #[inline(never)]
-unsafe fn page_and_folio(memory: *const bindings::mm_struct, address: u64) -> u32 {
+unsafe fn page_and_folio(
+    memory: *const bindings::mm_struct,
+    address: u64,
+    before: Option<&Before>,
+) -> (u32, u32) {
     // SAFETY: By the contract.
-    let (shift, page) = unsafe { page_table::page_of(memory, address) };
-    let Some(page) = page else { return shift };
+    let found = unsafe { page_table::page_of(memory, address) };
+    let around = match before {
+        // SAFETY: The table was found just now.
+        Some(before) if !found.table.is_null() => unsafe { before.filled(found.table) },
+        _ => 0,
+    };
+    let shift = found.shift;
+    let Some(page) = found.page else {
+        return (shift, around);
+    };
     // SAFETY: A page of memory that is mapped, while the mapping is locked: it may be unmapped and freed meanwhile by
     // reclaim alone. Its `struct page` stays in any case; what is read of it is a number of few bits.
     let (order, node) = unsafe { (folio_order(page), node_of(page)) };
     let told = shift | node << 16;
     // A huge page is all of its folio.
     if order == 0 || shift != bindings::PAGE_SHIFT {
-        told
+        (told, around)
     } else {
-        told | shift.wrapping_add(order) << 8
+        (told | shift.wrapping_add(order) << 8, around)
     }
 }
 
@@ -231,42 +279,20 @@ const NODES_SHIFT: Option<u32> = if !cfg!(CONFIG_NUMA) {
     None
 };
 
-/// The order of the folio of anonymous memory that a page is one of; 0 of others. `page_folio` and `folio_order` of
-/// `include/linux`.
+/// The order of the folio of anonymous memory that a page is one of; 0 of others.
 ///
 /// # Safety
 ///
-/// `page` is a `struct page`. The folio may be freed at any time: then the result is that of another.
+/// As [`folio_of`].
 unsafe fn folio_order(page: *const bindings::page) -> u32 {
     /// `FOLIO_MAPPING_ANON`.
     const ANONYMOUS: usize = 1;
-    const HEAD: usize = 1 << bindings::pageflags_PG_head;
-    /// Larger ones there are not.
-    const MOST: u32 = 18;
-    // SAFETY: By the contract; each word may change at any time.
+    // SAFETY: By the contract; the word may change at any time.
     unsafe {
-        let info = (&raw const (*page).__bindgen_anon_1.__bindgen_anon_1.__bindgen_anon_1)
-            .cast::<usize>()
-            .read_volatile();
-        let head = if info & 1 == 0 {
-            page
-        } else if cfg!(CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP) {
-            // The rest is a mask for the address.
-            (page as usize & info) as *const bindings::page
-        } else {
-            info.wrapping_sub(1) as *const bindings::page
-        };
-        let folio = head.cast::<bindings::folio>();
-        let flags = (&raw const (*head).flags.f).read_volatile();
+        let (head, order) = folio_of(page);
         let mapping =
             (&raw const (*head).__bindgen_anon_1.__bindgen_anon_1.mapping).read_volatile();
-        if flags & HEAD == 0 || mapping as usize & ANONYMOUS == 0 {
-            return 0;
-        }
-        let order =
-            (&raw const (*folio).__bindgen_anon_2.__bindgen_anon_1._flags_1).read_volatile();
-        let order = order as u32 & 0xff;
-        if order > MOST {
+        if mapping as usize & ANONYMOUS == 0 {
             0
         } else {
             order

@@ -204,7 +204,9 @@ unsafe fn record_and_hook_return(
     // SAFETY: As in `record_for`.
     let entry = unsafe {
         let vma = &*(arch::argument::<0>(registers) as *const bindings::vm_area_struct);
-        Entry::new(vma, arch::argument::<1>(registers) as u64)
+        let address = arch::argument::<1>(registers) as u64;
+        let flags = arch::argument::<2>(registers) as u64;
+        Entry::new(vma, address, flags, sessions)
     };
     // SAFETY: By this function's contract.
     unsafe {
@@ -306,19 +308,21 @@ pub(crate) unsafe extern "C" fn on_return(
             | 1 << uapi::HEADER_SLOTS_SHIFT
             | record_type::RETURN << uapi::HEADER_TYPE_SHIFT
     };
-    // SAFETY: In a return hook's handler preemption is disabled.
-    let page = unsafe { entry.page(result) };
+    let mut found = None;
     for (session, entry_ns) in entry.awaited_by() {
         // SAFETY: In a return hook's handler preemption is disabled.
         let Some((rings, cpu_ring)) = (unsafe { ring_here(session) }) else {
             continue;
         };
-        let words = [
-            header,
-            clock::now(rings.shape().clock),
-            entry_ns,
-            u64::from(result) | u64::from(page) << 32,
-        ];
+        let time_ns = clock::now(rings.shape().clock);
+        // Behind the time, of which the look at the page tables is no part.
+        let result_and_page = match found {
+            Some(found) => found,
+            // SAFETY: In a return hook's handler preemption is disabled.
+            None => unsafe { entry.result_and_page(result) },
+        };
+        found = Some(result_and_page);
+        let words = [header, time_ns, entry_ns, result_and_page];
         let pushed = cpu_ring.ring().push_return(words);
         if pushed == Pushed::Crossed {
             wake::raise(session);

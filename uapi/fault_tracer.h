@@ -154,9 +154,17 @@ struct ft_return_record {
 	__u64 header;
 	__u64 time_ns;		/* of the return; the fault took time_ns - entry_ns */
 	__u64 entry_ns;		/* time_ns of the fault */
-	__u32 result;		/* vm_fault_t, FT_RESULT_* */
+	__u32 result;		/* FT_RETURN_RESULT, FT_RETURN_AROUND */
 	__u32 page;		/* bits 0-7: log2 of the page's bytes, 8-15: of the folio's, 16-31: node + 1; 0: not known */
 };
+
+#define FT_AROUND_SHIFT			20
+#define FT_AROUND_MASK			0xfffU
+#define FT_RESULT_MASK			((1U << FT_AROUND_SHIFT) - 1)
+/* vm_fault_t, FT_RESULT_* */
+#define FT_RETURN_RESULT(r)		((r)->result & FT_RESULT_MASK)
+/* Pages mapped around the fault, beside its own, plus 1; 0: not known. */
+#define FT_RETURN_AROUND(r)		((r)->result >> FT_AROUND_SHIFT & FT_AROUND_MASK)
 
 /* The user stack of the fault that follows on the same CPU. */
 struct ft_stack_record {

@@ -292,7 +292,9 @@ pub struct ReturnRecord {
     pub time_ns: u64,
     /// [`FaultRecord::time_ns`] of the fault: with the thread id, it tells which.
     pub entry_ns: u64,
-    /// What the function returned (`vm_fault_t`), see [`fault_result`].
+    /// Bits 0 to 19 ([`RESULT_MASK`]): what the function returned (`vm_fault_t`), see [`fault_result`]. Bits 20 to 31
+    /// ([`AROUND_SHIFT`], [`AROUND_MASK`]): how many pages were mapped around the address meanwhile, beside its own, plus 1; 0
+    /// where that is not known, and in modules that did not tell it.
     pub result: u32,
     /// The page by which the address is translated when the function returns. Bits 0 to 7: the power of two that is its
     /// size in bytes, as the page tables say (of hugetlbfs: that of its pages); 0 where there is none, or where the
@@ -301,6 +303,13 @@ pub struct ReturnRecord {
     /// the NUMA node of the page's memory, plus 1; 0 where it is not known.
     pub page: u32,
 }
+
+/// Mask of what the kernel returned in [`ReturnRecord::result`].
+pub const RESULT_MASK: u32 = (1 << AROUND_SHIFT) - 1;
+/// First bit of the number of pages around the fault, plus 1, in [`ReturnRecord::result`].
+pub const AROUND_SHIFT: u32 = 20;
+/// Mask of that number, once it is at bit 0.
+pub const AROUND_MASK: u32 = (1 << 12) - 1;
 
 /// The user stack of a fault, in a session with [`session_flag::STACK_FRAMES`] or [`session_flag::STACK_COPY`]. It
 /// precedes the record of that fault, which has the same ids and the same time. A fault without one found no room for

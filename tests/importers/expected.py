@@ -72,6 +72,7 @@ def fault(number):
         "attempts": 1 + number % 3,
         "page_bytes": 4096 << number % 10 if odd else None,
         "page_node": number % 3 if odd else None,
+        "around": number % 16 if odd else None,
         "stack": STACKS.get(number % 4),
     }
 

@@ -173,7 +173,7 @@ INTEGERS = [
     *["time_ns", "address", "ip", "file_offset", "ip_offset", "symbol_offset", "duration_ns"],
     "page_bytes",
 ]
-SMALL = ["cpu", "pid", "tid", "attempts", "returns", "page_node", "stack"]
+SMALL = ["cpu", "pid", "tid", "attempts", "returns", "page_node", "around", "stack"]
 TEXTS = [
     *["process", "thread", "program", "kind", "fate", "access", "mapping", "permissions"],
     *["flags", "object", "build_id", "symbol", "callers"],
@@ -182,7 +182,7 @@ TEXTS = [
 NULLABLE = {
     *["process", "thread", "program", "mapping", "permissions", "file_offset", "object"],
     *["ip_offset", "build_id", "symbol", "symbol_offset", "duration_ns", "page_bytes"],
-    "page_node",
+    *["page_node", "around"],
     *["stack", "callers"],
 }
 

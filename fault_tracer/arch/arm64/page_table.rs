@@ -6,11 +6,16 @@
 use core::{
     arch::asm,
     mem::{offset_of, size_of},
+    ptr::null,
     sync::atomic::{fence, AtomicU64, Ordering},
 };
 use kernel::bindings;
 
 use crate::uapi::fault_flag;
+
+#[path = "../translated.rs"]
+mod translated;
+pub(crate) use translated::{LastTable, Translated};
 
 const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT;
 /// Bits of an address by which a table is indexed: it is a page of 8-byte entries.
@@ -154,8 +159,12 @@ unsafe fn is_unlocked(frame: u64) -> bool {
     }
 }
 
+/// Entries of a table.
+pub(crate) const ENTRIES: usize = 1 << INDEX_BITS;
+
 /// Where a walk ends.
 struct End {
+    table: *const u64,
     entry: u64,
     /// The size of what the entry translates, as a power of two.
     shift: u32,
@@ -188,6 +197,7 @@ unsafe fn walk<const LOCKS: bool>(mm: *const bindings::mm_struct, address: u64) 
         let is_table = entry & (VALID | TABLE) == VALID | TABLE;
         if shift <= PAGE_SHIFT || !is_table {
             return End {
+                table: table as *const u64,
                 entry,
                 shift,
                 is_locked,
@@ -204,6 +214,7 @@ unsafe fn walk<const LOCKS: bool>(mm: *const bindings::mm_struct, address: u64) 
         table = DIRECT_MAP.wrapping_add(offset_of_frame(frame));
     }
     End {
+        table: null(),
         entry: 0,
         shift,
         is_locked: false,
@@ -250,28 +261,63 @@ pub(crate) unsafe fn plain_entry(mm: *const bindings::mm_struct, address: u64) -
     }
 }
 
-/// The page by which an address is translated: the power of two that is its size in bytes, 0 where there is none; and
-/// its `struct page` (of a huge one: that of its first page), where it has one.
+/// The `struct page` of what an entry translates that is valid; of a huge page, that of its first one.
+#[inline(always)]
+fn page_in(entry: u64, shift: u32) -> Option<*const bindings::page> {
+    // Of a huge page, bits below its size say other things.
+    let start = frame_of(entry).wrapping_shr(shift).wrapping_shl(shift);
+    // A special entry has no page that is counted: the page of zeros, or memory of a device.
+    (entry & SPECIAL == 0).then(|| page_at(start))
+}
+
+/// The page by which an address is translated.
 ///
 /// # Safety
 ///
 /// As [`entry`].
-pub(crate) unsafe fn page_of(
-    mm: *const bindings::mm_struct,
-    address: u64,
-) -> (u32, Option<*const bindings::page>) {
+pub(crate) unsafe fn page_of(mm: *const bindings::mm_struct, address: u64) -> Translated {
     // SAFETY: By the contract.
     let end = unsafe { walk::<false>(mm, address) };
     if end.entry & VALID == 0 {
-        return (0, None);
+        return Translated::NOT;
     }
-    // Of a huge page, bits below its size say other things.
-    let start = frame_of(end.entry)
-        .wrapping_shr(end.shift)
-        .wrapping_shl(end.shift);
-    // A special entry has no page that is counted: the page of zeros, or memory of a device.
-    let has_page = end.entry & SPECIAL == 0;
-    (end.shift, has_page.then(|| page_at(start)))
+    Translated {
+        shift: end.shift,
+        page: page_in(end.entry, end.shift),
+        table: if end.shift == PAGE_SHIFT {
+            end.table
+        } else {
+            null()
+        },
+    }
+}
+
+/// The table of the last level that has the entry of an address.
+///
+/// # Safety
+///
+/// As [`entry`]; the table is there as long as preemption is disabled.
+pub(crate) unsafe fn last_table(mm: *const bindings::mm_struct, address: u64) -> LastTable {
+    // SAFETY: By the contract.
+    let end = unsafe { walk::<false>(mm, address) };
+    if end.shift == PAGE_SHIFT {
+        LastTable::At(end.table)
+    } else if end.entry == 0 {
+        LastTable::NotYet
+    } else {
+        LastTable::Instead
+    }
+}
+
+/// An entry of a table.
+///
+/// # Safety
+///
+/// `table` is one, of the last level, and `index` below [`ENTRIES`].
+#[inline(always)]
+pub(crate) unsafe fn entry_at(table: *const u64, index: usize) -> Entry {
+    // SAFETY: By the contract; others may change it at any time.
+    Entry(unsafe { table.wrapping_add(index).read_volatile() })
 }
 
 /// An entry of a page table as [`entry`] has found it.
@@ -297,6 +343,28 @@ impl Entry {
         self.0 == CHANGING
     }
 
+    /// As the page table has it.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// There is a page, whether or not one may access it: `pte_present`.
+    #[inline(always)]
+    pub(crate) fn has_page(self) -> bool {
+        self.0 & (VALID | PRESENT_INVALID) != 0
+    }
+
+    /// The `struct page` of an entry of the last level by which the MMU translates, where it has one.
+    #[inline(always)]
+    pub(crate) fn page(self) -> Option<*const bindings::page> {
+        if self.is_present() {
+            page_in(self.0, PAGE_SHIFT)
+        } else {
+            None
+        }
+    }
+
     /// There is a page, but the MMU does not translate by it: `pte_present_invalid`.
     fn is_invalid(self) -> bool {
         self.0 & (VALID | PRESENT_INVALID) == PRESENT_INVALID
@@ -313,6 +381,7 @@ impl Entry {
     }
 
     /// It says neither that there is a page, nor where it is: `pte_none`.
+    #[inline(always)]
     pub(crate) fn is_none(self) -> bool {
         self.0 == 0
     }

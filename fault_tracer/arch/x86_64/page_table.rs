@@ -6,10 +6,15 @@ use core::{
     arch::asm,
     cell::UnsafeCell,
     mem::{offset_of, size_of},
+    ptr::null,
 };
 use kernel::bindings;
 
 use crate::uapi::fault_flag;
+
+#[path = "../translated.rs"]
+mod translated;
+pub(crate) use translated::{LastTable, Translated};
 
 const PRESENT: u64 = 1 << bindings::_PAGE_BIT_PRESENT;
 const HUGE: u64 = 1 << bindings::_PAGE_BIT_PSE;
@@ -222,23 +227,30 @@ pub(crate) unsafe fn entry(mm: *const bindings::mm_struct, address: u64) -> Entr
     Entry(unsafe { walk!(mm, address) })
 }
 
-/// The page by which an address is translated: the power of two that is its size in bytes, 0 where there is none; and
-/// its `struct page` (of a huge one: that of its first page), where it has one.
+/// Entries of a table.
+pub(crate) const ENTRIES: usize = bindings::PTRS_PER_PTE as usize;
+
+/// Where a walk ends: at an entry of the last level, of a huge page, or one that is not present.
+struct End {
+    table: *const u64,
+    /// The size of what an entry of that table translates, as a power of two.
+    shift: u32,
+    entry: u64,
+}
+
+/// As [`entry`], by the compiler: where it is told at which level the walk has ended.
 ///
 /// # Safety
 ///
 /// As [`entry`].
-pub(crate) unsafe fn page_of(
-    mm: *const bindings::mm_struct,
-    address: u64,
-) -> (u32, Option<*const bindings::page>) {
+#[inline(always)]
+unsafe fn walk_to_end(mm: *const bindings::mm_struct, address: u64) -> End {
     // SAFETY: By the contract the memory is alive; the variables are constant after boot.
-    let (mut table, mut shift, direct_map, memory_map, frame_mask) = unsafe {
+    let (mut table, mut shift, direct_map, frame_mask) = unsafe {
         (
             (*mm).__bindgen_anon_1.pgd as u64,
             bindings::pgdir_shift,
             bindings::page_offset_base as u64,
-            bindings::vmemmap_base,
             *FRAME_MASK.0.get(),
         )
     };
@@ -251,23 +263,84 @@ pub(crate) unsafe fn page_of(
                 .wrapping_add(index as usize)
                 .read_volatile()
         };
-        if entry & PRESENT == 0 {
-            return (0, None);
+        if entry & PRESENT == 0 || shift == bindings::PAGE_SHIFT || entry & HUGE != 0 {
+            return End {
+                table: table as *const u64,
+                shift,
+                entry,
+            };
         }
-        let frame = entry & frame_mask;
-        if shift == bindings::PAGE_SHIFT || entry & HUGE != 0 {
-            // Of a huge page, bits below its size say other things.
-            let start = frame.wrapping_shr(shift).wrapping_shl(shift);
-            let number = (start >> bindings::PAGE_SHIFT) as usize;
-            let page = memory_map.wrapping_add(number.wrapping_mul(size_of::<bindings::page>()));
-            // A special entry has no page that is counted: the page of zeros, or memory of a device.
-            let has_page = entry & SPECIAL == 0;
-            return (shift, has_page.then_some(page as *const bindings::page));
-        }
-        table = direct_map.wrapping_add(frame);
+        table = direct_map.wrapping_add(entry & frame_mask);
         shift = shift.wrapping_sub(9);
     }
-    (0, None)
+    End {
+        table: null(),
+        shift: 0,
+        entry: 0,
+    }
+}
+
+/// The `struct page` of what an entry translates that is present; of a huge page, that of its first one.
+#[inline(always)]
+fn page_in(entry: u64, shift: u32) -> Option<*const bindings::page> {
+    // SAFETY: Both are constant after boot.
+    let (memory_map, frame_mask) = unsafe { (bindings::vmemmap_base, *FRAME_MASK.0.get()) };
+    // Of a huge page, bits below its size say other things.
+    let start = (entry & frame_mask).wrapping_shr(shift).wrapping_shl(shift);
+    let number = (start >> bindings::PAGE_SHIFT) as usize;
+    let page = memory_map.wrapping_add(number.wrapping_mul(size_of::<bindings::page>()));
+    // A special entry has no page that is counted: the page of zeros, or memory of a device.
+    (entry & SPECIAL == 0).then_some(page as *const bindings::page)
+}
+
+/// The page by which an address is translated.
+///
+/// # Safety
+///
+/// As [`entry`].
+pub(crate) unsafe fn page_of(mm: *const bindings::mm_struct, address: u64) -> Translated {
+    // SAFETY: By the contract.
+    let end = unsafe { walk_to_end(mm, address) };
+    if end.entry & PRESENT == 0 {
+        return Translated::NOT;
+    }
+    Translated {
+        shift: end.shift,
+        page: page_in(end.entry, end.shift),
+        table: if end.shift == bindings::PAGE_SHIFT {
+            end.table
+        } else {
+            null()
+        },
+    }
+}
+
+/// The table of the last level that has the entry of an address.
+///
+/// # Safety
+///
+/// As [`entry`]; the table is there as long as preemption is disabled.
+pub(crate) unsafe fn last_table(mm: *const bindings::mm_struct, address: u64) -> LastTable {
+    // SAFETY: By the contract.
+    let end = unsafe { walk_to_end(mm, address) };
+    if end.shift == bindings::PAGE_SHIFT {
+        LastTable::At(end.table)
+    } else if Entry(end.entry).is_none() {
+        LastTable::NotYet
+    } else {
+        LastTable::Instead
+    }
+}
+
+/// An entry of a table.
+///
+/// # Safety
+///
+/// `table` is one, of the last level, and `index` below [`ENTRIES`].
+#[inline(always)]
+pub(crate) unsafe fn entry_at(table: *const u64, index: usize) -> Entry {
+    // SAFETY: By the contract; others may change it at any time.
+    Entry(unsafe { table.wrapping_add(index).read_volatile() })
 }
 
 /// What the page tables say of an address, where it is plain: [`fault_flag::PRESENT`], or 0 for an entry that
@@ -327,6 +400,28 @@ impl Entry {
         self.0 == CHANGING
     }
 
+    /// As the page table has it.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// There is a page, whether or not one may access it: `pte_present`.
+    #[inline(always)]
+    pub(crate) fn has_page(self) -> bool {
+        self.0 & (PRESENT | PROTNONE) != 0
+    }
+
+    /// The `struct page` of an entry of the last level by which the MMU translates, where it has one.
+    #[inline(always)]
+    pub(crate) fn page(self) -> Option<*const bindings::page> {
+        if self.is_present() {
+            page_in(self.0, bindings::PAGE_SHIFT)
+        } else {
+            None
+        }
+    }
+
     /// There is a page, but nobody may access it: `pte_protnone`.
     pub(crate) fn is_withheld(self) -> bool {
         self.0 & (PRESENT | PROTNONE) == PROTNONE
@@ -339,6 +434,7 @@ impl Entry {
     }
 
     /// It says neither that there is a page, nor where it is: `pte_none`.
+    #[inline(always)]
     pub(crate) fn is_none(self) -> bool {
         self.0 & !ERRATUM == 0
     }

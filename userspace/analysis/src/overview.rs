@@ -42,6 +42,10 @@ pub struct Overview {
     pub rate: Series<2>,
     /// Time of the last fault since the first, in nanoseconds.
     pub span_ns: u64,
+    /// Faults of which is known how many pages they mapped beside their own.
+    pub with_around: u64,
+    /// Those pages.
+    pub around: u64,
     /// Faults that the threads' counters show and that are not in the trace, at least.
     pub gaps: u64,
 }
@@ -75,6 +79,10 @@ impl Overview {
             self.powers.add(duration_ns);
             self.kind_powers[fault.kind as usize].add(duration_ns);
         }
+        if let Some(around) = fault.around {
+            self.with_around += 1;
+            self.around = self.around.saturating_add(around.into());
+        }
         let flags = u64::from(fault.fault.flags);
         self.by_kernel += u64::from(flags & fault_flag::USER == 0);
         self.by_gup += u64::from(flags & fault_flag::GUP != 0);
@@ -104,10 +112,12 @@ mod tests {
         );
         let mut user = fault().access(Access::Read).build();
         user.fault.flags = fault_flag::USER as u16;
+        user.around = Some(15);
         overview.add(&user, 4);
         assert_eq!((overview.counts.faults, overview.counts.major), (3, 1));
         assert_eq!((overview.execs, overview.forks), (1, 1));
         assert_eq!((overview.by_kernel, overview.by_gup), (2, 0));
+        assert_eq!((overview.with_around, overview.around), (1, 15));
         assert_eq!(overview.kinds[Kind::SwapIn as usize].major, 1);
         assert_eq!(overview.fates[Fate::Minor as usize].faults, 2);
         assert_eq!(overview.accesses[Access::Read as usize].faults, 1);

@@ -159,6 +159,9 @@ pub struct Return {
     pub entry_ns: u64,
     /// What the kernel's function returned, see [`uapi::fault_result`].
     pub result: u32,
+    /// How many pages were mapped around the address meanwhile, beside its own, where that is known, see
+    /// [`uapi::ReturnRecord::result`].
+    pub around: Option<u32>,
     /// The page by which the address is translated then, see [`uapi::ReturnRecord::page`].
     pub page: u32,
 }
@@ -311,7 +314,8 @@ impl Record {
                 pid,
                 entry_ns,
                 // CAST: the two halves of the word.
-                result: result as u32,
+                result: result as u32 & uapi::RESULT_MASK,
+                around: (result as u32 >> uapi::AROUND_SHIFT & uapi::AROUND_MASK).checked_sub(1),
                 page: (result >> 32) as u32,
             }),
             (record_type::STACK, &[_, time_ns, what, sp, ref rest @ ..]) => {
@@ -644,28 +648,33 @@ mod tests {
 
     #[test]
     fn returns_are_read_as_they_are_laid_out() {
-        let words = laid_out(
-            uapi::ReturnRecord {
-                header: header(record_type::RETURN, 0),
-                time_ns: 9,
-                entry_ns: 4,
-                result: uapi::fault_result::MAJOR,
-                page: 0x150c,
-            },
-            "",
-        );
-        assert_eq!(
-            read(&words),
-            [Record::Return(Return {
-                time_ns: 9,
-                tid: 7,
-                pid: 5,
-                entry_ns: 4,
-                result: uapi::fault_result::MAJOR,
-                page: 0x150c,
-            })]
-        );
-        assert_eq!(count_faults(&words), Ok(0));
+        // Not known, none, those of a window but one, and the most that there is room for.
+        for (told, around) in [(0, None), (1, Some(0)), (16, Some(15)), (0xfff, Some(4094))] {
+            let result = uapi::fault_result::MAJOR | told << uapi::AROUND_SHIFT;
+            let words = laid_out(
+                uapi::ReturnRecord {
+                    header: header(record_type::RETURN, 0),
+                    time_ns: 9,
+                    entry_ns: 4,
+                    result,
+                    page: 0x150c,
+                },
+                "",
+            );
+            assert_eq!(
+                read(&words),
+                [Record::Return(Return {
+                    time_ns: 9,
+                    tid: 7,
+                    pid: 5,
+                    entry_ns: 4,
+                    result: uapi::fault_result::MAJOR,
+                    around,
+                    page: 0x150c,
+                })]
+            );
+            assert_eq!(count_faults(&words), Ok(0));
+        }
     }
 
     #[test]

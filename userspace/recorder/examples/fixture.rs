@@ -147,6 +147,7 @@ fn fault(number: u64, text: &TextRow, code: &Code) -> Row {
         duration_ns: odd.then_some(number),
         page_bytes: odd.then_some(4096 << (number % 10)),
         page_node: odd.then_some((number % 3) as u32),
+        around: odd.then_some((number % 16) as u32),
         // A whole stack, and one that is cut off.
         stack: match number % 4 {
             0 => Some(FIRST_FRAME + 1),

@@ -374,6 +374,7 @@ impl Resolver {
         resolved.duration_ns = None;
         resolved.page_bytes = None;
         resolved.page_node = None;
+        resolved.around = None;
         resolved.stack = stack;
         resolved.fault = fault;
         thread.held = Some(Held {
@@ -400,6 +401,7 @@ impl Resolver {
                 fault.returns += 1;
                 fault.page_bytes = page_bytes(fault.kind, end.page, self.page_size);
                 fault.page_node = page_node(end.page);
+                fault.around = end.around;
                 if self.is_selection {
                     fault.fate = fate_of(u64::from(held.last.flags), end.result);
                 }

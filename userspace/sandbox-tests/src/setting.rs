@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Settings of the kernel of which one is chosen, such as `always [madvise] never`.
+//! Settings of the kernel: of which one is chosen, such as `always [madvise] never`, and numbers.
 
 use std::{
     fs,
@@ -35,6 +35,14 @@ impl Setting {
         let before = text.split(['[', ']']).nth(1).expect("one is chosen");
         fs::write(&file, value).unwrap();
         Self(Some((file, before.to_owned())))
+    }
+
+    /// Sets a number.
+    pub fn number(file: impl Into<PathBuf>, value: u64) -> Self {
+        let file = file.into();
+        let before = fs::read_to_string(&file).unwrap();
+        fs::write(&file, value.to_string()).unwrap();
+        Self(Some((file, before.trim().to_owned())))
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Row {
     pub page_bytes: Option<u64>,
     /// NUMA node of that page, likewise.
     pub page_node: Option<u32>,
+    /// How many pages it mapped beside that one, likewise.
+    pub around: Option<u32>,
 }
 
 impl Row {

@@ -161,6 +161,9 @@ pub struct ResolvedFault {
     pub page_bytes: Option<u64>,
     /// The NUMA node of that page's memory, where it is known: in recordings with durations.
     pub page_node: Option<u32>,
+    /// How many pages its last attempt mapped beside that one (fault-around): of reads of a file's pages, in recordings with
+    /// durations, where it is known.
+    pub around: Option<u32>,
 }
 
 impl Default for ResolvedFault {
@@ -180,6 +183,7 @@ impl Default for ResolvedFault {
             duration_ns: None,
             page_bytes: None,
             page_node: None,
+            around: None,
             stack: None,
         }
     }

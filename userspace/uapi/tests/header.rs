@@ -102,7 +102,8 @@ fn table() -> Table {
                     RING_BYTES_MIN, RING_BYTES_MAX, HEADER_TGID_SHIFT, HEADER_FLAGS_SHIFT,
                     FLAGS_MASK, HEADER_ENTRY_SHIFT, HEADER_MAPPING_SHIFT, HEADER_SLOTS_SHIFT, HEADER_TYPE_SHIFT, MAPPINGS,
                     MAPPING_UNKNOWN, ADDRESS_BITS, ADDRESS_MASK, MIN_FLT_SHIFT, MAJ_FLT_SHIFT,
-                    COUNTER_MASK, IOC_TYPE, RECORD_SLOTS_MAX, STACK_FRAMES_MAX, STACK_BYTES_MAX, STACK_CHAIN_TOP_BYTES, RULES_MAX, FILTER_TESTS, FILTER_MAPPINGS],
+                    COUNTER_MASK, IOC_TYPE, RECORD_SLOTS_MAX, STACK_FRAMES_MAX, STACK_BYTES_MAX, STACK_CHAIN_TOP_BYTES, RULES_MAX, FILTER_TESTS, FILTER_MAPPINGS,
+                    AROUND_SHIFT, AROUND_MASK, RESULT_MASK],
                 constants!["" uapi: FT_IOC_INFO, FT_IOC_CONFIGURE, FT_IOC_TARGET_ADD,
                     FT_IOC_TARGET_REMOVE, FT_IOC_START, FT_IOC_STOP, FT_IOC_DRAIN,
                     FT_IOC_CPU_COUNTERS, FT_IOC_ADOPT, FT_IOC_SESSION, FT_IOC_CLOCK, FT_IOC_RULE_ADD, FT_IOC_FILTER,
@@ -286,6 +287,19 @@ fn program(table: &Table) -> String {
                 &format!("{accessor}({argument})"),
                 value,
             );
+        }
+    }
+    for result in [0, 0x0010_0004, 0xfff0_4000, u32::MAX] {
+        let literal = format!("(&(struct ft_return_record){{ .result = {result}U }})");
+        for (accessor, value) in [
+            ("FT_RETURN_RESULT", result & uapi::RESULT_MASK),
+            (
+                "FT_RETURN_AROUND",
+                result >> uapi::AROUND_SHIFT & uapi::AROUND_MASK,
+            ),
+        ] {
+            let what = format!("{accessor} of {result:#x}");
+            same(&what, &format!("{accessor}({literal})"), value.into());
         }
     }
     lines.push("return wrong; }".into());

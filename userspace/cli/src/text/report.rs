@@ -143,7 +143,21 @@ pub fn totals(overview: &Overview) -> Vec<String> {
             counted(further, "attempt", "attempts")
         ));
     }
+    lines.extend(around(overview.with_around, overview.around));
     lines
+}
+
+/// What fault-around has mapped besides, if it is known of any fault.
+pub fn around(faults: u64, pages: u64) -> Option<String> {
+    // CAST: far below 2^52.
+    let mean = pages as f64 / faults as f64;
+    (faults != 0).then(|| {
+        format!(
+            "  {} mapped besides, by fault-around: {mean:.1} at each of {}",
+            counted(pages, "page", "pages"),
+            counted(faults, "fault", "faults")
+        )
+    })
 }
 
 fn balance(verdict: &Verdict, cut: bool, style: Style) -> String {

@@ -110,6 +110,8 @@ pub fn totals(overview: &Overview) -> Json {
         ("forks".into(), overview.forks.into()),
         ("by_kernel".into(), overview.by_kernel.into()),
         ("by_gup".into(), overview.by_gup.into()),
+        ("with_around".into(), overview.with_around.into()),
+        ("around".into(), overview.around.into()),
         ("span_ns".into(), overview.span_ns.into()),
     ]));
     json.into()

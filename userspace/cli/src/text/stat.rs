@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     histogram,
     numbers::{counted, grouped, percent, share, short},
+    report,
     report_json::{self, VERSION},
     style::Style,
     table::{Side, Table},
@@ -56,6 +57,12 @@ pub fn text(what: &str, runs: &[Run], style: Style) -> String {
         String::new(),
     ];
     lines.extend(totals(runs));
+    let mean =
+        |number: fn(&Overview) -> u64| rounded(measured(runs, |run| number(&run.overview)).mean);
+    lines.extend(report::around(
+        mean(|of| of.with_around),
+        mean(|of| of.around),
+    ));
     lines.push(String::new());
     lines.extend(kinds(runs));
     let mut powers = Powers::default();
@@ -252,6 +259,7 @@ mod tests {
             let fault = ResolvedFault {
                 fate: if n == 0 { Fate::Major } else { Fate::Minor },
                 duration_ns: Some(if n == 0 { 100_000 } else { 1_000 }),
+                around: (n < 4).then_some(13),
                 ..ResolvedFault::default()
             };
             counting.row(&Row::Fault(Box::new(fault))).unwrap();
@@ -280,6 +288,12 @@ mod tests {
             "   200 µs  in faults  10.0 % of the wall time, 20.0 % of the CPU time"
         );
         assert!(
+            text.contains(
+                "\n  52 pages mapped besides, by fault-around: 13.0 at each of 4 faults\n"
+            ),
+            "{text}"
+        );
+        assert!(
             text.contains("zero-fill") && text.contains("[  64K,  128K)    1  |"),
             "{text}"
         );
@@ -301,6 +315,8 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&json("x", &[run(3), run(4)])).unwrap();
         assert_eq!(json["version"], 1);
         assert_eq!(json["runs"][1]["totals"]["faults"], 4);
+        assert_eq!(json["runs"][1]["totals"]["around"], 52);
+        assert_eq!(json["runs"][0]["totals"]["with_around"], 3);
         assert_eq!(json["runs"][0]["kinds"]["zero-fill"]["time_ns"], 102_000);
         assert_eq!(json["runs"][0]["user_ns"], 500_000);
     }

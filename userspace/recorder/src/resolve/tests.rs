@@ -250,13 +250,14 @@ fn the_page_of_a_fault_is_what_it_has_mapped() {
     let large = PageSize::of_bytes(64 << 10).unwrap();
     let sizes = [15, 16, 29].map(|shift| page_bytes(Kind::FileRead, shift, large));
     assert_eq!(sizes, [None, Some(64 << 10), Some(512 << 20)]);
-    let back = |time_ns, entry_ns, page| {
+    let back = |time_ns, entry_ns, page, around| {
         Record::Return(Return {
             time_ns,
             tid: TID,
             pid: TID,
             entry_ns,
             result: 0,
+            around,
             page,
         })
     };
@@ -264,9 +265,9 @@ fn the_page_of_a_fault_is_what_it_has_mapped() {
         task(0, TID, TaskEvent::Fork, "x", 0, 0),
         // Its first attempt gave up the lock.
         fault(10, TID, 0x2000, fault_flag::VMA_LOCK, 0, 0),
-        back(20, 10, 0),
+        back(20, 10, 0, None),
         fault(30, TID, 0x2000, fault_flag::TRIED, 0, 0),
-        back(40, 30, 21),
+        back(40, 30, 21, Some(15)),
         fault(50, TID, 0x400_000, fault_flag::VMA_LOCK, 1, 0),
         exit(60, TID, 2, 0),
     ];
@@ -274,11 +275,11 @@ fn the_page_of_a_fault_is_what_it_has_mapped() {
     let sizes: Vec<_> = rows
         .iter()
         .filter_map(|row| match row {
-            Row::Fault(fault) => Some(fault.page_bytes),
+            Row::Fault(fault) => Some((fault.page_bytes, fault.around)),
             _ => None,
         })
         .collect();
-    assert_eq!(sizes, [Some(2 << 20), None]);
+    assert_eq!(sizes, [(Some(2 << 20), Some(15)), (None, None)]);
 }
 
 #[test]
@@ -290,6 +291,7 @@ fn the_time_of_a_fault_is_that_of_all_its_attempts() {
             pid: TID,
             entry_ns,
             result: 0,
+            around: None,
             page: 0,
         })
     };
@@ -353,6 +355,7 @@ fn of_a_selection_returns_alone_tell_the_fates() {
             pid: TID,
             entry_ns,
             result,
+            around: None,
             page: 0,
         })
     };

@@ -79,7 +79,7 @@ fn finish(session: &Session) -> Timed {
                 record_type::RETURN => {
                     let end = Return {
                         time_ns: record[1],
-                        result: record[3] as u32,
+                        result: record[3] as u32 & uapi::RESULT_MASK,
                     };
                     let pid = (header >> uapi::HEADER_TGID_SHIFT & uapi::PID_MASK) as u32;
                     returns.push((tid, pid, record[2], end));

@@ -4,6 +4,7 @@
 //! `tests/guest/run`, as root inside the sandbox's guest, one after the other.
 
 mod answers;
+mod around;
 mod balance;
 mod beside_perf;
 mod boot;

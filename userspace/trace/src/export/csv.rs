@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The columns of faults behind those of `drain`.
-const MORE: [&str; 20] = [
+const MORE: [&str; 21] = [
     "process",
     "thread",
     "kind",
@@ -34,6 +34,7 @@ const MORE: [&str; 20] = [
     "time",
     "page_bytes",
     "page_node",
+    "around",
     "stack",
     "callers",
 ];
@@ -145,6 +146,7 @@ impl Csv {
         push_text(line, &time);
         push_number(line, fault.page_bytes);
         push_number(line, fault.page_node);
+        push_number(line, fault.around);
         push_number(line, fault.stack);
         push_text(line, names.callers_text(";").as_deref().unwrap_or(""));
     }
@@ -200,8 +202,8 @@ impl Csv {
         line.extend_from_slice(b",,,");
         push_text(line, program);
         push_text(line, &time);
-        // The size of a page and its node.
-        line.extend_from_slice(b",,");
+        // The size of a page, its node, and those around it.
+        line.extend_from_slice(b",,,");
         push_number(line, frame_of(row).map(|frame| frame.id));
         // Its callers.
         line.push(b',');

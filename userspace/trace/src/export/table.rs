@@ -57,7 +57,7 @@ enum In {
 }
 
 /// The columns and their order.
-const COLUMNS: [(&str, Holds, In); 43] = [
+const COLUMNS: [(&str, Holds, In); 44] = [
     ("event", Holds::Text, In::Events),
     ("time", Holds::Time, In::All),
     ("time_ns", Holds::Long, In::All),
@@ -86,6 +86,7 @@ const COLUMNS: [(&str, Holds, In); 43] = [
     ("returns", Holds::Number, In::Faults),
     ("page_bytes", Holds::Long, In::SomeFaults),
     ("page_node", Holds::Number, In::SomeFaults),
+    ("around", Holds::Number, In::SomeFaults),
     ("stack", Holds::Number, In::SomeFaults),
     ("callers", Holds::Text, In::SomeFaults),
     ("parent", Holds::Number, In::Events),

@@ -98,6 +98,7 @@ fn fault(time_ns: u64, mapping: Option<&str>, fate: Fate) -> Row {
         duration_ns: (time_ns == 2).then_some(1500),
         page_bytes: (time_ns == 2).then_some(1 << 21),
         page_node: (time_ns == 2).then_some(3),
+        around: (time_ns == 2).then_some(15),
         stack: None,
     }))
 }
@@ -198,10 +199,10 @@ fn csv_is_a_header_and_faults() {
     assert_eq!(
         lines[1],
         "1,1,70,71,0x7f0000001001,0x401000,x,file|user,make,\"cc1; \"\"x\"\"\",file-exec,retried,\
-         \"/a,\"\"b\"\"\",r-xp,4660,/bin/cc1,4096,,,,2,0,/usr/bin/make,1970-01-01T00:00:01.000000001Z,,,,"
+         \"/a,\"\"b\"\"\",r-xp,4660,/bin/cc1,4096,,,,2,0,/usr/bin/make,1970-01-01T00:00:01.000000001Z,,,,,"
     );
     assert!(lines[2].contains(",/bin/cc1,4096,\"f(int, char)\",16,1500,2,2,/usr/bin/make,"));
-    assert!(lines[2].ends_with(",2097152,3,,"), "{}", lines[2]);
+    assert!(lines[2].ends_with(",2097152,3,15,,"), "{}", lines[2]);
     assert!(lines[4].contains(",unknown,,,,,,,,,2,0,"));
 }
 

@@ -63,6 +63,7 @@ pub struct Batch {
     stack: Sparse<UInt32Type>,
     caller: Sparse<UInt32Type>,
     page_node: Sparse<UInt32Type>,
+    around: Sparse<UInt32Type>,
     fixed: Fixed,
 }
 
@@ -138,6 +139,9 @@ impl Batch {
         }
         if let Some(page_node) = resolved.page_node {
             self.page_node.set(n, page_node);
+        }
+        if let Some(around) = resolved.around {
+            self.around.set(n, around);
         }
         if let Some(stack) = resolved.stack {
             self.stack.set(n, stack);
@@ -275,6 +279,7 @@ impl Batch {
             self.stack.numbers(rows),
             self.caller.numbers(rows),
             self.page_node.numbers(rows),
+            self.around.numbers(rows),
         ]
     }
 }

@@ -631,6 +631,7 @@ struct Columns {
     stack: Option<Numbers<UInt32Type>>,
     caller: Option<Numbers<UInt32Type>>,
     page_node: Option<Numbers<UInt32Type>>,
+    around: Option<Numbers<UInt32Type>>,
 }
 
 /// A column that older traces do not have: `Some(None)` where there is none, `None` where it is of another type.
@@ -684,6 +685,7 @@ impl Columns {
             stack: later(columns.next())?,
             caller: later(columns.next())?,
             page_node: later(columns.next())?,
+            around: later(columns.next())?,
         })
     }
 
@@ -900,6 +902,7 @@ impl Columns {
             duration_ns: self.duration_ns.get(row),
             page_bytes: self.page_bytes.as_ref().and_then(|of| of.get(row)),
             page_node: self.page_node.as_ref().and_then(|of| of.get(row)),
+            around: self.around.as_ref().and_then(|of| of.get(row)),
             stack: self.stack.as_ref().and_then(|of| of.get(row)),
         })
     }

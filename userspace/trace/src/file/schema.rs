@@ -120,6 +120,7 @@ pub fn fields() -> Vec<Field> {
         Field::new("stack", DataType::UInt32, true),
         Field::new("caller", DataType::UInt32, true),
         Field::new("page_node", DataType::UInt32, true),
+        Field::new("around", DataType::UInt32, true),
     ]
 }
 

@@ -93,6 +93,7 @@ fn fault(time_ns: u64) -> Box<ResolvedFault> {
         duration_ns: (time_ns % 6 != 0).then_some(time_ns * 100),
         page_bytes: (time_ns % 5 != 0).then_some(4096 << (time_ns % 10)),
         page_node: (time_ns % 3 != 0).then_some((time_ns % 7) as u32),
+        around: (time_ns % 8 < 3).then_some((time_ns % 16) as u32),
         stack: (time_ns % 3 != 0).then_some((time_ns % 8) as u32),
     })
 }
