@@ -294,8 +294,10 @@ fn a_fault_that_sleeps_takes_as_long() {
             let long: Vec<_> = timed
                 .faults
                 .iter()
-                .filter(|((_, entry_ns), (_, end))| {
-                    end.is_some_and(|end| end.time_ns - entry_ns >= DELAY_MS * 1_000_000)
+                .filter(|((_, entry_ns), (fault, end))| {
+                    // A file's page that is read in may take as long on a busy machine.
+                    fault.flags() & fault_flag::FILE == 0
+                        && end.is_some_and(|end| end.time_ns - entry_ns >= DELAY_MS * 1_000_000)
                 })
                 .collect();
             assert_eq!(long.len(), 3, "one for each thread that slept: {long:?}");
