@@ -13,6 +13,7 @@
 #   make test            all checks and tests, in the sandbox
 #   make test-kernels    all tests of guests on every kernel that the sandbox can have, rt and cloud, too, by either hook
 #   make test-debug-kernel all tests of guests on a kernel that looks for mistakes: KASAN, lockdep, failing allocations
+#   make test-arm64      all tests of guests on arm64, with pages of 4 KiB and of 16 KiB
 #   make fuzz-abi        call the device at random: SEED=1 CALLS=1000000 make it other calls, and more
 #   make report          regenerate docs/report.md and its figures
 #   make lab             trace Linux's ways of moving bytes, and write docs/io-lab.md
@@ -28,7 +29,7 @@ RUSTC ?= rustc
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: all modules tools install uninstall modules_install dkms_install clean check demo test test-kernels test-debug-kernel fuzz-abi report lab packages bench rust-analyzer help
+.PHONY: all modules tools install uninstall modules_install dkms_install clean check demo test test-kernels test-debug-kernel test-arm64 fuzz-abi report lab packages bench rust-analyzer help
 
 all: modules tools
 
@@ -68,6 +69,10 @@ test-kernels:
 test-debug-kernel:
 	scripts/vm add debug
 	tests/guest/run --kernel "$$(scripts/vm kernels --all | tail -n 1)"
+
+test-arm64:
+	scripts/vm add arm64
+	tests/guest/run --arch arm64
 
 SEED ?= 1
 CALLS ?= 1000000

@@ -88,7 +88,7 @@ mod information {
     use core::{
         ffi::{c_char, c_int, c_void, CStr},
         mem::{size_of, MaybeUninit},
-        ptr::null,
+        ptr::null_mut,
     };
     use kernel::bindings;
 
@@ -238,7 +238,7 @@ mod information {
     }
 
     pub(super) fn place(structure: &CStr, member: &str) -> Place {
-        let mut btf = null::<Btf>().cast_mut();
+        let mut btf = null_mut::<Btf>();
         // SAFETY: The name ends with a zero. The kernel's information gets one more reference, which is not given back: nothing
         // that is exported does so, and it is there until the machine stops anyway.
         let id = unsafe { bpf_find_btf_id(structure.as_ptr().cast(), STRUCT, &mut btf) };

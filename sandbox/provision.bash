@@ -7,6 +7,8 @@
 readonly LOCK=$CACHE/lock
 # Kernels that were added to those of the recipe.
 readonly MORE=$ROOT/etc/fault-tracer/more-kernels
+# Those of arm64, which were added.
+readonly ARM64=$ROOT/etc/fault-tracer/arm64-kernels
 readonly STAMP=$ROOT/etc/fault-tracer/recipe
 readonly CHECKED=$CACHE/checked
 readonly STEP_LOG=$LOGS/provision.log
@@ -107,6 +109,9 @@ add_kernels() {
         if [[ $flavour == debug ]]; then
             add_debug_kernel
             continue
+        elif [[ $flavour == arm64 ]]; then
+            add_arm64
+            continue
         fi
         if grep -q -- "-$flavour-" "$MORE" 2>/dev/null; then
             continue
@@ -126,6 +131,26 @@ add_debug_kernel() {
     step "a kernel that looks for mistakes (20 to 60 minutes, if it is not there)" \
         in_new_root "$ROOT" /recipe/debug-kernel ||
         die "the debugging kernel cannot be built; the whole log is $STEP_LOG"
+}
+
+# Puts guests of arm64 into the root, unless this script has done it.
+add_arm64() {
+    local stamp=$ROOT/etc/fault-tracer/arm64-made-by release made_by
+    local -a releases
+    made_by=$(sha256sum <"$SANDBOX_DIR/install-arm64")
+    [[ ! -e $stamp || $(<"$stamp") != "$made_by" ]] || return 0
+    in_namespace rm -f -- "$stamp" "$ARM64" "$ARM64.new"
+    # shellcheck disable=SC2016  # for the inner shell to expand
+    step "arm64: compilers, emulator, kernels and their guests' root (3 to 6 minutes)" \
+        in_new_root "$ROOT" bash -c '/recipe/install-arm64 packages >"$1"' bash "${ARM64#"$ROOT"}.new" ||
+        die "arm64 cannot be installed; the whole log is $STEP_LOG"
+    mapfile -t releases <"$ARM64.new"
+    for release in "${releases[@]}"; do
+        step "Rust metadata of $release (2 to 9 minutes)" in_new_root "$ROOT" /recipe/install-arm64 metadata "$release" ||
+            die "$release has no Rust metadata that fits; the whole log is $STEP_LOG"
+    done
+    # shellcheck disable=SC2016  # for the inner shell to expand
+    in_namespace bash -c 'mv "$1.new" "$1" && printf "%s\n" "$2" >"$3"' bash "$ARM64" "$made_by" "$stamp"
 }
 
 # In the namespace, because without root the files are of other user ids. A mount below the

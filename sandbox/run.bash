@@ -7,7 +7,7 @@ parse_guest_options() {
     local kind=$1
     shift
     local cpus=2 nodes=1 icount=''
-    guest_kind=$kind guest_kernel='' guest_share='' guest_firmware='' guest_command=() guest_options=()
+    guest_kind=$kind guest_arch=amd64 guest_kernel='' guest_share='' guest_firmware='' guest_command=() guest_options=()
     while (($#)); do
         case $1 in
         --icount)
@@ -31,6 +31,13 @@ parse_guest_options() {
             [[ -n ${2-} && $2 != *$'\n'* ]] ||
                 die_usage "$kind: --append needs arguments for the kernel, as mitigations=off"
             guest_options+=(--append "$2")
+            shift 2
+            ;;
+        --arch)
+            [[ ${2-} == amd64 || ${2-} == arm64 ]] ||
+                die_usage "$kind: --arch needs a processor, amd64 or arm64, not '${2-}'"
+            guest_arch=$2
+            guest_options+=(--arch "$2")
             shift 2
             ;;
         --kernel)
@@ -66,6 +73,7 @@ parse_guest_options() {
     done
     [[ -z $icount ]] || cpus=1
     ((nodes <= cpus)) || die_usage "$kind: --nodes $nodes needs as many processors; the guest has $cpus"
+    [[ $guest_arch == amd64 || -z $guest_firmware ]] || die_usage "$kind: --firmware is for guests of amd64"
     if [[ $kind == run ]] && ((${#guest_command[@]} == 0)); then
         die_usage "run: no command. Say: scripts/vm run [OPTION]… -- CMD [ARG]…"
     elif [[ $kind == shell ]] && ((${#guest_command[@]})); then
@@ -75,10 +83,15 @@ parse_guest_options() {
     fi
 }
 
-# choose_kernel VERSION: prints the newest release in the root that begins so; nothing: the current.
+# choose_kernel ARCH VERSION: prints the newest release in the root that begins so; no version: the current.
 choose_kernel() {
-    local wanted=$1 release chosen=''
-    local kernels=$ROOT/etc/fault-tracer/kernels
+    local arch=$1 wanted=$2 release chosen=''
+    local kernels=$ROOT/etc/fault-tracer/kernels added=$MORE newest_first='sort -rV'
+    if [[ $arch == arm64 ]]; then
+        # The plain one comes before the one with larger pages, whose name begins so.
+        kernels=$ARM64 added=/dev/null newest_first=cat
+        [[ -e $kernels ]] || die_usage "there are no guests of arm64 yet: scripts/vm add arm64"
+    fi
     if [[ -z $wanted ]]; then
         head -n 1 "$kernels"
         return
@@ -90,11 +103,11 @@ choose_kernel() {
             break
         fi
     done < <(
-        sort -rV "$kernels"
-        [[ ! -e $MORE ]] || sort -rV "$MORE"
+        $newest_first "$kernels"
+        [[ ! -e $added ]] || $newest_first "$added"
     )
     [[ -n $chosen ]] ||
-        die_usage "no kernel '$wanted' in the sandbox. There are: $(cat "$kernels" "$MORE" 2>/dev/null | paste -sd' ')"
+        die_usage "no kernel '$wanted' in the sandbox. There are: $(cat "$kernels" "$added" 2>/dev/null | paste -sd' ')"
     printf '%s\n' "$chosen"
 }
 
@@ -105,7 +118,7 @@ quote() {
 
 run_guest() {
     local release status=0 control console word
-    release=$(choose_kernel "$guest_kernel") || exit
+    release=$(choose_kernel "$guest_arch" "$guest_kernel") || exit
     # Console logs stay when a run fails; a week is long enough.
     find "$LOGS" -name 'console.*' -mtime +7 -delete
     # Left by a run that was killed.
@@ -117,6 +130,7 @@ run_guest() {
 
     local -a enter_options=(--guest-export "$CHECKOUT" --bind-to "$LOGS" /run/log
         --bind-to "$control" /run/guest/run)
+    [[ $guest_arch == amd64 ]] || enter_options+=(--guest-root /srv/arm64)
     local -a boot_options=(--release "$release" --console-name "${console##*/}")
     {
         if [[ -n $guest_share ]]; then

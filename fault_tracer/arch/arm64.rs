@@ -115,6 +115,9 @@ pub(crate) unsafe fn address_of(page: *const bindings::page) -> *const u8 {
 
 /// `mov x9, x30`, which ftrace has put before the place where it calls (`arch/arm64/kernel/ftrace.c`).
 const KEEP_LINK: u32 = 0xaa1e_03e9;
+/// What a kprobe puts in the place of an instruction, as of that one: `BRK64_OPCODE_KPROBES` of
+/// `arch/arm64/include/asm/debug-monitors.h`. A kprobe is not made of ftrace on this processor.
+const PROBED: u32 = 0xd420_0080;
 /// What a call by `bl` has in these bits.
 const CALL: u32 = 0x9400_0000;
 const CALL_MASK: u32 = 0xfc00_0000;
@@ -128,7 +131,7 @@ pub(crate) unsafe fn calls_at_entry(function: *const u8) -> bool {
     // SAFETY: A function of the kernel is longer than this. Its code may be changed meanwhile, word by word.
     let word = |at| unsafe { function.cast::<u32>().add(at).read_volatile() };
     // A landing pad (`bti c`) may stand before them.
-    (0..2).any(|at| word(at) == KEEP_LINK && word(at + 1) & CALL_MASK == CALL)
+    (0..2).any(|at| matches!(word(at), KEEP_LINK | PROBED) && word(at + 1) & CALL_MASK == CALL)
 }
 
 /// An argument of the function at whose entry a probe has saved these registers: the first is number 0, of four.

@@ -76,6 +76,11 @@ def wrong_command_lines_say_what_to_do():
         (["run", "--cpus", "two", "--", "true"], "whole number"),
         (["run", "--share", "/no/such/folder", "--", "true"], "no folder"),
         (["run", "--nonsense", "--", "true"], "--help"),
+        (["run", "--arch", "--", "true"], "amd64 or arm64"),
+        (["run", "--arch", "aarch64", "--", "true"], "amd64 or arm64"),
+        (["kernels", "--arch", "riscv64"], "--arch arm64"),
+        (["kernels", "--all", "--arch", "arm64"], "--arch arm64"),
+        (["add"], "arm64"),
         (["frobnicate"], "--help"),
         (["build"], "no command"),
         ([], "Usage"),
@@ -117,6 +122,38 @@ def an_unknown_kernel_is_an_error_that_lists_the_known():
         expect(process.returncode == 2, f"kernel {version} should be refused", process)
         for kernel in kernels:
             expect(kernel.encode() in process.stderr, f"{kernel} should be listed", process)
+
+
+@test
+def without_guests_of_arm64_one_is_told_how_to_get_them():
+    with tempfile.TemporaryDirectory() as cache:
+        stamps = Path(cache, "root", "etc", "fault-tracer")
+        stamps.mkdir(parents=True)
+        (stamps / "kernels").write_text("1.2.3\n")
+        Path(cache, "checked").touch()
+        (stamps / "recipe").write_text(recipe_hash(cache) + "\n")
+        environment = {"FAULT_TRACER_CACHE": cache}
+        process = vm("run", "--arch", "arm64", "--", "true", environment=environment)
+        expect(process.returncode == 2, "there is no such guest", process)
+        expect(b"scripts/vm add arm64" in process.stderr, "the way should be named", process)
+        process = vm("kernels", "--arch", "arm64", environment=environment)
+        expect(process.returncode == 0 and process.stdout == b"", "none is no error", process)
+        # The plain one is meant unless the other is named.
+        (stamps / "arm64-kernels").write_text("1.2.3-arm64\n1.2.3-arm64-16k\n")
+        process = vm("kernels", "--arch", "arm64", environment=environment)
+        expect(process.stdout == b"1.2.3-arm64\n1.2.3-arm64-16k\n", "both are listed", process)
+        process = vm("kernels", "--all", environment=environment)
+        expect(process.stdout == b"1.2.3\n", "those of arm64 are apart", process)
+        command = ["run", "--arch", "arm64", "--kernel", "1.2.4", "--", "true"]
+        process = vm(*command, environment=environment)
+        expect(process.returncode == 2, "an unknown kernel should be refused", process)
+        expect(b"1.2.3-arm64 1.2.3-arm64-16k" in process.stderr, "both should be named", process)
+    with tempfile.TemporaryDirectory() as firmware:
+        for name in ("code.fd", "vars.fd"):
+            Path(firmware, name).touch()
+        process = vm("run", "--arch", "arm64", "--firmware", firmware, "--", "true")
+        expect(process.returncode == 2, "there is firmware for amd64 alone", process)
+        expect(b"amd64" in process.stderr, "that should be said", process)
 
 
 def recipe_hash(cache):
@@ -276,6 +313,18 @@ def every_kernel_boots_with_its_modules():
         script = "uname -r; modprobe loop; nproc"
         process = vm("run", "--kernel", kernel, "--", "sh", "-c", script)
         expect(process.stdout.decode() == f"{kernel}\n2\n", f"{kernel} should boot", process)
+        expect(process.returncode == 0, "modules should load", process)
+
+
+@test
+def guests_of_arm64_boot_with_pages_of_their_size():
+    """Where they were added."""
+    for kernel in vm("kernels", "--arch", "arm64").stdout.decode().split():
+        script = "uname -rm; getconf PAGESIZE; modprobe loop; nproc"
+        process = vm("run", "--arch", "arm64", "--kernel", kernel, "--", "sh", "-c", script)
+        page = 16384 if kernel.endswith("-16k") else 4096
+        expected = f"{kernel} aarch64\n{page}\n2\n"
+        expect(process.stdout.decode() == expected, f"{kernel} should boot", process)
         expect(process.returncode == 0, "modules should load", process)
 
 

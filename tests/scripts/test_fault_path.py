@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
-MODULES = sorted(BUILD.glob("*+*/fault_tracer.ko"))
+MODULES = sorted(BUILD.glob("*+*amd64/fault_tracer.ko"))
 
 ENTRY = "recorder::on_fault"
 # The same by the ftrace hook, and where its faults go on that are not plain.

@@ -100,16 +100,17 @@ pub enum Processes {
 /// So many processes have panels of their own, where they are apart.
 const OWNERS_MOST: usize = 8;
 
-/// Parts of the address space of Linux on x86-64, where no mapping tells more.
+/// Parts of the address space of Linux, where no mapping tells more: of x86-64, and of arm64 with 48 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Area {
     /// Programs that are not position-independent, their heaps, and what else is below 4 GiB.
     Low,
     /// Position-independent programs and their heaps.
     Program,
-    /// Everything between: mappings, and with five-level page tables those above 2^47.
+    /// Everything between: mappings; on x86-64 with five-level page tables also those above 2^47.
     Mapped,
-    /// The last 16 GiB below 2^47: the main stack, vDSO, arguments of exec.
+    /// The last 16 GiB below 2^47: the main stack, vDSO, arguments of exec. Of arm64, where other mappings lie beside
+    /// them, this is not known.
     Stack,
     /// The half of the kernel.
     Kernel,
@@ -121,7 +122,9 @@ impl Area {
         const GIB: u64 = 1 << 30;
         match address {
             0..=0xffff_ffff => Self::Low,
+            // Two thirds of the address space, and as much further as the kernel may choose at random.
             0x5555_5555_4000..=0x69ff_ffff_ffff => Self::Program,
+            0xaaaa_aaaa_0000..=0xcaff_ffff_ffff => Self::Program,
             _ if address >= (1 << 47) - 16 * GIB && address < 1 << 47 => Self::Stack,
             _ if address >= 1 << 63 => Self::Kernel,
             _ => Self::Mapped,

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-const pageBytes = 4096
+var pageBytes = os.Getpagesize()
 
 //go:noinline
 func inner(pages []byte) int {

@@ -90,25 +90,30 @@ pub fn number_of(name: &str, default: u64) -> u64 {
     })
 }
 
+/// Bytes of a page.
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
 /// Takes a fault on each of so many pages of fresh memory, which no allocator has used before and no huge
 /// page serves.
 pub fn touch_fresh(pages: usize) {
-    const PAGE: usize = 4096;
+    let page_size = page_size();
     // SAFETY: A new mapping of our own, written within its length and then given up.
     unsafe {
         let memory = libc::mmap(
             std::ptr::null_mut(),
-            pages * PAGE,
+            pages * page_size,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
             -1,
             0,
         );
         assert_ne!(memory, libc::MAP_FAILED);
-        libc::madvise(memory, pages * PAGE, libc::MADV_NOHUGEPAGE);
+        libc::madvise(memory, pages * page_size, libc::MADV_NOHUGEPAGE);
         for page in 0..pages {
-            memory.cast::<u8>().add(page * PAGE).write_volatile(1);
+            memory.cast::<u8>().add(page * page_size).write_volatile(1);
         }
-        libc::munmap(memory, pages * PAGE);
+        libc::munmap(memory, pages * page_size);
     }
 }

@@ -11,10 +11,7 @@ use std::{
 
 use fault_tracer_uapi::{self as uapi, record_type};
 
-use crate::device::Session;
-
-/// Bytes of a page.
-pub const PAGE: usize = 4096;
+use crate::{device::Session, guest::page_size};
 
 /// Mapped memory: unmapped when this goes.
 pub struct Mapped {
@@ -104,11 +101,11 @@ impl Ring {
             consumer: Mapped::new(
                 session,
                 base + u64::from(info.consumer_offset),
-                PAGE,
+                page_size(),
                 libc::PROT_READ | libc::PROT_WRITE,
                 shared,
             )?,
-            producer: read_only(info.producer_offset, PAGE)?,
+            producer: read_only(info.producer_offset, page_size())?,
             data: read_only(info.data_offset, info.ring_bytes as usize)?,
             position: 0,
             delivered: 0,

@@ -48,6 +48,12 @@ pub fn kernel_has(option: &str) -> bool {
 #[must_use]
 pub struct Loaded(&'static str);
 
+/// Whether durations are measured by the ftrace hook, too, and not by the kprobe alone.
+pub const RETURNS_AFTER_FTRACE: bool = cfg!(target_arch = "x86_64");
+
+/// Whether stacks are recorded as copies, too, and not by frame pointers alone.
+pub const STACKS_CAN_BE_COPIED: bool = cfg!(target_arch = "x86_64");
+
 /// Loads the module with parameters, as `insmod` does, but with the kernel's own error.
 pub fn load(parameters: &str) -> io::Result<Loaded> {
     load_file(NAME, &path(), parameters)
@@ -64,9 +70,10 @@ pub fn load_device_memory() -> Option<Loaded> {
     let release = release();
     let series: Vec<_> = release.splitn(3, '.').take(2).collect();
     let source = format!("/usr/src/linux-source-{}", series.join("."));
-    Path::new(&source).exists().then(|| {
-        let program = std::env::current_exe().expect("this program has a path");
-        let path = program.with_file_name(format!("{release}/device-memory/{DEVICE_MEMORY}.ko"));
+    // Guests of other processors see no source; their kernels are of the one that is kept.
+    (cfg!(not(target_arch = "x86_64")) || Path::new(&source).exists()).then(|| {
+        let path = format!("/checkout/build/{release}/device-memory/{DEVICE_MEMORY}.ko");
+        let path = PathBuf::from(path);
         load_file(DEVICE_MEMORY, &path, "").expect("the driver of device memory does not load")
     })
 }

@@ -21,6 +21,17 @@ pub fn is_realtime() -> bool {
     is
 }
 
+/// Bytes of the huge pages that [`reserve_huge_pages`] reserves.
+pub const RESERVED_PAGE: u64 = 2 << 20;
+
+/// Reserves so many huge pages of 2 MiB, which all processors here have.
+pub fn reserve_huge_pages(count: u64) {
+    let file = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    fs::write(file, count.to_string()).expect("cannot reserve huge pages");
+    let reserved = fs::read_to_string(file).expect("there are huge pages");
+    assert_eq!(reserved.trim().parse(), Ok(count), "huge pages reserved");
+}
+
 /// A setting that is another one while this is there.
 pub struct Setting(Option<(PathBuf, String)>);
 

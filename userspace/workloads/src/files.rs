@@ -57,7 +57,7 @@ pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
         .truncate(true)
         .open(&options.path)
         .with_context(|| format!("cannot make {}", options.path.display()))?;
-    memory::fill(&file, options.pages, 1)
+    memory::fill(&file, options.pages, &[1])
         .with_context(|| format!("cannot write {}", options.path.display()))?;
     let sharing = match options.mapping {
         Sharing::Private => MapFlags::PRIVATE,

@@ -52,7 +52,7 @@ pub fn run(options: &Options, mut truth: Truth) -> Result<()> {
             let memfd = rustix::fs::memfd_create("lazy", rustix::fs::MemfdFlags::CLOEXEC)
                 .context("cannot make a file in memory")?;
             let file = File::from(memfd);
-            fill(&file, options.pages, 1)?;
+            fill(&file, options.pages, &[1])?;
             Region::shared(Some(&file), options.pages)?
         }
     };

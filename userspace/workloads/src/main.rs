@@ -71,7 +71,7 @@ enum Command {
     Mappings(mappings::Options),
     /// Move into a control group and out of it, in children that touch fresh pages there and here
     Commuters(commuters::Options),
-    /// Touch huge pages (some must be reserved: /proc/sys/vm/nr_hugepages)
+    /// Touch huge pages (some of 2 MiB must be reserved: /sys/kernel/mm/hugepages)
     Hugetlb(kernel_side::HugetlbOptions),
     /// Write pages, have them swapped out, and read them again (needs a swap device)
     Swap(kernel_side::SwapOptions),

@@ -16,14 +16,14 @@ use std::{
 use anyhow::{bail, Context, Result};
 use clap::Args;
 
-use crate::memory::{huge_page_size, page_size};
+use crate::memory::{page_size, RESERVED_PAGE};
 
 #[derive(Args, Clone)]
 pub struct Options {
     /// A folder in which files are made
     #[arg(long)]
     folder: PathBuf,
-    /// Map a huge page too (one must be reserved: /proc/sys/vm/nr_hugepages)
+    /// Map a huge page too (one of 2 MiB must be reserved: /sys/kernel/mm/hugepages)
     #[arg(long)]
     huge: bool,
 }
@@ -124,11 +124,10 @@ pub fn run(options: &Options) -> Result<()> {
     }
     map(21, WRITE, PRIVATE | ANONYMOUS | libc::MAP_GROWSDOWN, None)?;
     if options.huge {
-        let huge_pages = huge_page_size() / page;
         map(
-            huge_pages,
+            RESERVED_PAGE / page,
             WRITE,
-            PRIVATE | ANONYMOUS | libc::MAP_HUGETLB,
+            PRIVATE | ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
             None,
         )
         .context("is a huge page reserved?")?;

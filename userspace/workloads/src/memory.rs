@@ -26,6 +26,9 @@ pub fn huge_page_size() -> usize {
     page_size() / 8 * page_size()
 }
 
+/// Bytes of a huge page that one reserves: a size that all processors here have, though not each as its own.
+pub const RESERVED_PAGE: usize = 2 << 20;
+
 /// The calling thread's id.
 pub fn thread_id() -> u32 {
     rustix::thread::gettid()
@@ -57,7 +60,10 @@ impl Access {
 }
 
 /// `ret`, the only instruction of each page of [`Region::code`].
-const RET: u8 = 0xc3;
+#[cfg(target_arch = "x86_64")]
+const RET: &[u8] = &[0xc3];
+#[cfg(target_arch = "aarch64")]
+const RET: &[u8] = &0xd65f_03c0_u32.to_le_bytes();
 
 /// What data may be used for.
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
@@ -124,14 +130,16 @@ impl Region {
 
     /// Fresh private memory in reserved huge pages of 2 MiB.
     pub fn huge(pages: NonZeroUsize) -> Result<Self> {
-        let stride = 2 << 20;
+        let stride = RESERVED_PAGE;
         let length = Self::bytes(pages, stride)?;
         let start = map_fresh(
             length,
             READ_WRITE,
             MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB,
         )
-        .context("cannot map huge pages (are as many reserved in /proc/sys/vm/nr_hugepages?)")?;
+        .context(
+            "cannot map huge pages (are as many of 2 MiB reserved in /sys/kernel/mm/hugepages?)",
+        )?;
         Self::at(start, pages, stride)
     }
 
@@ -359,10 +367,10 @@ impl Region {
 }
 
 /// Gives a file as many pages, each beginning with `first`.
-pub fn fill(file: &File, pages: NonZeroUsize, first: u8) -> io::Result<()> {
+pub fn fill(file: &File, pages: NonZeroUsize, first: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let mut page = vec![0; page_size()];
-    page[0] = first;
+    page[..first.len()].copy_from_slice(first);
     for i in 0..pages.get() {
         file.write_all_at(&page, (i * page_size()) as u64)?;
     }

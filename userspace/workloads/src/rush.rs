@@ -121,7 +121,7 @@ pub fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(folder.join("here"))?;
     for file in 0..FILES {
         let file = File::create(path(folder, true, file, true))?;
-        memory::fill(&file, NonZeroUsize::MIN, 1)?;
+        memory::fill(&file, NonZeroUsize::MIN, &[1])?;
         rustix::fs::fsync(file.as_fd())?;
     }
     let cpus = thread::available_parallelism()?.get();

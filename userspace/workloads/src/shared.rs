@@ -125,7 +125,7 @@ fn region(options: &Options) -> Result<Region> {
                 .truncate(false)
                 .open(path)
                 .with_context(|| format!("cannot open {}", path.display()))?;
-            crate::memory::fill(&file, pages, 0)?;
+            crate::memory::fill(&file, pages, &[])?;
             // One mapping for each page, so that the kernel does not map neighbours along.
             let (file, protection) = if options.read_only {
                 (File::open(path)?, ProtFlags::READ)

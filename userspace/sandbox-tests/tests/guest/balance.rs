@@ -120,7 +120,11 @@ fn a_mapped_file_that_is_not_in_memory() {
         for (row, page) in cold.iter().zip((0..400).step_by(2)) {
             assert_eq!(
                 (&*row.fate, row.file_offset, &*row.mapping),
-                ("major", Some(page * 4096), name.to_str().unwrap()),
+                (
+                    "major",
+                    Some(page * guest::page_size() as u64),
+                    name.to_str().unwrap()
+                ),
                 "{row:?}"
             );
         }

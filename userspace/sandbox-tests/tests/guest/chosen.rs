@@ -122,12 +122,12 @@ fn a_control_group_is_followed_while_a_thousand_processes_move_in_and_out() {
         let expected: BTreeSet<(u32, u64)> = truth
             .faults
             .iter()
-            .map(|fault| (fault.pid, fault.address & !0xfff))
+            .map(|fault| (fault.pid, fault.address & !(guest::page_size() as u64 - 1)))
             .collect();
         let lines = trace.lines();
         let found: Vec<(u32, u64)> = lines
             .iter()
-            .map(|line| (line.pid, line.address & !0xfff))
+            .map(|line| (line.pid, line.address & !(guest::page_size() as u64 - 1)))
             .filter(|&(pid, address)| truth.covers(pid, address))
             .collect();
         assert_eq!(found.len(), expected.len());

@@ -14,7 +14,7 @@ use sandbox_tests::{
     failing::Failing,
     guest,
     log::Log,
-    mapped::{Mapped, PAGE},
+    mapped::Mapped,
     module,
 };
 
@@ -234,7 +234,12 @@ fn what_fails_within_a_call_fails_it_alone() {
             (session, info)
         };
         let consumer = |(session, info): &(Session, uapi::Info)| {
-            map(session, info.consumer_offset, PAGE, libc::PROT_WRITE)
+            map(
+                session,
+                info.consumer_offset,
+                guest::page_size(),
+                libc::PROT_WRITE,
+            )
         };
         assert!(each(failing, "mmap of a consumer page", running, consumer) > 0);
         let records = |(session, info): &(Session, uapi::Info)| {

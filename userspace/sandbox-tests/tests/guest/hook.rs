@@ -159,7 +159,12 @@ fn nothing_is_missed_beside_the_tracers_of_others() {
             let end = begin();
             let command = ["ft-workload", "touch", "--pages", "500", "--threads", "3"];
             for latency in [&[][..], &["--latency"]] {
-                let record = ["record", "--hook", "ftrace", "-o", file];
+                let hook = if latency.is_empty() || module::RETURNS_AFTER_FTRACE {
+                    "ftrace"
+                } else {
+                    "kprobe"
+                };
+                let record = ["record", "--hook", hook, "-o", file];
                 let record = [&record[..], latency, &["--"], &command].concat();
                 run(&record, 0);
                 let text = run(&["verify", file], 0);
@@ -300,12 +305,10 @@ fn hooks_come_and_go_while_threads_fault() {
         for turn in 0..12 {
             let module = module::load_idle();
             let first = session(session_flag::FTRACE);
-            let hooks = [
-                session_flag::FTRACE,
-                0,
-                session_flag::FTRACE | session_flag::LATENCY,
-                session_flag::LATENCY,
-            ];
+            let mut hooks = vec![session_flag::FTRACE, 0, session_flag::LATENCY];
+            if module::RETURNS_AFTER_FTRACE {
+                hooks.push(session_flag::FTRACE | session_flag::LATENCY);
+            }
             let second = session(hooks[turn % hooks.len()]);
             for program in &load {
                 first.add(program.pid()).unwrap();

@@ -15,13 +15,7 @@ use std::{
 
 use fault_tracer_uapi::{self as uapi, session_flag};
 use rustix::mm::{self, MapFlags, MprotectFlags, ProtFlags};
-use sandbox_tests::{
-    check,
-    device::Session,
-    guest,
-    mapped::{Mapped, PAGE},
-    module,
-};
+use sandbox_tests::{check, device::Session, guest, mapped::Mapped, module};
 
 /// Which calls are made, and how many.
 fn seed_and_calls() -> (u64, u64) {
@@ -104,7 +98,7 @@ fn argument(random: &mut fastrand::Rng, command: u32, room: u64) -> [u64; WORDS]
     let mut words = [0; WORDS];
     match command {
         uapi::FT_IOC_CONFIGURE => {
-            words[0] = choose(random, &[4096, 1 << 14, 1 << 16]);
+            words[0] = choose(random, &[guest::page_size() as u64, 1 << 14, 1 << 16]);
             let flags = session_flag::FOLLOW | session_flag::SIDEBAND | session_flag::LATENCY;
             words[1] = random.u64(..2) | (random.u64(..) & u64::from(flags)) << 32;
             words[2] = choose(random, &[0, 32, 4096]);
@@ -229,7 +223,7 @@ fn scribble(random: &mut fastrand::Rng, session: &Session) {
     let page = Mapped::new(
         session,
         offset + u64::from(info.consumer_offset),
-        PAGE,
+        guest::page_size(),
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_SHARED,
     );

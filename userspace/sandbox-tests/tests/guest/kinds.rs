@@ -2,13 +2,14 @@
 
 //! Each kind of fault carries the flags that tell it from the others, and `record` calls it by its name.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use sandbox_tests::{
     check,
     device::Setup,
     guest, module,
     program::{self, Run},
+    setting::reserve_huge_pages,
     swap,
     trace::{self, Trace},
     truth::Truth,
@@ -69,14 +70,10 @@ fn faults_of_the_kernel_on_behalf_of_the_process() {
 #[test]
 fn faults_of_huge_pages() {
     guest::test(|_| {
-        let reserve = |pages: &str| {
-            fs::write("/proc/sys/vm/nr_hugepages", pages).expect("cannot reserve huge pages");
-            fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap()
-        };
-        assert_eq!(reserve("16"), "16\n", "huge pages that could be reserved");
+        reserve_huge_pages(16);
         let _module = module::load_idle();
         traced(&["hugetlb", "--pages", "16"]);
-        assert_eq!(reserve("0"), "0\n");
+        reserve_huge_pages(0);
     });
 }
 
@@ -359,8 +356,8 @@ fn record_names_swapped_and_huge_pages() {
             &["swap", "--pages", "100"],
             &[("zero-fill", 100), ("swap-in", 100)],
         );
-        fs::write("/proc/sys/vm/nr_hugepages", "8").expect("cannot reserve huge pages");
+        reserve_huge_pages(8);
         expect(&["hugetlb", "--pages", "8"], &[("hugetlb", 8)]);
-        fs::write("/proc/sys/vm/nr_hugepages", "0").expect("cannot give huge pages back");
+        reserve_huge_pages(0);
     });
 }

@@ -36,7 +36,14 @@ struct Timed {
 }
 
 /// The kprobe and the ftrace hook, as flags of a session.
-const HOOKS: [u32; 2] = [0, session_flag::FTRACE];
+const ALL_HOOKS: [u32; 2] = [0, session_flag::FTRACE];
+
+/// Those by which durations are measured on this processor.
+const HOOKS: &[u32] = if module::RETURNS_AFTER_FTRACE {
+    &ALL_HOOKS
+} else {
+    &[0]
+};
 
 fn config(hook: u32) -> uapi::Config {
     uapi::Config {
@@ -178,7 +185,7 @@ impl Asleep {
 fn every_fault_has_a_duration() {
     guest::test(|_| {
         let _module = module::load_idle();
-        for hook in HOOKS {
+        for &hook in HOOKS {
             for clock in [
                 uapi::clock::MONOTONIC,
                 uapi::clock::BOOTTIME,
@@ -225,7 +232,7 @@ fn both_hooks_record_the_same_returns() {
             .into_iter()
             .map(|hook| session(&program, hook))
             .collect();
-        let plain: Vec<Session> = HOOKS
+        let plain: Vec<Session> = ALL_HOOKS
             .map(|hook| {
                 Session::configured(uapi::Config {
                     flags: hook,
@@ -254,12 +261,37 @@ fn both_hooks_record_the_same_returns() {
     });
 }
 
+#[cfg(not(target_arch = "x86_64"))]
+#[test]
+fn durations_are_refused_where_the_hook_has_none() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let session = Session::open().unwrap();
+        let mut config = config(session_flag::FTRACE);
+        session.with(uapi::FT_IOC_CONFIGURE, &mut config).unwrap();
+        let error = session.start().expect_err("there is no such hook");
+        assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.arrows");
+        let ours = file.to_str().unwrap();
+        let options = ["record", "--latency", "--hook", "ftrace", "-o", ours];
+        let said = tool::run(&[&options[..], &["--", "true"]].concat(), 125);
+        assert!(said.contains("--hook kprobe"), "{said}");
+        assert!(!file.exists());
+        // Who names no hook gets the other.
+        record(&file, &[], &["true"]);
+        for fault in exported(ours) {
+            assert!(fault["duration_ns"].parse::<u64>().is_ok(), "{fault:?}");
+        }
+    });
+}
+
 #[test]
 fn processes_that_fork_and_execute_have_all_durations() {
     guest::test(|_| {
         let _module = module::load_idle();
         let arguments = ["turmoil", "--threads", "4", "--seed", "5"];
-        for hook in HOOKS {
+        for &hook in HOOKS {
             let mut program = Program::workload(&arguments, None, None);
             let session = session(&program, hook);
             program.go();
@@ -282,7 +314,7 @@ fn a_fault_that_sleeps_takes_as_long() {
     guest::test(|_| {
         let _module = module::load_idle();
         let delay = DELAY_MS.to_string();
-        for hook in HOOKS {
+        for &hook in HOOKS {
             let mut asleep = Asleep::new(&["--threads", "3", "--delay", &delay]);
             let session = session(&asleep.program, hook);
             asleep.fall_asleep();
@@ -323,7 +355,7 @@ fn faults_beyond_the_hooks_instances_are_recorded_and_counted() {
         let _module = module::load_idle();
         let threads = (INSTANCES + BEYOND).to_string();
         let mut asleep = Asleep::new(&["--threads", &threads]);
-        let session = session(&asleep.program, session_flag::FTRACE);
+        let session = session(&asleep.program, *HOOKS.last().unwrap());
         asleep.fall_asleep();
         assert!(session.info().missed_returns >= BEYOND as u64);
         asleep.wake_up();
@@ -339,7 +371,7 @@ fn faults_beyond_the_hooks_instances_are_recorded_and_counted() {
 fn returns_that_find_the_ring_full_are_counted() {
     guest::test(|_| {
         let _module = module::load_idle();
-        for hook in HOOKS {
+        for &hook in HOOKS {
             let mut program = Program::workload(&["touch", "--pages", "500"], None, None);
             let session = Session::configured(uapi::Config {
                 ring_bytes: uapi::RING_BYTES_MIN,
@@ -373,7 +405,7 @@ fn only_sessions_that_ask_get_returns_and_only_while_they_run() {
         let _module = module::load_idle();
         let hooked = || module::kprobes().iter().any(|line| line.contains(HOOK));
         let arguments = ["touch", "--pages", "100"];
-        for hook in HOOKS {
+        for &hook in HOOKS {
             let mut first = Program::workload(&arguments, None, None);
             let plain = Session::running(Setup::default());
             plain.add(first.pid()).unwrap();
@@ -416,7 +448,7 @@ fn only_sessions_that_ask_get_returns_and_only_while_they_run() {
 #[test]
 fn sleeping_faults_outlive_their_session_and_the_module() {
     guest::test(|_| {
-        for hook in HOOKS {
+        for &hook in HOOKS {
             let module = module::load_idle();
             let mut asleep = Asleep::new(&["--threads", "20"]);
             let first = session(&asleep.program, hook);

@@ -98,7 +98,9 @@ fn where_memory_is_short_nobody_is_killed() {
                 MapFlags::PRIVATE,
             )
             .unwrap();
-            for page in slice::from_raw_parts_mut(start.cast::<u8>(), taken).chunks_mut(4096) {
+            for page in
+                slice::from_raw_parts_mut(start.cast::<u8>(), taken).chunks_mut(guest::page_size())
+            {
                 page[0] = 1;
             }
             let session = Session::idle(setup);
@@ -113,7 +115,7 @@ fn where_memory_is_short_nobody_is_killed() {
 
 /// Pages that this process pins, as /proc tells.
 fn pinned() -> u64 {
-    bytes_of("/proc/self/status", "VmPin") as u64 / 4096
+    (bytes_of("/proc/self/status", "VmPin") / guest::page_size()) as u64
 }
 
 #[test]
@@ -128,11 +130,14 @@ fn rings_count_as_memory_that_the_caller_pins() {
         let sessions: Vec<_> = (0..4).map(|_| Session::idle(setup(1 << 20))).collect();
         sessions[0].start().unwrap();
         let of_one = pinned() - before;
-        assert!(of_one >= 256, "{of_one} pages for rings of a MiB");
+        assert!(
+            of_one >= (1 << 20) / guest::page_size() as u64,
+            "{of_one} pages for rings of a MiB"
+        );
         // Root may have more than its limit; others may not.
         let limit = rustix::process::getrlimit(Resource::Memlock);
         let two = Rlimit {
-            current: Some((before + 2 * of_one) << 12),
+            current: Some((before + 2 * of_one) * guest::page_size() as u64),
             ..limit
         };
         rustix::process::setrlimit(Resource::Memlock, two).unwrap();

@@ -20,7 +20,7 @@ use sandbox_tests::{
     check,
     device::{Session, Setup},
     guest,
-    mapped::{Mapped, Ring, PAGE},
+    mapped::{Mapped, Ring},
     module,
     program::{Program, WORKLOAD},
     sideband::{assert_holds, config, parse, Record},
@@ -206,18 +206,26 @@ fn what_may_not_be_mapped_is_refused() {
         log.news();
         assert_error(
             "before the start",
-            map(consumer, PAGE, READ, shared),
+            map(consumer, guest::page_size(), READ, shared),
             libc::EINVAL,
         );
         assert_eq!(log.news().len(), 1);
         session.start().unwrap();
 
         for (what, offset, length) in [
-            ("the producer page", producer, PAGE),
+            ("the producer page", producer, guest::page_size()),
             ("the data", data, info.ring_bytes as usize),
-            ("a page of the data", data + PAGE as u64, PAGE),
+            (
+                "a page of the data",
+                data + guest::page_size() as u64,
+                guest::page_size(),
+            ),
             ("a whole ring", 0, stride as usize),
-            ("the consumer and the producer page", consumer, 2 * PAGE),
+            (
+                "the consumer and the producer page",
+                consumer,
+                2 * guest::page_size(),
+            ),
         ] {
             assert_error(
                 &format!("{what}, writable"),
@@ -226,11 +234,23 @@ fn what_may_not_be_mapped_is_refused() {
             );
         }
         for (what, offset, length) in [
-            ("across two rings", data, info.ring_bytes as usize + PAGE),
+            (
+                "across two rings",
+                data,
+                info.ring_bytes as usize + guest::page_size(),
+            ),
             ("two rings", 0, 2 * stride as usize),
-            ("behind the last", u64::from(info.cpus) * stride, PAGE),
-            ("far behind the last", 1 << 40, PAGE),
-            ("at the end of all offsets", (1 << 63) - PAGE as u64, PAGE),
+            (
+                "behind the last",
+                u64::from(info.cpus) * stride,
+                guest::page_size(),
+            ),
+            ("far behind the last", 1 << 40, guest::page_size()),
+            (
+                "at the end of all offsets",
+                (1 << 63) - guest::page_size() as u64,
+                guest::page_size(),
+            ),
         ] {
             assert_error(what, map(offset, length, READ, shared), libc::EINVAL);
         }
@@ -238,13 +258,13 @@ fn what_may_not_be_mapped_is_refused() {
             for rights in [READ, WRITE] {
                 assert_error(
                     &format!("the {what} page, private"),
-                    map(offset, PAGE, rights, libc::MAP_PRIVATE),
+                    map(offset, guest::page_size(), rights, libc::MAP_PRIVATE),
                     libc::EINVAL,
                 );
             }
         }
         for offset in [consumer, producer, data] {
-            let result = map(offset, PAGE, READ | libc::PROT_EXEC, shared);
+            let result = map(offset, guest::page_size(), READ | libc::PROT_EXEC, shared);
             assert!(result.is_err(), "an executable mapping at {offset:#x}");
         }
         // Each reason is said once.
@@ -252,13 +272,20 @@ fn what_may_not_be_mapped_is_refused() {
         assert!((1..=4).contains(&said.len()), "{said:?}");
 
         // The right ones, and what may not be made of them.
-        let page = map(consumer, PAGE, WRITE, shared).unwrap();
-        let rest = map(producer, PAGE + info.ring_bytes as usize, READ, shared).unwrap();
+        let page = map(consumer, guest::page_size(), WRITE, shared).unwrap();
+        let rest = map(
+            producer,
+            guest::page_size() + info.ring_bytes as usize,
+            READ,
+            shared,
+        )
+        .unwrap();
         let whole = map(0, stride as usize, READ, shared).unwrap();
         for mapping in [&rest, &whole] {
             for rights in [WRITE, libc::PROT_WRITE, READ | libc::PROT_EXEC] {
                 // SAFETY: A mapping of ours, whose rights the call refuses to change.
-                let result = unsafe { libc::mprotect(mapping.start().cast(), PAGE, rights) };
+                let result =
+                    unsafe { libc::mprotect(mapping.start().cast(), guest::page_size(), rights) };
                 assert_eq!(result, -1, "rights {rights:#x} were given");
                 assert_eq!(
                     io::Error::last_os_error().raw_os_error(),
@@ -267,17 +294,28 @@ fn what_may_not_be_mapped_is_refused() {
             }
         }
         // SAFETY: As above: refused.
-        let result = unsafe { libc::mprotect(page.start().cast(), PAGE, WRITE | libc::PROT_EXEC) };
+        let result = unsafe {
+            libc::mprotect(
+                page.start().cast(),
+                guest::page_size(),
+                WRITE | libc::PROT_EXEC,
+            )
+        };
         assert_eq!(result, -1, "the consumer page became executable");
         for mapping in [&page, &rest, &whole] {
             // SAFETY: As above: a mapping that cannot be expanded.
             let moved = unsafe {
-                libc::mremap(mapping.start().cast(), PAGE, 4 * PAGE, libc::MREMAP_MAYMOVE)
+                libc::mremap(
+                    mapping.start().cast(),
+                    guest::page_size(),
+                    4 * guest::page_size(),
+                    libc::MREMAP_MAYMOVE,
+                )
             };
             assert_eq!(moved, libc::MAP_FAILED, "a mapping was expanded");
         }
         // The consumer page can be read-only too, and is the same for all.
-        let other = map(consumer, PAGE, READ, shared).unwrap();
+        let other = map(consumer, guest::page_size(), READ, shared).unwrap();
         page.words()[0].store(0, Ordering::Relaxed);
         page.words()[1].store(5, Ordering::Relaxed);
         assert_eq!(other.words()[1].load(Ordering::Relaxed), 5);
@@ -299,7 +337,7 @@ fn a_read_only_mapping_cannot_be_written_by_any_way_around() {
         let mapping = Mapped::new(
             &session,
             u64::from(info.producer_offset),
-            PAGE,
+            guest::page_size(),
             READ,
             libc::MAP_SHARED,
         )
@@ -351,11 +389,12 @@ fn a_read_only_mapping_cannot_be_written_by_any_way_around() {
             ("MADV_REMOVE", libc::MADV_REMOVE),
         ] {
             // SAFETY: A mapping of ours; the advice is to be refused.
-            let result = unsafe { libc::madvise(start.cast(), PAGE, advice) };
+            let result = unsafe { libc::madvise(start.cast(), guest::page_size(), advice) };
             assert_eq!(result, -1, "{what} is taken");
         }
         // SAFETY: A mapping of ours; the duplicate is to be refused.
-        let twice = unsafe { libc::mremap(start.cast(), 0, PAGE, libc::MREMAP_MAYMOVE) };
+        let twice =
+            unsafe { libc::mremap(start.cast(), 0, guest::page_size(), libc::MREMAP_MAYMOVE) };
         assert_eq!(twice, libc::MAP_FAILED, "a mapping was duplicated");
         let after: Vec<u64> = mapping
             .words()
@@ -365,7 +404,7 @@ fn a_read_only_mapping_cannot_be_written_by_any_way_around() {
         assert_eq!(before, after);
         // Given away, it does not come back, and no other memory in its place.
         // SAFETY: Nothing refers to what is mapped there.
-        unsafe { libc::madvise(start.cast(), PAGE, libc::MADV_DONTNEED) };
+        unsafe { libc::madvise(start.cast(), guest::page_size(), libc::MADV_DONTNEED) };
         let (_reader, writer) = rustix::pipe::pipe().unwrap();
         // SAFETY: The call reads 8 bytes of the mapping, or fails.
         let result = unsafe { libc::write(writer.as_raw_fd(), start.cast(), 8) };
@@ -535,7 +574,7 @@ fn a_hostile_consumer_page_harms_its_own_session_alone() {
                 );
                 let exact = Session::running(Setup::default());
                 let hostile = Session::configured(Config {
-                    ring_bytes: 4096,
+                    ring_bytes: guest::page_size() as u64,
                     mode,
                     flags,
                     watermark_bytes: 64,
@@ -626,7 +665,7 @@ fn mapping_and_draining_into_fresh_memory_do_not_wait_for_each_other() {
             while goes_on() {
                 // SAFETY: A new mapping, and its end; the drain writes within it.
                 unsafe {
-                    let length = 64 * PAGE;
+                    let length = 64 * guest::page_size();
                     let start = libc::mmap(
                         ptr::null_mut(),
                         length,
@@ -656,7 +695,7 @@ fn many_mappings_of_many_sessions_come_and_go() {
         let load = Program::load(&["spin", "--threads", "2", "--pages", "64"]);
         for turn in 0..30 {
             let session = Session::configured(Config {
-                ring_bytes: 4096 << (turn % 6),
+                ring_bytes: (guest::page_size() as u64) << (turn % 6),
                 mode: turn % 2,
                 ..config()
             });

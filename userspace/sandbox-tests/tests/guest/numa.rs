@@ -96,7 +96,9 @@ fn one_at_a_time(rows: &[Row]) -> u64 {
     let mut ends = HashMap::<(u32, u64), u64>::new();
     let mut count = 0;
     for row in hints {
-        let end = ends.entry((row.pid, row.address >> 12)).or_default();
+        let end = ends
+            .entry((row.pid, row.address / guest::page_size() as u64))
+            .or_default();
         if row.time_ns >= *end {
             count += 1;
         }
@@ -228,23 +230,26 @@ fn faults_of_pages_that_are_moved_are_told_from_first_touches() {
 fn faults_tell_the_node_of_their_page() {
     const BOUND: &str = "import ctypes, mmap\n\
         libc = ctypes.CDLL(None, use_errno=True)\n\
-        HUGE, PAGES = 2 << 20, 64\n\
+        PAGE, PAGES = mmap.PAGESIZE, 64\n\
+        HUGE = PAGE * PAGE // 8\n\
+        import os\n\
+        MBIND, MOVE_PAGES = (235, 239) if os.uname().machine == 'aarch64' else (237, 279)\n\
         for node in 0, 1:\n\
         \x20   memory = mmap.mmap(-1, 2 * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n\
         \x20   first = ctypes.addressof(ctypes.c_char.from_buffer(memory))\n\
         \x20   start = (first + HUGE - 1) // HUGE * HUGE\n\
         \x20   mask = ctypes.c_ulong(1 << node)\n\
         \x20   args = [ctypes.c_void_p(first), ctypes.c_ulong(2 * HUGE), 2, ctypes.byref(mask), ctypes.c_ulong(8), 0]\n\
-        \x20   assert libc.syscall(237, *args) == 0, ctypes.get_errno()\n\
-        \x20   for advice, size in (15, 4096), (14, HUGE):\n\
+        \x20   assert libc.syscall(MBIND, *args) == 0, ctypes.get_errno()\n\
+        \x20   for advice, size in (15, PAGE), (14, HUGE):\n\
         \x20       memory.madvise(mmap.MADV_DONTNEED)\n\
         \x20       memory.madvise(advice)\n\
-        \x20       places = [start + n * 4096 for n in range(PAGES)] if size == 4096 else [start]\n\
+        \x20       places = [start + n * PAGE for n in range(PAGES)] if size == PAGE else [start]\n\
         \x20       for place in places:\n\
         \x20           memory[place - first] = 1\n\
         \x20       pages = (ctypes.c_void_p * len(places))(*places)\n\
         \x20       nodes = (ctypes.c_int * len(places))()\n\
-        \x20       assert libc.syscall(279, 0, ctypes.c_ulong(len(places)), pages, None, nodes, 0) == 0\n\
+        \x20       assert libc.syscall(MOVE_PAGES, 0, ctypes.c_ulong(len(places)), pages, None, nodes, 0) == 0\n\
         \x20       for place, found in zip(places, nodes):\n\
         \x20           print(place, size, found)\n";
     guest::test(|_| {
@@ -263,7 +268,7 @@ fn faults_tell_the_node_of_their_page() {
             let [place, size, node] = numbers[..] else {
                 panic!("{line}");
             };
-            if size != 4096 && setting::is_realtime() {
+            if size != guest::page_size() as u64 && setting::is_realtime() {
                 continue;
             }
             let mut found = rows

@@ -118,7 +118,7 @@ impl Drop for Sleeper {
 /// A session whose rings a user may lock in memory beside others.
 fn small() -> Setup {
     Setup {
-        ring_bytes: 4096,
+        ring_bytes: guest::page_size() as u64,
         ..Setup::default()
     }
 }
@@ -259,7 +259,7 @@ fn a_device_that_was_handed_on_gives_no_more() {
         let all = Session::idle(small());
         let mut everybody = Config {
             flags: session_flag::ALL,
-            ring_bytes: 4096,
+            ring_bytes: guest::page_size() as u64,
             ..Config::default()
         };
         all.with(fault_tracer_uapi::FT_IOC_CONFIGURE, &mut everybody)

@@ -115,12 +115,13 @@ fn a_dma_buffer_is_told_by_its_kind() {
         let trace = trace.to_str().unwrap();
         let own = std::process::id().to_string();
         let recorder = Recorder::start(&["record", "--pid", &own, "-o", trace]);
-        let buffer = dma_buffer(4 * 4096);
+        let page_size = guest::page_size();
+        let buffer = dma_buffer(4 * page_size as u64);
         // SAFETY: A new mapping at an address of the kernel's choice, touched within its length.
         unsafe {
             let memory = libc::mmap(
                 ptr::null_mut(),
-                4 * 4096,
+                4 * page_size,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 buffer.as_raw_fd(),
@@ -128,9 +129,9 @@ fn a_dma_buffer_is_told_by_its_kind() {
             );
             assert_ne!(memory, libc::MAP_FAILED, "{}", io::Error::last_os_error());
             for page in 0..4 {
-                memory.cast::<u8>().add(page * 4096).write_volatile(1);
+                memory.cast::<u8>().add(page * page_size).write_volatile(1);
             }
-            libc::munmap(memory, 4 * 4096);
+            libc::munmap(memory, 4 * page_size);
         }
         recorder.end();
         let text = tool::export(trace, "csv", &[]);

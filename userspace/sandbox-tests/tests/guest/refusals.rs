@@ -327,12 +327,16 @@ fn page_before_a_hole() -> *mut u8 {
     unsafe {
         let start = mm::mmap_anonymous(
             ptr::null_mut(),
-            8192,
+            2 * guest::page_size(),
             ProtFlags::READ | ProtFlags::WRITE,
             MapFlags::PRIVATE,
         )
         .unwrap();
-        mm::munmap(start.cast::<u8>().add(4096).cast(), 4096).unwrap();
+        mm::munmap(
+            start.cast::<u8>().add(guest::page_size()).cast(),
+            guest::page_size(),
+        )
+        .unwrap();
         start.cast()
     }
 }
@@ -377,10 +381,10 @@ fn bad_drain_buffers_are_refused_and_no_record_is_lost() {
     guest::test(|log| {
         let _module = module::load_idle();
         let page = page_before_a_hole();
-        let good = page as u64;
+        let (good, page_size) = (page as u64, guest::page_size() as u64);
         let read_only = page_before_a_hole();
         // SAFETY: The page is ours alone.
-        unsafe { mm::mprotect(read_only.cast(), 4096, MprotectFlags::READ) }.unwrap();
+        unsafe { mm::mprotect(read_only.cast(), guest::page_size(), MprotectFlags::READ) }.unwrap();
         let read_only = read_only as u64;
         for (what, request, errno) in [
             ("no room", drain_request(good, 0), libc::EINVAL),
@@ -388,7 +392,11 @@ fn bad_drain_buffers_are_refused_and_no_record_is_lost() {
             ("misaligned by 1", drain_request(good + 1, 64), libc::EINVAL),
             ("misaligned by 4", drain_request(good + 4, 64), libc::EINVAL),
             ("null", drain_request(0, 64), libc::EFAULT),
-            ("not mapped", drain_request(good + 4096, 64), libc::EFAULT),
+            (
+                "not mapped",
+                drain_request(good + page_size, 64),
+                libc::EFAULT,
+            ),
             ("read-only", drain_request(read_only, 4096), libc::EFAULT),
             (
                 "the kernel's",
@@ -402,7 +410,7 @@ fn bad_drain_buffers_are_refused_and_no_record_is_lost() {
             ),
             (
                 "mapped at its beginning alone",
-                drain_request(good + 4096 - 64, 128),
+                drain_request(good + page_size - 64, 128),
                 libc::EFAULT,
             ),
         ] {
@@ -428,7 +436,7 @@ fn a_drain_whose_answer_cannot_be_written_loses_no_record() {
         // SAFETY: The page is ours alone, large enough and aligned.
         unsafe {
             page.cast::<uapi::Drain>().write(request);
-            mm::mprotect(page.cast(), 4096, MprotectFlags::READ).unwrap();
+            mm::mprotect(page.cast(), guest::page_size(), MprotectFlags::READ).unwrap();
         }
         // SAFETY: The request lies in a page of ours, and what it points to is ours.
         let result = unsafe { session.call(uapi::FT_IOC_DRAIN, page as usize) };
@@ -441,7 +449,7 @@ fn a_drain_whose_answer_cannot_be_written_loses_no_record() {
 fn requests_at_bad_addresses_are_refused() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let hole = page_before_a_hole() as usize + 4096;
+        let hole = page_before_a_hole() as usize + guest::page_size();
         for command in [
             uapi::FT_IOC_INFO,
             uapi::FT_IOC_CONFIGURE,
@@ -553,7 +561,7 @@ fn one_session_too_many_is_refused_until_another_ends() {
     guest::test(|log| {
         let _module = module::load_idle();
         let setup = Setup {
-            ring_bytes: 4096,
+            ring_bytes: guest::page_size() as u64,
             ..Setup::default()
         };
         let mut running: Vec<Session> = (0..uapi::MAX_SESSIONS)

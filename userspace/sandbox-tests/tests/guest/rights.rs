@@ -76,7 +76,7 @@ fn a_user_has_a_share_of_the_sessions_and_sees_no_others() {
     guest::test(|log| {
         let _module = module::load_idle();
         let setup = Setup {
-            ring_bytes: 4096,
+            ring_bytes: guest::page_size() as u64,
             ..Setup::default()
         };
         let of_root = Session::running(setup);

@@ -10,15 +10,21 @@ use sandbox_tests::{
     program::Program,
 };
 
-/// Bytes of the smallest ring, and the faults that it holds.
-const TINY: u64 = 4096;
-const TINY_FAULTS: usize = 128;
+/// Bytes of the smallest ring.
+fn tiny_bytes() -> u64 {
+    guest::page_size() as u64
+}
+
+/// The faults that it holds.
+fn tiny_faults() -> usize {
+    guest::page_size() / 32
+}
 
 const PAGES: &str = "5000";
 
 fn tiny(mode: u32) -> Setup {
     Setup {
-        ring_bytes: TINY,
+        ring_bytes: tiny_bytes(),
         mode,
         follow: true,
     }
@@ -94,14 +100,14 @@ fn discard_keeps_the_oldest_and_counts_the_rest() {
         let _module = module::load_idle();
         let (reference, tested) = beside(tiny(mode::DISCARD), |_| Vec::new());
         let account = tested.accounts[0];
-        assert_eq!(account.recorded, TINY_FAULTS as u64, "{account:?}");
+        assert_eq!(account.recorded, tiny_faults() as u64, "{account:?}");
         assert_eq!(
             account.dropped,
-            (reference.len() - TINY_FAULTS) as u64,
+            (reference.len() - tiny_faults()) as u64,
             "{account:?}"
         );
         assert_eq!(account.overwritten, 0, "{account:?}");
-        assert_eq!(tested.cpus[0], reference.cpus[0][..TINY_FAULTS]);
+        assert_eq!(tested.cpus[0], reference.cpus[0][..tiny_faults()]);
     });
 }
 
@@ -111,16 +117,16 @@ fn overwrite_keeps_the_newest_and_counts_the_rest() {
         let _module = module::load_idle();
         let (reference, tested) = beside(tiny(mode::OVERWRITE), |_| Vec::new());
         let account = tested.accounts[0];
-        assert_eq!(account.recorded, TINY_FAULTS as u64, "{account:?}");
+        assert_eq!(account.recorded, tiny_faults() as u64, "{account:?}");
         assert_eq!(
             account.overwritten,
-            (reference.len() - TINY_FAULTS) as u64,
+            (reference.len() - tiny_faults()) as u64,
             "{account:?}"
         );
         assert_eq!(account.dropped, 0, "{account:?}");
         assert_eq!(
             tested.cpus[0],
-            reference.cpus[0][reference.len() - TINY_FAULTS..]
+            reference.cpus[0][reference.len() - tiny_faults()..]
         );
     });
 }
@@ -139,7 +145,7 @@ fn draining_while_records_are_overwritten_gives_whole_records_and_an_exact_accou
                 "{account:?}"
             );
             assert!(
-                tested.len() >= TINY_FAULTS,
+                tested.len() >= tiny_faults(),
                 "delivered {} records",
                 tested.len()
             );
@@ -207,7 +213,7 @@ fn a_drain_tells_of_the_gap_before_it() {
         let _module = module::load_idle();
         let session = Session::running(tiny(mode::OVERWRITE));
         session.add(guest::own_pid()).unwrap();
-        let mut buffer = vec![0u64; 2 * TINY as usize];
+        let mut buffer = vec![0u64; 2 * tiny_bytes() as usize];
         let (mut slots, mut gaps) = (0, 0);
         let mut drain = || {
             for cpu in 0..session.info().cpus {
@@ -229,14 +235,17 @@ fn a_drain_tells_of_the_gap_before_it() {
             }
         };
         // All that is written to the rings are faults, of one slot each.
-        for pages in [10, 1000, 100, 3000] {
-            guest::touch_fresh(pages);
+        for rings in [0.1, 8.0, 0.8, 24.0] {
+            guest::touch_fresh((rings * tiny_faults() as f64) as usize);
             drain();
         }
         session.stop().unwrap();
         drain();
         let totals = session.totals();
-        assert!(gaps > 3000, "{gaps} slots in gaps: {totals:?}");
+        assert!(
+            gaps > 24 * tiny_faults() as u64,
+            "{gaps} slots in gaps: {totals:?}"
+        );
         assert_eq!(
             (slots, gaps),
             (totals.recorded, totals.overwritten),

@@ -130,8 +130,9 @@ fn mappings_and_addresses_are_chosen() {
         let _module = module::load_idle();
         let command = ["cat", "/etc/passwd"];
         let all = record(&[], &command).rows(["mapping"]);
+        let libc = format!("/usr/lib/{}-linux-gnu/libc.so.6", std::env::consts::ARCH);
         for (name, path) in [
-            ("libc.so.6", "/usr/lib/x86_64-linux-gnu/libc.so.6"),
+            ("libc.so.6", libc.as_str()),
             ("/usr/bin/cat", "/usr/bin/cat"),
             ("[heap]", "[heap]"),
             ("[stack]", "[stack]"),

@@ -21,12 +21,11 @@ use sandbox_tests::{
     device::{Session, Setup},
     guest, module,
     program::{find, Program, WORKLOAD},
+    setting::{reserve_huge_pages, RESERVED_PAGE},
     sideband::{
         assert_balanced, assert_holds, config, parse, Balance, Mapping, Record, Task, Trace,
     },
 };
-
-const PAGE: usize = 4096;
 
 /// A session that records this process alone, without its children.
 fn of_ourselves() -> Session {
@@ -134,7 +133,7 @@ fn generation(path: &str) -> Option<u32> {
 fn a_mapping_is_told_as_proc_maps_shows_it() {
     guest::test(|_| {
         let _module = module::load_idle();
-        fs::write("/proc/sys/vm/nr_hugepages", "2").unwrap();
+        reserve_huge_pages(2);
         let folder = tempfile::tempdir().unwrap();
         let mut program = Program::new(
             WORKLOAD,
@@ -158,7 +157,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
         let lines = maps(program.pid());
         let trace = Trace::finish(&session, &[]);
         program.kill();
-        fs::write("/proc/sys/vm/nr_hugepages", "0").unwrap();
+        reserve_huge_pages(0);
         trace.assert_complete();
         trace.assert_resolved();
 
@@ -205,7 +204,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
                 assert!(generation.is_none_or(|of_file| of_file == file.generation));
                 with_file += 1;
             }
-            let pages = (line.end - line.start) as usize / PAGE;
+            let pages = (line.end - line.start) as usize / guest::page_size();
             kinds.insert(match line.path.as_str() {
                 path if path == executable => format!("program {}", line.rights),
                 path if path.starts_with('[') => path.to_owned(),
@@ -215,6 +214,8 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
         assert!(problems.is_empty(), "{}", problems.join("\n"));
         // The program and the C library.
         assert!(with_file >= 2, "{with_file} files of code");
+        let huge_pages = RESERVED_PAGE / guest::page_size() as u64;
+        let huge = format!("{huge_pages} pages");
         for kind in [
             &format!("program {}", "r-xp"),
             &format!("program {}", "rw-p"),
@@ -230,7 +231,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
             "17 pages",
             "18 pages",
             "19 pages",
-            "512 pages",
+            &huge,
         ] {
             assert!(
                 kinds.contains(kind),
@@ -241,7 +242,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
             *reported
                 .iter()
                 .find(|((start, end), _)| {
-                    end - start == pages * PAGE as u64
+                    end - start == pages * guest::page_size() as u64
                         && lines
                             .iter()
                             .any(|line| line.start == *start && line.end == *end)
@@ -255,7 +256,7 @@ fn a_mapping_is_told_as_proc_maps_shows_it() {
         };
         assert_eq!(flags(11), 0);
         assert_eq!(flags(19), mapping_flag::LOCKED);
-        assert_eq!(flags(512), mapping_flag::HUGETLB);
+        assert_eq!(flags(huge_pages), mapping_flag::HUGETLB);
         assert!(by_pages(17).path.ends_with("/deleted (deleted)"));
         let stack = reported
             .values()
@@ -279,13 +280,13 @@ fn named_anonymous_memory_is_told_by_its_name() {
                 libc::PR_SET_VMA,
                 libc::PR_SET_VMA_ANON_NAME,
                 start,
-                2 * PAGE,
+                2 * guest::page_size(),
                 c"a name".as_ptr(),
             )
         };
         let named = result == 0;
         // SAFETY: As above.
-        unsafe { start.add(PAGE).write_volatile(1) };
+        unsafe { start.add(guest::page_size()).write_volatile(1) };
         let line = maps(guest::own_pid())
             .into_iter()
             .find(|line| line.start == start as u64)
@@ -313,7 +314,7 @@ impl Place {
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                (pages + 2) * PAGE,
+                (pages + 2) * guest::page_size(),
                 libc::PROT_NONE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
@@ -322,7 +323,7 @@ impl Place {
         };
         assert_ne!(start, libc::MAP_FAILED, "{}", io::Error::last_os_error());
         Self {
-            start: start.cast::<u8>().wrapping_add(PAGE),
+            start: start.cast::<u8>().wrapping_add(guest::page_size()),
             pages,
         }
     }
@@ -333,11 +334,11 @@ impl Place {
         let start = unsafe {
             libc::mmap(
                 self.start.cast(),
-                self.pages * PAGE,
+                self.pages * guest::page_size(),
                 libc::PROT_READ | rights,
                 libc::MAP_FIXED | flags | anonymous,
                 fd,
-                (page * PAGE) as i64,
+                (page * guest::page_size()) as i64,
             )
         };
         assert_eq!(start.cast(), self.start, "{}", io::Error::last_os_error());
@@ -346,20 +347,26 @@ impl Place {
 
     fn unmap(&self) {
         // SAFETY: As in `map`.
-        let result = unsafe { libc::munmap(self.start.cast(), self.pages * PAGE) };
+        let result = unsafe { libc::munmap(self.start.cast(), self.pages * guest::page_size()) };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
     }
 
     fn forget_pages(&self) {
         // SAFETY: As in `map`.
-        let result =
-            unsafe { libc::madvise(self.start.cast(), self.pages * PAGE, libc::MADV_DONTNEED) };
+        let result = unsafe {
+            libc::madvise(
+                self.start.cast(),
+                self.pages * guest::page_size(),
+                libc::MADV_DONTNEED,
+            )
+        };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
     }
 
     fn protect(&self, rights: i32) {
         // SAFETY: As in `map`.
-        let result = unsafe { libc::mprotect(self.start.cast(), self.pages * PAGE, rights) };
+        let result =
+            unsafe { libc::mprotect(self.start.cast(), self.pages * guest::page_size(), rights) };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
     }
 
@@ -381,7 +388,7 @@ fn faults_in<'a>(
 ) -> Vec<(fault_tracer_uapi::FaultRecord, &'a Mapping)> {
     trace.assert_complete();
     trace.assert_resolved();
-    let range = place.start as u64..place.start as u64 + (place.pages * PAGE) as u64;
+    let range = place.start as u64..place.start as u64 + (place.pages * guest::page_size()) as u64;
     trace
         .completed_by(own_tid())
         .into_iter()
@@ -391,7 +398,7 @@ fn faults_in<'a>(
 }
 
 fn new_file(path: &Path, pages: usize) -> File {
-    fs::write(path, vec![7; pages * PAGE]).unwrap();
+    fs::write(path, vec![7; pages * guest::page_size()]).unwrap();
     File::options().read(true).write(true).open(path).unwrap()
 }
 
@@ -422,7 +429,7 @@ fn each_fault_names_the_mapping_at_its_time() {
                             path
                         };
                         let kind = if flags == private { 'p' } else { 's' };
-                        let offset = (page * PAGE) as u64;
+                        let offset = (page * guest::page_size()) as u64;
                         expected.push((path, offset, format!("rw-{kind}")));
                         place.forget_pages();
                         place.protect(libc::PROT_READ);
@@ -455,7 +462,10 @@ fn each_fault_names_the_mapping_at_its_time() {
         for (fault, mapping) in faults {
             assert_eq!(
                 (mapping.start, mapping.end),
-                (place.start as u64, place.start as u64 + 2 * PAGE as u64)
+                (
+                    place.start as u64,
+                    place.start as u64 + 2 * guest::page_size() as u64
+                )
             );
             assert_eq!(
                 mapping.flags & mapping_flag::FILE != 0,
@@ -774,7 +784,7 @@ fn mappings_replaced_under_other_threads_are_told_rightly() {
                 scope.spawn(move || {
                     while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                         for page in 0..4 {
-                            let address = (start + page * PAGE) as *const u8;
+                            let address = (start + page * guest::page_size()) as *const u8;
                             // SAFETY: Something readable is mapped there at any time.
                             std::hint::black_box(unsafe { address.read_volatile() });
                         }
@@ -797,7 +807,7 @@ fn mappings_replaced_under_other_threads_are_told_rightly() {
         let trace = Trace::finish(&session, &[]);
         trace.assert_complete();
         trace.assert_resolved();
-        let range = place.start as u64..place.start as u64 + 4 * PAGE as u64;
+        let range = place.start as u64..place.start as u64 + 4 * guest::page_size() as u64;
         let mut of_files = 0;
         for (fault, mapping) in trace.resolved().into_iter().flatten() {
             if !range.contains(&fault.address()) {
@@ -845,7 +855,7 @@ fn a_thousand_mappings_at_once_are_told_apart() {
         let expected: BTreeMap<u64, u64> = places
             .iter()
             .enumerate()
-            .map(|(i, place)| (place.start as u64, (i % 4 * PAGE) as u64))
+            .map(|(i, place)| (place.start as u64, (i % 4 * guest::page_size()) as u64))
             .collect();
         let mut seen = 0;
         for (fault, mapping) in trace.completed_by(own_tid()) {
@@ -921,7 +931,7 @@ fn deep_file(folder: &Path, length: usize, name: &str) -> File {
     )
     .unwrap()
     .into();
-    io::Write::write_all(&mut file, &[7; PAGE]).unwrap();
+    io::Write::write_all(&mut file, &vec![7; guest::page_size()]).unwrap();
     file
 }
 
@@ -950,7 +960,11 @@ fn of_a_path_that_is_too_long_its_end_is_reported() {
         let _module = module::load_idle();
         let name = "the-name-of-the-file";
         // The paths of two sizes at the edge of what the largest ring and the smallest hold.
-        for (ring_bytes, longest) in [(16 << 10, 4095), (4096, 1663)] {
+        let mut edges = vec![(16 << 10, 4095)];
+        if guest::page_size() == 4096 {
+            edges.push((4096, 1663));
+        }
+        for (ring_bytes, longest) in edges {
             for (length, cut) in [(longest, false), (longest + 1, true), (6000, true)] {
                 let folder = tempfile::tempdir().unwrap();
                 let file = deep_file(folder.path(), length, name);
@@ -1484,7 +1498,8 @@ fn what_is_not_reported_tasks_is_counted() {
     guest::test(|_| {
         let _module = module::load_idle();
         let (_, tasks, exits) = emitted_of_tasks(&unread(16 << 20));
-        let (sideband_dropped, some_tasks, some_exits) = emitted_of_tasks(&unread(4096));
+        let (sideband_dropped, some_tasks, some_exits) =
+            emitted_of_tasks(&unread(guest::page_size() as u64));
         assert!(sideband_dropped > 0);
         assert_eq!(
             (some_tasks + some_exits) as u64 + sideband_dropped,

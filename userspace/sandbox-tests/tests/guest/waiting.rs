@@ -20,7 +20,6 @@ use sandbox_tests::{
     sideband::config,
 };
 
-const PAGE: usize = 4096;
 /// Longer than anything here takes on any machine: whoever waits so long was not woken.
 const LONG: Duration = guest::NEVER;
 /// Long enough that a wake-up that should not come would come.
@@ -80,7 +79,7 @@ impl Toucher {
                     let mut set: libc::cpu_set_t = std::mem::zeroed();
                     libc::CPU_SET(0, &mut set);
                     libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
-                    let length = Self::PAGES * PAGE;
+                    let length = Self::PAGES * guest::page_size();
                     let memory = libc::mmap(
                         ptr::null_mut(),
                         length,
@@ -94,7 +93,7 @@ impl Toucher {
                     let mut pages = 0u64;
                     while libc::read(orders.as_raw_fd(), (&raw mut pages).cast(), 8) == 8 {
                         for page in 0..pages as usize % (Self::PAGES + 1) {
-                            start.add(page * PAGE).write_volatile(1);
+                            start.add(page * guest::page_size()).write_volatile(1);
                         }
                         libc::madvise(memory, length, libc::MADV_DONTNEED);
                         libc::write(report.as_raw_fd(), (&raw const pages).cast(), 8);
@@ -223,7 +222,7 @@ fn no_wake_up_is_missed_in_hundreds_of_rounds() {
         let mut toucher = Toucher::new();
         for mode in [mode::DISCARD, mode::OVERWRITE] {
             let session = Session::configured(Config {
-                ring_bytes: 4096,
+                ring_bytes: guest::page_size() as u64,
                 watermark_bytes: (WATERMARK * SLOT_BYTES) as u64,
                 mode,
                 flags: 0,
