@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import time
@@ -18,11 +19,18 @@ TRACING = Path("/sys/kernel/tracing")
 INSTANCE = TRACING / "instances/benchmark"
 # How long a tracer may need to begin, to end, or to empty its buffers; it is late for no figure.
 PATIENCE_S = 300
-# System calls in which tracers wait for events, by their numbers on x86-64.
-POLL = frozenset({"7", "271"})  # poll, ppoll
-EPOLL = frozenset({"232", "281"})  # epoll_wait, epoll_pwait
-SLEEP = POLL | {"23", "35", "61", "230", "247", "270"}  # or select, nanosleep, wait4, waitid
-READ = frozenset({"0"})
+# System calls in which tracers wait for events: poll and ppoll, epoll_wait and epoll_pwait;
+# select, nanosleep, wait4 and waitid; read. By their numbers on this processor.
+if platform.machine() == "aarch64":
+    POLL = frozenset({"73"})
+    EPOLL = frozenset({"22", "441"})
+    SLEEP = POLL | {"72", "95", "101", "115", "260"}
+    READ = frozenset({"63"})
+else:
+    POLL = frozenset({"7", "271"})
+    EPOLL = frozenset({"232", "281"})
+    SLEEP = POLL | {"23", "35", "61", "230", "247", "270"}
+    READ = frozenset({"0"})
 
 
 class TracerError(Exception):

@@ -95,6 +95,11 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// The smallest ring, in KiB, as options take it: a page.
+pub fn smallest_ring_kib() -> String {
+    (page_size() / 1024).to_string()
+}
+
 /// Takes a fault on each of so many pages of fresh memory, which no allocator has used before and no huge
 /// page serves.
 pub fn touch_fresh(pages: usize) {

@@ -374,7 +374,7 @@ fn returns_that_find_the_ring_full_are_counted() {
         for &hook in HOOKS {
             let mut program = Program::workload(&["touch", "--pages", "500"], None, None);
             let session = Session::configured(uapi::Config {
-                ring_bytes: uapi::RING_BYTES_MIN,
+                ring_bytes: guest::page_size() as u64,
                 ..config(hook)
             });
             session.add(program.pid()).unwrap();

@@ -192,7 +192,7 @@ fn what_may_not_be_mapped_is_refused() {
     guest::test(|log| {
         let _module = module::load_idle();
         let session = Session::idle(Setup {
-            ring_bytes: 16 << 10,
+            ring_bytes: 4 * guest::page_size() as u64,
             ..Setup::default()
         });
         let info = session.info();

@@ -134,7 +134,7 @@ fn what_is_lost_is_named_with_its_cpu_and_time_and_the_threads_that_miss_it() {
         assert!(text.contains(" missing"), "{text}");
         assert!(!text.contains("did not fit"), "{text}");
         assert!(!text.contains("the losses above"), "{text}");
-        let text = while_the_recorder_is_stopped(&["--ring-kib", "4"], 1);
+        let text = while_the_recorder_is_stopped(&["--ring-kib", &guest::smallest_ring_kib()], 1);
         assert!(text.contains("did not fit"), "{text}");
         let text = while_the_recorder_is_stopped(&["--ring-kib", "16384"], 0);
         assert!(text.contains("21 threads from beginning to end"), "{text}");

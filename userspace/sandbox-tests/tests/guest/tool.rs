@@ -411,7 +411,7 @@ fn losses_are_in_the_file_and_in_the_summary() {
                 "-o",
                 files.csv(),
                 "--ring-kib",
-                "4",
+                &guest::smallest_ring_kib(),
                 "--mode",
                 mode,
                 "--",
