@@ -147,10 +147,8 @@ impl FrameRule {
         Some(Self {
             frame,
             registers,
-            returns_to: match returns_to? {
-                Place::Lost => None,
-                place => Some(place),
-            },
+            // gimli leaves out what the entry says is undefined. All entries say at first where a function returns to.
+            returns_to: returns_to.filter(|place| *place != Place::Lost),
             is_signal: entry.is_signal_trampoline(),
         })
     }

@@ -301,6 +301,17 @@ mod tests {
     }
 
     #[test]
+    fn nothing_has_called_where_a_program_begins() {
+        let image = fs::read("/proc/self/exe").unwrap();
+        // `e_entry` of elf(5).
+        let entry = u64::from_ne_bytes(image[24..32].try_into().unwrap());
+        let rule = own().rule(entry).unwrap();
+        let mut registers = Registers::new(entry, 0x1000, 0x2000);
+        let read = |_| Some(77);
+        assert_eq!(rule.leave(&mut registers, &read), Some(Caller::None));
+    }
+
+    #[test]
     fn a_table_without_an_index_says_the_same() {
         let table = own();
         let mut without = UnwindTable {
