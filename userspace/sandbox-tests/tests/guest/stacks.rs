@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -36,6 +36,20 @@ const WAYS: &[&str] = if module::STACKS_CAN_BE_COPIED {
 } else {
     &["fp", "fp,1", "fp,8"]
 };
+
+/// Compiles a program that calls `grow` before its other functions: that touches what is below on the stack, so that no call
+/// grows it later. Such a fault would be one more of whatever function reaches a new page, and where pages begin differs from
+/// run to run.
+fn compile_with_grow(folder: &Path, name: &str, source: &str, options: &[&str]) -> PathBuf {
+    const GROW: &str = r#"
+        __attribute__((noinline)) void grow(void) {
+            volatile char room[128 << 10];
+            for (int at = sizeof room - 1; at >= 0; at -= 1024)
+                room[at] = 1;
+        }
+    "#;
+    compile(folder, name, &[GROW, source].concat(), options)
+}
 
 /// Touches fresh pages below three functions that the compiler must not merge, then recurses deeply, in the
 /// first thread and in another, and below a signal.
@@ -93,6 +107,7 @@ NOINLINE void *in_thread(void *unused) {
 }
 
 int main(int count, char **arguments) {
+    grow();
     if (count > 1) {
         puts("ready");
         fflush(stdout);
@@ -153,7 +168,7 @@ fn callers_are_those_that_the_program_has() {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let program = compile(folder, "calls.c", CALLS, FRAMES);
+        let program = compile_with_grow(folder, "calls.c", CALLS, FRAMES);
         let found = folded(&record(folder, &["-g"], &program));
         // From where the program begins.
         let [(stack, 200)] = &ending(&found, ";main;outer;middle;inner")[..] else {
@@ -239,7 +254,7 @@ fn callers_of_processes_that_were_there_before() {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let program = compile(folder, "calls.c", CALLS, FRAMES);
+        let program = compile_with_grow(folder, "calls.c", CALLS, FRAMES);
         let trace = folder.join("faults.arrows");
         let trace = trace.to_str().unwrap();
         let mut waiting = Command::new(program)
@@ -429,7 +444,7 @@ fn frame_pointers_find_the_same_callers() {
         let folder = folder.path();
         // Whatever is asked for, optimizers leave frames out of functions that call none.
         let options = [FRAMES, &["-O0", "-fno-omit-frame-pointer"]].concat();
-        let program = compile(folder, "calls.c", CALLS, &options);
+        let program = compile_with_grow(folder, "calls.c", CALLS, &options);
         for hook in ["kprobe", "ftrace"] {
             let how = ["--call-graph", "fp", "--hook", hook];
             let found = folded(&record(folder, &how, &program));
@@ -490,6 +505,7 @@ NOINLINE void recurse(int depth) {
 }
 NOINLINE void begin(void) {
     used = 0;
+    grow();
     outer();
     recurse(50);
     recurse(300);
@@ -511,7 +527,7 @@ fn frame_pointers_are_taken_where_they_lead_to_the_outermost_frame() {
             "-static",
             "-fno-pie",
         ];
-        let program = compile(folder, "framed.c", FRAMED, &options);
+        let program = compile_with_grow(folder, "framed.c", FRAMED, &options);
         let expected =
             |recursions: usize| format!("_start;begin{};inner", ";recurse".repeat(recursions));
         for hook in ["kprobe", "ftrace"] {
@@ -556,7 +572,7 @@ fn frame_pointers_are_taken_where_they_lead_to_the_outermost_frame() {
             );
         }
         // Debian's C library has none: copies, as if they had been asked for.
-        let program = compile(folder, "calls.c", CALLS, &["-O2"]);
+        let program = compile_with_grow(folder, "calls.c", CALLS, &["-O2"]);
         let found = folded(&record(folder, &["--call-graph", "auto,32768"], &program));
         let recursion = format!(";main{};middle;inner", ";recurse".repeat(101));
         for (end, count) in [
@@ -689,11 +705,12 @@ fn perf_finds_the_same_callers_on_the_same_run() {
         let _module = module::load_idle();
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let calls = compile(folder, "calls.c", CALLS, FRAMES);
+        let calls = compile_with_grow(folder, "calls.c", CALLS, FRAMES);
         let calls = calls.to_str().unwrap();
         let throws = compile(folder, "throws.cc", THROWS, FRAMES);
         let throws = throws.to_str().unwrap();
-        let stripped = compile(folder, "stripped.c", CALLS, &[FRAMES, &["-s"]].concat());
+        let stripped = [FRAMES, &["-s"]].concat();
+        let stripped = compile_with_grow(folder, "stripped.c", CALLS, &stripped);
         let stripped = stripped.to_str().unwrap();
         let cases = [
             (&[calls][..], "main"),
