@@ -15,7 +15,7 @@ use crate::uapi::fault_flag;
 
 #[path = "../translated.rs"]
 mod translated;
-pub(crate) use translated::{LastTable, Translated};
+pub(crate) use translated::{entry_at, last_table, page_of, LastTable};
 
 const PAGE_SHIFT: u32 = bindings::PAGE_SHIFT;
 /// Bits of an address by which a table is indexed: it is a page of 8-byte entries.
@@ -270,54 +270,15 @@ fn page_in(entry: u64, shift: u32) -> Option<*const bindings::page> {
     (entry & SPECIAL == 0).then(|| page_at(start))
 }
 
-/// The page by which an address is translated.
+/// As [`walk`], without a look at locks.
 ///
 /// # Safety
 ///
 /// As [`entry`].
-pub(crate) unsafe fn page_of(mm: *const bindings::mm_struct, address: u64) -> Translated {
-    // SAFETY: By the contract.
-    let end = unsafe { walk::<false>(mm, address) };
-    if end.entry & VALID == 0 {
-        return Translated::NOT;
-    }
-    Translated {
-        shift: end.shift,
-        page: page_in(end.entry, end.shift),
-        table: if end.shift == PAGE_SHIFT {
-            end.table
-        } else {
-            null()
-        },
-    }
-}
-
-/// The table of the last level that has the entry of an address.
-///
-/// # Safety
-///
-/// As [`entry`]; the table is there as long as preemption is disabled.
-pub(crate) unsafe fn last_table(mm: *const bindings::mm_struct, address: u64) -> LastTable {
-    // SAFETY: By the contract.
-    let end = unsafe { walk::<false>(mm, address) };
-    if end.shift == PAGE_SHIFT {
-        LastTable::At(end.table)
-    } else if end.entry == 0 {
-        LastTable::NotYet
-    } else {
-        LastTable::Instead
-    }
-}
-
-/// An entry of a table.
-///
-/// # Safety
-///
-/// `table` is one, of the last level, and `index` below [`ENTRIES`].
 #[inline(always)]
-pub(crate) unsafe fn entry_at(table: *const u64, index: usize) -> Entry {
-    // SAFETY: By the contract; others may change it at any time.
-    Entry(unsafe { table.wrapping_add(index).read_volatile() })
+unsafe fn walk_to_end(mm: *const bindings::mm_struct, address: u64) -> End {
+    // SAFETY: By the contract.
+    unsafe { walk::<false>(mm, address) }
 }
 
 /// An entry of a page table as [`entry`] has found it.
@@ -343,26 +304,10 @@ impl Entry {
         self.0 == CHANGING
     }
 
-    /// As the page table has it.
-    #[inline(always)]
-    pub(crate) fn bits(self) -> u64 {
-        self.0
-    }
-
     /// There is a page, whether or not one may access it: `pte_present`.
     #[inline(always)]
     pub(crate) fn has_page(self) -> bool {
         self.0 & (VALID | PRESENT_INVALID) != 0
-    }
-
-    /// The `struct page` of an entry of the last level by which the MMU translates, where it has one.
-    #[inline(always)]
-    pub(crate) fn page(self) -> Option<*const bindings::page> {
-        if self.is_present() {
-            page_in(self.0, PAGE_SHIFT)
-        } else {
-            None
-        }
     }
 
     /// There is a page, but the MMU does not translate by it: `pte_present_invalid`.

@@ -14,7 +14,7 @@ use crate::uapi::fault_flag;
 
 #[path = "../translated.rs"]
 mod translated;
-pub(crate) use translated::{LastTable, Translated};
+pub(crate) use translated::{entry_at, last_table, page_of, LastTable};
 
 const PRESENT: u64 = 1 << bindings::_PAGE_BIT_PRESENT;
 const HUGE: u64 = 1 << bindings::_PAGE_BIT_PSE;
@@ -293,56 +293,6 @@ fn page_in(entry: u64, shift: u32) -> Option<*const bindings::page> {
     (entry & SPECIAL == 0).then_some(page as *const bindings::page)
 }
 
-/// The page by which an address is translated.
-///
-/// # Safety
-///
-/// As [`entry`].
-pub(crate) unsafe fn page_of(mm: *const bindings::mm_struct, address: u64) -> Translated {
-    // SAFETY: By the contract.
-    let end = unsafe { walk_to_end(mm, address) };
-    if end.entry & PRESENT == 0 {
-        return Translated::NOT;
-    }
-    Translated {
-        shift: end.shift,
-        page: page_in(end.entry, end.shift),
-        table: if end.shift == bindings::PAGE_SHIFT {
-            end.table
-        } else {
-            null()
-        },
-    }
-}
-
-/// The table of the last level that has the entry of an address.
-///
-/// # Safety
-///
-/// As [`entry`]; the table is there as long as preemption is disabled.
-pub(crate) unsafe fn last_table(mm: *const bindings::mm_struct, address: u64) -> LastTable {
-    // SAFETY: By the contract.
-    let end = unsafe { walk_to_end(mm, address) };
-    if end.shift == bindings::PAGE_SHIFT {
-        LastTable::At(end.table)
-    } else if Entry(end.entry).is_none() {
-        LastTable::NotYet
-    } else {
-        LastTable::Instead
-    }
-}
-
-/// An entry of a table.
-///
-/// # Safety
-///
-/// `table` is one, of the last level, and `index` below [`ENTRIES`].
-#[inline(always)]
-pub(crate) unsafe fn entry_at(table: *const u64, index: usize) -> Entry {
-    // SAFETY: By the contract; others may change it at any time.
-    Entry(unsafe { table.wrapping_add(index).read_volatile() })
-}
-
 /// What the page tables say of an address, where it is plain: [`fault_flag::PRESENT`], or 0 for an entry that
 /// is empty. `None` for all others.
 ///
@@ -400,26 +350,10 @@ impl Entry {
         self.0 == CHANGING
     }
 
-    /// As the page table has it.
-    #[inline(always)]
-    pub(crate) fn bits(self) -> u64 {
-        self.0
-    }
-
     /// There is a page, whether or not one may access it: `pte_present`.
     #[inline(always)]
     pub(crate) fn has_page(self) -> bool {
         self.0 & (PRESENT | PROTNONE) != 0
-    }
-
-    /// The `struct page` of an entry of the last level by which the MMU translates, where it has one.
-    #[inline(always)]
-    pub(crate) fn page(self) -> Option<*const bindings::page> {
-        if self.is_present() {
-            page_in(self.0, bindings::PAGE_SHIFT)
-        } else {
-            None
-        }
     }
 
     /// There is a page, but nobody may access it: `pte_protnone`.
