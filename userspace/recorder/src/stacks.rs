@@ -66,35 +66,35 @@ impl Stacks {
         }
         let mut addresses = std::mem::take(&mut self.addresses);
         addresses.clear();
+        let at_fault = Copy {
+            ip: fault.ip,
+            sp: stack.sp,
+            frame: 0,
+            words: &[],
+            frames: &[],
+            bottom: None,
+        };
+        let mut unwind = |copy: Copy<'_>| {
+            self.unwinder
+                .unwind(fault.pid, &copy, codes, FRAMES_MOST, &mut addresses)
+        };
         let is_whole = match &stack.content {
             StackContent::Frames(frames) => {
                 addresses.extend_from_slice(frames);
                 stack.flags & stack_flag::WHOLE != 0
             }
-            StackContent::Copy { frame, words } => {
-                let copy = Copy {
-                    ip: fault.ip,
-                    sp: stack.sp,
-                    frame: *frame,
-                    words,
-                    frames: &[],
-                    bottom: bottom(&stack, words),
-                };
-                self.unwinder
-                    .unwind(fault.pid, &copy, codes, FRAMES_MOST, &mut addresses)
-            }
-            StackContent::Chain { frame, top, frames } => {
-                let copy = Copy {
-                    ip: fault.ip,
-                    sp: stack.sp,
-                    frame: *frame,
-                    words: top,
-                    frames,
-                    bottom: None,
-                };
-                self.unwinder
-                    .unwind(fault.pid, &copy, codes, FRAMES_MOST, &mut addresses)
-            }
+            StackContent::Copy { frame, words } => unwind(Copy {
+                frame: *frame,
+                words,
+                bottom: bottom(&stack, words),
+                ..at_fault
+            }),
+            StackContent::Chain { frame, top, frames } => unwind(Copy {
+                frame: *frame,
+                words: top,
+                frames,
+                ..at_fault
+            }),
         };
         let mut caller = if is_whole { OUTERMOST } else { UNKNOWN_CALLER };
         for &address in addresses.iter().rev() {
