@@ -127,11 +127,7 @@ def an_unknown_kernel_is_an_error_that_lists_the_known():
 @test
 def without_guests_of_arm64_one_is_told_how_to_get_them():
     with tempfile.TemporaryDirectory() as cache:
-        stamps = Path(cache, "root", "etc", "fault-tracer")
-        stamps.mkdir(parents=True)
-        (stamps / "kernels").write_text("1.2.3\n")
-        Path(cache, "checked").touch()
-        (stamps / "recipe").write_text(recipe_hash(cache) + "\n")
+        stamps = pretended_root(cache)
         environment = {"FAULT_TRACER_CACHE": cache}
         process = vm("run", "--arch", "arm64", "--", "true", environment=environment)
         expect(process.returncode == 2, "there is no such guest", process)
@@ -165,6 +161,16 @@ def recipe_hash(cache):
         text=True,
         check=True,
     ).stdout.strip()
+
+
+def pretended_root(cache):
+    """The stamps of a root of the present recipe, with one kernel and nothing else."""
+    stamps = Path(cache, "root", "etc", "fault-tracer")
+    stamps.mkdir(parents=True)
+    (stamps / "kernels").write_text("1.2.3\n")
+    Path(cache, "checked").touch()
+    (stamps / "recipe").write_text(recipe_hash(cache) + "\n")
+    return stamps
 
 
 @test
@@ -216,11 +222,7 @@ def an_interrupted_provisioning_is_never_used_and_is_removed():
 @test
 def a_root_of_another_recipe_is_made_anew():
     with tempfile.TemporaryDirectory() as cache:
-        stamps = Path(cache, "root", "etc", "fault-tracer")
-        stamps.mkdir(parents=True)
-        (stamps / "kernels").write_text("1.2.3\n")
-        Path(cache, "checked").touch()
-        (stamps / "recipe").write_text(recipe_hash(cache) + "\n")
+        stamps = pretended_root(cache)
         process = vm("kernels", environment={"FAULT_TRACER_CACHE": cache})
         expect(process.stdout == b"1.2.3\n", "a root of this recipe should be used", process)
 
