@@ -11,6 +11,7 @@ use sandbox_tests::{
     guest,
     module::{self, kprobes},
     program::Program,
+    sideband::{self, Record},
     tool,
     trace::Trace,
 };
@@ -280,6 +281,48 @@ fn sessions_come_and_go_under_load_beside_one_that_stays() {
         wait_for_hits(&staying, hits + 100);
         program.kill();
         staying.finish();
+    });
+}
+
+#[test]
+fn what_was_begun_for_a_session_does_not_reach_the_next_in_its_place() {
+    guest::test(|_| {
+        let _module = module::load_idle();
+        let load = Program::load(&["spin", "--threads", "8", "--fork"]);
+        let own = guest::own_pid();
+        // While it is there, the kernel's probes stay, so that the end of no other session waits for whoever is in them.
+        let _beside = Session::configured(sideband::config());
+        for _ in 0..guest::number_of("FT_LOADS", 10) {
+            // It ends while processors are about to write of the load's processes for it.
+            let before = Session::configured(sideband::config());
+            before.add(load.pid()).unwrap();
+            wait_for_hits(&before, 100);
+            std::thread::sleep(Duration::from_millis(50));
+            before.stop().unwrap();
+            drop(before);
+            let session = Session::configured(sideband::config());
+            session.add(own).unwrap();
+            guest::touch_fresh(50);
+            // Whoever was held up for long comes meanwhile.
+            std::thread::sleep(Duration::from_millis(300));
+            let trace = sideband::Trace::finish(&session, &[]);
+            let mut faults = 0;
+            for record in trace.cpus.iter().flatten() {
+                let pid = match record {
+                    Record::Fault(fault) => {
+                        faults += 1;
+                        fault.pid()
+                    }
+                    Record::Task(task) => task.pid,
+                    Record::Exit(exit) => exit.pid,
+                    Record::Mapping(mapping) => mapping.pid,
+                    Record::Lost(_) => continue,
+                };
+                assert_eq!(pid, own.unsigned_abs(), "{record:?}");
+            }
+            assert!(faults >= 50, "{faults}");
+        }
+        load.kill();
     });
 }
 
