@@ -217,8 +217,9 @@ ICOUNT = {
             "pages": 4096,
             "rounds": 12,
             "rows": [
-                fault_row("miss", 185.0),
-                fault_row("record", 320.6),
+                fault_row("miss", 40.0),
+                fault_row("record", 165.6),
+                fault_row("record-kprobe", 320.0),
                 {"key": "latency", "title": "latency", "command": "l", "failed": "no such mode"},
             ],
         },
@@ -285,7 +286,18 @@ WALL = {
             "verify_status": 1,
         },
         "wall-time": {
-            "compilation": {"title": "compilation", "untraced": SUMMARY, "rows": [WORK_ROW]},
+            "compilation": {
+                "title": "compilation",
+                "untraced": SUMMARY,
+                "rows": [
+                    WORK_ROW,
+                    {
+                        **WORK_ROW,
+                        "key": "perf-faults",
+                        "recorder_s": {key: 0.99 * value for key, value in SUMMARY.items()},
+                    },
+                ],
+            },
         },
     },
 }
@@ -297,6 +309,7 @@ def test_goals():
     assert met == {
         "target miss": True,
         "record, with side-band and follow": False,
+        "likewise, by the kprobe": True,
         "latency mode": None,
         "1 to 100 targets": False,
         "a fault on 2 CPUs": True,
@@ -304,6 +317,7 @@ def test_goals():
         "recorder": False,
         "file, addresses at random": True,
         "file, compilation": False,
+        "recorder's CPU, compilation": False,
     }
     assert reported["1 to 100 targets"].reached == "26 instructions"
     assert reported["latency mode"].reached == ""
