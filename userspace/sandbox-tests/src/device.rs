@@ -37,13 +37,34 @@ pub struct Setup {
     pub mode: u32,
     /// Trace children too.
     pub follow: bool,
+    /// What sees the faults, where a test is about that; otherwise what the variable `FAULT_TRACER_HOOK` names.
+    pub hook: Option<Hook>,
+}
+
+/// What sees the faults of a session.
+#[derive(Clone, Copy, Debug)]
+pub enum Hook {
+    /// A kprobe.
+    Kprobe,
+    /// An ftrace hook.
+    Ftrace,
+}
+
+impl Hook {
+    /// Its [`session_flag`].
+    fn flag(self) -> u32 {
+        match self {
+            Self::Kprobe => 0,
+            Self::Ftrace => session_flag::FTRACE,
+        }
+    }
 }
 
 /// What the variable `FAULT_TRACER_HOOK` names, which the tool obeys too: so that all tests can be run by either hook.
-fn hook_flag() -> u32 {
+fn hook_of_variable() -> Hook {
     match env::var("FAULT_TRACER_HOOK").as_deref() {
-        Ok("ftrace") => session_flag::FTRACE,
-        Ok("kprobe") | Err(env::VarError::NotPresent) => 0,
+        Ok("ftrace") => Hook::Ftrace,
+        Ok("kprobe") | Err(env::VarError::NotPresent) => Hook::Kprobe,
         other => panic!("FAULT_TRACER_HOOK names no hook: {other:?}"),
     }
 }
@@ -55,6 +76,7 @@ impl Default for Setup {
             ring_bytes: 16 << 20,
             mode: mode::DISCARD,
             follow: true,
+            hook: None,
         }
     }
 }
@@ -83,7 +105,7 @@ impl Session {
     /// A running session without targets, set up by the very structure that the kernel gets, but for the hook.
     pub fn configured(mut config: uapi::Config) -> Self {
         let session = Self::open().expect("cannot open the device");
-        config.flags |= hook_flag();
+        config.flags |= hook_of_variable().flag();
         session
             .with(uapi::FT_IOC_CONFIGURE, &mut config)
             .expect("the configuration is refused");
@@ -122,15 +144,16 @@ impl Session {
 
     /// `FT_IOC_CONFIGURE`
     pub fn configure(&self, setup: Setup) -> io::Result<()> {
+        let hook = setup.hook.unwrap_or_else(hook_of_variable).flag();
         self.with(
             uapi::FT_IOC_CONFIGURE,
             &mut uapi::Config {
                 ring_bytes: setup.ring_bytes,
                 mode: setup.mode,
                 flags: if setup.follow {
-                    session_flag::FOLLOW | hook_flag()
+                    session_flag::FOLLOW | hook
                 } else {
-                    hook_flag()
+                    hook
                 },
                 ..uapi::Config::default()
             },

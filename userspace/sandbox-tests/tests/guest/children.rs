@@ -16,6 +16,7 @@ const SETUP: Setup = Setup {
     ring_bytes: 64 << 20,
     mode: fault_tracer_uapi::mode::DISCARD,
     follow: true,
+    hook: None,
 };
 
 fn processes(recording: &Recording) -> BTreeSet<u32> {

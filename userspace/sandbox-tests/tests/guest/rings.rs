@@ -27,6 +27,7 @@ fn tiny(mode: u32) -> Setup {
         ring_bytes: tiny_bytes(),
         mode,
         follow: true,
+        hook: None,
     }
 }
 
