@@ -37,46 +37,27 @@ pub struct Setup {
     pub mode: u32,
     /// Trace children too.
     pub follow: bool,
-    /// What sees the faults, where a test is about that; otherwise what the variable `FAULT_TRACER_HOOK` names.
-    pub hook: Option<Hook>,
-}
-
-/// What sees the faults of a session.
-#[derive(Clone, Copy, Debug)]
-pub enum Hook {
-    /// A kprobe.
-    Kprobe,
-    /// An ftrace hook.
-    Ftrace,
-}
-
-impl Hook {
-    /// Its [`session_flag`].
-    fn flag(self) -> u32 {
-        match self {
-            Self::Kprobe => 0,
-            Self::Ftrace => session_flag::FTRACE,
-        }
-    }
+    /// What sees the faults: [`session_flag::FTRACE`], or 0 for the kprobe.
+    pub hook: u32,
 }
 
 /// What the variable `FAULT_TRACER_HOOK` names, which the tool obeys too: so that all tests can be run by either hook.
-fn hook_of_variable() -> Hook {
+fn hook_flag() -> u32 {
     match env::var("FAULT_TRACER_HOOK").as_deref() {
-        Ok("ftrace") => Hook::Ftrace,
-        Ok("kprobe") | Err(env::VarError::NotPresent) => Hook::Kprobe,
+        Ok("ftrace") => session_flag::FTRACE,
+        Ok("kprobe") | Err(env::VarError::NotPresent) => 0,
         other => panic!("FAULT_TRACER_HOOK names no hook: {other:?}"),
     }
 }
 
 impl Default for Setup {
-    /// So large a ring that nothing is lost.
+    /// So large a ring that nothing is lost, and the hook that the variable names.
     fn default() -> Self {
         Self {
             ring_bytes: 16 << 20,
             mode: mode::DISCARD,
             follow: true,
-            hook: None,
+            hook: hook_flag(),
         }
     }
 }
@@ -105,7 +86,7 @@ impl Session {
     /// A running session without targets, set up by the very structure that the kernel gets, but for the hook.
     pub fn configured(mut config: uapi::Config) -> Self {
         let session = Self::open().expect("cannot open the device");
-        config.flags |= hook_of_variable().flag();
+        config.flags |= hook_flag();
         session
             .with(uapi::FT_IOC_CONFIGURE, &mut config)
             .expect("the configuration is refused");
@@ -144,16 +125,15 @@ impl Session {
 
     /// `FT_IOC_CONFIGURE`
     pub fn configure(&self, setup: Setup) -> io::Result<()> {
-        let hook = setup.hook.unwrap_or_else(hook_of_variable).flag();
         self.with(
             uapi::FT_IOC_CONFIGURE,
             &mut uapi::Config {
                 ring_bytes: setup.ring_bytes,
                 mode: setup.mode,
                 flags: if setup.follow {
-                    session_flag::FOLLOW | hook
+                    session_flag::FOLLOW | setup.hook
                 } else {
-                    hook
+                    setup.hook
                 },
                 ..uapi::Config::default()
             },

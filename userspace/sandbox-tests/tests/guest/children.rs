@@ -12,12 +12,12 @@ use sandbox_tests::{
     truth::Truth,
 };
 
-const SETUP: Setup = Setup {
-    ring_bytes: 64 << 20,
-    mode: fault_tracer_uapi::mode::DISCARD,
-    follow: true,
-    hook: None,
-};
+fn setup() -> Setup {
+    Setup {
+        ring_bytes: 64 << 20,
+        ..Setup::default()
+    }
+}
 
 fn processes(recording: &Recording) -> BTreeSet<u32> {
     recording
@@ -29,7 +29,7 @@ fn processes(recording: &Recording) -> BTreeSet<u32> {
 }
 
 fn followed(arguments: &[&str], expected: usize) -> Run {
-    let run = program::trace(SETUP, arguments);
+    let run = program::trace(setup(), arguments);
     assert_eq!(
         run.truth.processes().len(),
         expected,
@@ -82,7 +82,7 @@ fn without_follow_no_child_is_seen() {
         let _module = module::load_idle();
         let setup = Setup {
             follow: false,
-            ..SETUP
+            ..setup()
         };
         let run = program::trace(setup, &["children", "--count", "50", "--pages", "10"]);
         assert!(!run.recording.is_empty(), "the parent was not seen");
@@ -114,7 +114,7 @@ fn the_child_of_a_process_that_is_no_target_is_not_followed() {
         let arguments = ["children", "--count", "20", "--pages", "10"];
         let mut target = Program::workload(&arguments, Some(&of_target), None);
         let mut other = Program::workload(&arguments, Some(&of_other), None);
-        let session = Session::running(SETUP);
+        let session = Session::running(setup());
         session.add(target.pid()).unwrap();
         let target_pid = target.pid().unsigned_abs();
         target.go();
@@ -137,7 +137,7 @@ fn a_child_older_than_the_target_is_not_followed() {
     guest::test(|_| {
         let _module = module::load_idle();
         let mut child = Program::workload(&["touch"], None, None);
-        let session = Session::running(SETUP);
+        let session = Session::running(setup());
         // This process is the parent of one that exists already.
         session.add(guest::own_pid()).unwrap();
         // Fresh memory, so that this process has faults.
@@ -158,7 +158,7 @@ fn a_child_older_than_the_target_is_not_followed() {
 fn a_removed_target_is_silent_and_its_new_children_too() {
     guest::test(|_| {
         let _module = module::load_idle();
-        let session = Session::running(SETUP);
+        let session = Session::running(setup());
         session.add(guest::own_pid()).unwrap();
         let mut followed = Program::workload(&["touch"], None, None);
         session.remove(guest::own_pid()).unwrap();

@@ -8,21 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fault_tracer_uapi::mode;
 use sandbox_tests::{
-    device::{Hook, Session, Setup},
+    device::{Session, Setup},
     guest, module,
     program::Program,
     tool,
 };
 
-/// The other hook cannot be switched off.
-const BY_KPROBE: Setup = Setup {
-    ring_bytes: 16 << 20,
-    mode: mode::DISCARD,
-    follow: true,
-    hook: Some(Hook::Kprobe),
-};
+/// Whatever hook other tests are run by: kprobes are what is switched off.
+fn by_kprobe() -> Setup {
+    Setup {
+        hook: 0,
+        ..Setup::default()
+    }
+}
 
 const ENABLED: &str = "/sys/kernel/debug/kprobes/enabled";
 
@@ -59,7 +58,7 @@ fn a_session_does_not_start_while_the_probe_does_not_hear() {
     guest::test(|log| {
         let _module = module::load_idle();
         let off = Off::switch();
-        let session = Session::idle(BY_KPROBE);
+        let session = Session::idle(by_kprobe());
         let error = session.start().expect_err("it started");
         assert_eq!(error.raw_os_error(), Some(libc::EIO));
         let said = log.news().join("\n");
@@ -129,7 +128,7 @@ fn a_session_says_that_the_probe_went_deaf_and_sees_its_targets_end() {
         let _module = module::load_idle();
         let mut program = Program::workload(&["touch"], None, None);
         program.wait_at_gate();
-        let session = Session::running(BY_KPROBE);
+        let session = Session::running(by_kprobe());
         session.add(program.pid()).unwrap();
         assert_eq!(session.info().deaf, 0);
         let off = Off::switch();
@@ -152,7 +151,7 @@ fn an_end_while_the_probe_was_deaf_is_seen_later() {
         let _module = module::load_idle();
         let mut program = Program::workload(&["touch"], None, None);
         program.wait_at_gate();
-        let session = Session::running(BY_KPROBE);
+        let session = Session::running(by_kprobe());
         session.add(program.pid()).unwrap();
         assert_eq!(session.info().live_targets, 1);
         let off = Off::switch();

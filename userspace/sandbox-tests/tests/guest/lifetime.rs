@@ -22,8 +22,7 @@ fn small(mode: u32) -> Setup {
     Setup {
         ring_bytes: 64 * 1024,
         mode,
-        follow: true,
-        hook: None,
+        ..Setup::default()
     }
 }
 

@@ -26,8 +26,7 @@ fn tiny(mode: u32) -> Setup {
     Setup {
         ring_bytes: tiny_bytes(),
         mode,
-        follow: true,
-        hook: None,
+        ..Setup::default()
     }
 }
 
